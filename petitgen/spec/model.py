@@ -1,0 +1,115 @@
+"""What a kernel is before it is code: frozen facts read from configs/. See loader.py for how they are read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """An architecture, from configs/archs.yaml. Sources stand beside each figure there."""
+
+    name: str
+    wave_size: int
+    lds_bytes: int  # per workgroup
+    vgprs: int  # per lane and SIMD, unified file (VGPR + AGPR)
+    simds: int  # per CU
+    max_waves_per_simd: int
+    buffer_word3: int  # word 3 of a raw buffer resource descriptor
+    mfma_flushes_denormals: bool
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One kernel argument. kind: buffer (16-byte buffer resource descriptor), u32, f32.
+
+    access            buffer only: read or write
+    out_of_range      buffer only: True when the kernel aims past the end on purpose (reads 0, writes dropped)
+    """
+
+    name: str
+    kind: str
+    access: str = ""
+    out_of_range: bool = False
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The part of C one workgroup makes, and how its waves share it.
+
+    m, n     rows and columns of C a workgroup makes
+    k        depth of A staged in LDS at a time (elements)
+    waves_m, waves_n, waves_k  how the waves divide the tile; waves_k > 1 sums partial results through LDS
+    mfma     16 (16x16x16) or 32 (32x32x8)
+    stages   weight stages in flight
+    """
+
+    m: int
+    n: int
+    k: int
+    waves_m: int
+    waves_n: int
+    waves_k: int
+    mfma: int
+    stages: int
+
+    @property
+    def waves(self) -> int:
+        return self.waves_m * self.waves_n * self.waves_k
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Resources a built kernel may use; more fails the build."""
+
+    registers: int  # VGPRs + AGPRs
+    lds_bytes: int
+    scratch_bytes: int = 0
+    spills: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """Shapes the kernel takes: K a multiple of k_multiple, A rows a multiple of lda_multiple elements apart."""
+
+    k_multiple: int
+    lda_multiple: int
+    ldc_multiple: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise."""
+
+    unit: float
+    accumulate: float
+
+
+@dataclass(frozen=True, slots=True)
+class KernelInstance:
+    """One kernel to build: a family at one format, activation type, arch and tile."""
+
+    name: str  # names.py: <op>_<weights>_<activations>__<arch>_<tile>
+    op: str  # gemm
+    weights: str  # nvfp4
+    activations: str  # bf16, fp16
+    arch: Arch
+    tile: Tile
+    template: str  # path below templates/
+    abi: tuple[Argument, ...]
+    limits: Limits
+    constraints: Constraints
+    tolerance: Tolerance
+    flags: tuple[str, ...] = ()  # extra compiler flags
+
+    @property
+    def contract(self) -> str:
+        """What it computes: the part of the name before the double underscore."""
+        return self.name.split("__")[0]
+
+    @property
+    def block(self) -> int:
+        """Work-items a workgroup."""
+        return self.arch.wave_size * self.tile.waves
