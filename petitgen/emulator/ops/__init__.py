@@ -1,0 +1,1 @@
+"""What each instruction does, by family. registry.py states the conventions."""
