@@ -1,0 +1,1 @@
+"""What an inference engine imports: packed weights, buffer descriptors, and the kernels built ahead of time."""
