@@ -1,0 +1,92 @@
+"""What C must be, in float64, from the checkpoint tensors.
+
+Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale) on
+the tables of ml_dtypes. It shares nothing with packing or templates: an error there cannot repeat itself here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from petitgen.verify.inputs import BF16, Checkpoint, Problem
+from petitgen.verify.shapes import BLOCK
+
+E2M1 = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float64)
+E4M3FN = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64)
+
+F32_SMALLEST_NORMAL = 2.0**-126
+F32_SMALLEST_SUBNORMAL = 2.0**-149
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """All f64 [M, N].
+
+    y          the exact result, before rounding to the output type
+    magnitude  sum over k of |a w|, outer scale included
+    underflow  what f32 accumulation may lose below its smallest numbers (docs/verification.md)
+    """
+
+    y: NDArray[np.float64]
+    magnitude: NDArray[np.float64]
+    underflow: NDArray[np.float64]
+
+
+def dequantize(weights: Checkpoint) -> NDArray[np.float64]:
+    """W without the outer scale, f64 [N, K]; NaN where the block scale is NaN. Exact."""
+    low, high = weights.weight & 0xF, weights.weight >> 4
+    codes = np.stack([low, high], axis=-1).reshape(weights.weight.shape[0], -1)
+    return E2M1[codes] * np.repeat(E4M3FN[weights.weight_scale], BLOCK, axis=1)
+
+
+def evaluate(problem: Problem, flushes: bool) -> Reference:
+    """The reference of a problem.
+
+    flushes: the matrix cores of the architecture flush subnormals (gfx90a); only `underflow` depends on it.
+    """
+    a, w = problem.a.astype(np.float64), dequantize(problem.weights)
+    outer = problem.weights.weight_scale_2.astype(np.float64)[None, :]
+    with np.errstate(invalid="ignore", over="ignore"):
+        y = _product(a, w) * outer
+        magnitude = (np.abs(a) @ np.abs(w).T) * np.abs(outer)
+        underflow = _underflow(problem, a, w, flushes) * np.abs(outer)
+    return Reference(y, magnitude, underflow)
+
+
+def _product(a: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """a @ w.T with IEEE 754's rules for Inf and NaN spelled out, so that no BLAS shortcut decides them."""
+    finite_a, finite_w = np.nan_to_num(a, nan=0.0, posinf=0.0, neginf=0.0), np.nan_to_num(w, nan=0.0)
+    y = finite_a @ finite_w.T
+    infinite = np.sign(np.where(np.isinf(a), a, 0.0))
+    upward, downward = np.maximum(infinite, 0), np.maximum(-infinite, 0)
+    above, below = (finite_w > 0).astype(float).T, (finite_w < 0).astype(float).T
+    rises = upward @ above + downward @ below > 0
+    falls = upward @ below + downward @ above > 0
+    invalid = np.abs(infinite) @ (finite_w == 0).astype(float).T > 0
+    y = np.where(rises, np.inf, np.where(falls, -np.inf, y))
+    y[rises & falls | invalid] = np.nan
+    y[np.isnan(a).any(axis=1), :] = np.nan
+    y[:, np.isnan(w).any(axis=1)] = np.nan
+    return y
+
+
+def _underflow(
+    problem: Problem, a: NDArray[np.float64], w: NDArray[np.float64], flushes: bool
+) -> NDArray[np.float64]:
+    """Absolute loss at the lower end of f32, outer scale not included: K roundings at the last subnormal place.
+
+    Where subnormals are flushed: K products and K sums at the smallest normal number, and subnormal bf16
+    activations (which have the exponents of f32) count as zero.
+    """
+    k = a.shape[1]
+    if not flushes:
+        return np.full((a.shape[0], w.shape[0]), k * F32_SMALLEST_SUBNORMAL)
+    loss = np.full((a.shape[0], w.shape[0]), 2 * k * F32_SMALLEST_NORMAL)
+    if problem.float_type is BF16:
+        subnormal = np.where(np.abs(a) < F32_SMALLEST_NORMAL, np.abs(a), 0.0)
+        loss += subnormal @ np.nan_to_num(np.abs(w)).T
+    return loss

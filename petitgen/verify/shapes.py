@@ -1,0 +1,99 @@
+"""Which problem sizes a kernel is verified at, from the facts of its tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle, product
+from typing import Protocol
+
+from petitgen.errors import VerifyError
+
+BLOCK = 16  # K values that share one NVFP4 scale: the smallest K
+
+
+class TileFacts(Protocol):
+    """What the choice of shapes needs to know of a tile (spec.model.Tile and the manifest's both have it)."""
+
+    @property
+    def m(self) -> int: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def k(self) -> int: ...
+    @property
+    def stages(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """C[m, n] = A[m, k] x W[n, k]^T, all in elements.
+
+    pad_a, pad_c  elements of gap after each row of A and C (the pitch is rounded up to what the kernel takes)
+    """
+
+    m: int
+    n: int
+    k: int
+    pad_a: int = 0
+    pad_c: int = 0
+
+    def lda(self, multiple: int = 1) -> int:
+        """Row pitch of A."""
+        return _round_up(self.k + self.pad_a, multiple)
+
+    def ldc(self, multiple: int = 1) -> int:
+        """Row pitch of C."""
+        return _round_up(self.n + self.pad_c, multiple)
+
+    def __str__(self) -> str:
+        pads = f"+{self.pad_a},{self.pad_c}" if self.pad_a or self.pad_c else ""
+        return f"{self.m}x{self.n}x{self.k}{pads}"
+
+
+def parse_shape(text: str) -> Shape:
+    """A shape from 'M,N,K'. Raises VerifyError when the text is no shape NVFP4 can have."""
+    try:
+        m, n, k = (int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise VerifyError(f"shape {text!r}: three integers M,N,K are needed, e.g. 17,128,272") from None
+    if m < 1 or n < 1 or k < 1 or k % BLOCK:
+        raise VerifyError(f"shape {text!r}: M and N must be at least 1 and K a positive multiple of {BLOCK}")
+    return Shape(m, n, k)
+
+
+def default_shapes(tile: TileFacts, k_multiple: int = BLOCK) -> tuple[Shape, ...]:
+    """M = N = 1; one below, at and one above the tile in M and N, K from one block; row gaps; several tiles."""
+    depths = cycle(_depths(tile, k_multiple))
+    edges = [Shape(m, n, next(depths)) for m, n in product(_around(tile.m), _around(tile.n))]
+    ragged = _round_up(tile.k + 1, k_multiple)
+    return (
+        Shape(1, 1, k_multiple),
+        *edges,
+        Shape(tile.m + 1, tile.n + 1, ragged, pad_a=24, pad_c=5),
+        Shape(2 * tile.m + 1, 2 * tile.n + 1, tile.k * 2 + ragged),
+    )
+
+
+def _around(size: int) -> tuple[int, ...]:
+    return tuple(value for value in (size - 1, size, size + 1) if value >= 1)
+
+
+def _depths(tile: TileFacts, k_multiple: int) -> list[int]:
+    """K values: one block, then near one stage, two and the whole weight pipeline, multiples or not."""
+    pipeline = tile.stages * tile.k
+    wanted = (
+        k_multiple,
+        pipeline - k_multiple,
+        tile.k,
+        tile.k + k_multiple,
+        2 * k_multiple,
+        pipeline + k_multiple,
+        tile.k - k_multiple,
+        2 * tile.k + 3 * k_multiple,
+        pipeline,
+    )
+    return list(dict.fromkeys(_round_up(depth, k_multiple) for depth in wanted if depth >= k_multiple))
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

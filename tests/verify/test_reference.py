@@ -1,0 +1,109 @@
+"""The float64 reference against sums written out by hand from the format definitions."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from petitgen.verify.inputs import BF16, FP16, Checkpoint, Problem, make_problem
+from petitgen.verify.reference import dequantize, evaluate
+from petitgen.verify.shapes import Shape
+
+E2M1_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # OCP Microscaling Formats v1.0, table 5
+
+
+def e4m3fn(code: int) -> float:
+    """The value of an E4M3FN code, from its bit fields (OCP 8-bit floating point, revision 1.0)."""
+    exponent, mantissa = code >> 3 & 15, code & 7
+    if code & 0x7F == 0x7F:
+        return float("nan")
+    magnitude = mantissa * 2.0**-9 if exponent == 0 else (8 + mantissa) * 2.0 ** (exponent - 10)
+    return -magnitude if code & 0x80 else magnitude
+
+
+def e2m1(code: int) -> float:
+    return -E2M1_MAGNITUDES[code & 7] if code & 8 else E2M1_MAGNITUDES[code & 7]
+
+
+def one_by_one(a, codes, scales, outer, float_type=BF16) -> Problem:
+    """A problem from code values [N, K] and tensors, packed nibble by nibble."""
+    weight = np.zeros((codes.shape[0], codes.shape[1] // 2), np.uint8)
+    for n in range(codes.shape[0]):
+        for byte in range(weight.shape[1]):
+            weight[n, byte] = int(codes[n, 2 * byte]) + 16 * int(codes[n, 2 * byte + 1])
+    checkpoint = Checkpoint(weight, scales.astype(np.uint8), outer.astype(np.float32))
+    shape = Shape(a.shape[0], codes.shape[0], codes.shape[1])
+    return Problem(shape, float_type, a.astype(float_type.dtype), checkpoint, (), ())
+
+
+def test_every_code_under_every_scale_is_dequantized_as_the_formats_define():
+    codes = np.tile(np.arange(16), (256, 1))
+    problem = one_by_one(np.ones((1, 16)), codes, np.arange(256)[:, None], np.ones(256))
+    expected = [[e2m1(code) * e4m3fn(scale) for code in range(16)] for scale in range(256)]
+    np.testing.assert_array_equal(dequantize(problem.weights), expected)
+
+
+def test_a_product_written_out_term_by_term():
+    rng = np.random.default_rng(1)
+    m, n, k = 3, 4, 48
+    a = rng.integers(-8, 8, (m, k)) / 4
+    codes, scales = rng.integers(0, 16, (n, k)), rng.integers(0, 0x7F, (n, k // 16))
+    outer = np.array([1.0, 0.5, 2.0**-20, 3.0])
+    reference = evaluate(one_by_one(a, codes, scales, outer), flushes=False)
+    for i in range(m):
+        for j in range(n):
+            terms = [a[i, q] * e2m1(codes[j, q]) * e4m3fn(scales[j, q // 16]) * outer[j] for q in range(k)]
+            assert reference.y[i, j] == pytest.approx(sum(terms), rel=1e-13, abs=1e-13)
+            assert reference.magnitude[i, j] == pytest.approx(sum(map(abs, terms)), rel=1e-13)
+
+
+def test_a_nan_scale_is_nan_down_its_whole_column_and_nowhere_else():
+    scales = np.full((3, 2), 0x38)
+    scales[1, 1] = 0xFF
+    y = evaluate(one_by_one(np.zeros((2, 32)), np.zeros((3, 32), int), scales, np.ones(3)), False).y
+    np.testing.assert_array_equal(np.isnan(y), [[False, True, False]] * 2)
+
+
+def test_infinite_and_nan_activations_follow_ieee_754():
+    codes = np.full((4, 16), 0x2)  # 1.0
+    codes[1, 3], codes[2, 3] = 0xA, 0x0  # -1.0 and 0 where A is infinite
+    codes[3, 4] = 0xA
+    a = np.ones((3, 16))
+    a[0, 3], a[1, 3:5], a[2, 0] = np.inf, np.inf, np.nan
+    y = evaluate(one_by_one(a, codes, np.full((4, 1), 0x38), np.ones(4)), False).y
+    inf, nan = np.inf, np.nan
+    np.testing.assert_array_equal(y, [[inf, -inf, nan, inf], [inf, nan, nan, nan], [nan] * 4])
+
+
+def test_underflow_is_granted_only_where_f32_ends():
+    tiny = np.full((1, 16), 2.0**-130)
+    ones = (np.full((1, 16), 0x2), np.full((1, 1), 0x38), np.ones(1))
+    kept = evaluate(one_by_one(tiny, *ones), flushes=False)
+    flushed = evaluate(one_by_one(tiny, *ones), flushes=True)
+    assert kept.y[0, 0] == 16 * 2.0**-130
+    assert kept.underflow[0, 0] == 16 * 2.0**-149
+    assert flushed.underflow[0, 0] == 32 * 2.0**-126 + 16 * 2.0**-130
+    subnormal_half = np.full((1, 16), 2.0**-20)
+    half = evaluate(one_by_one(subnormal_half, *ones, float_type=FP16), flushes=True)
+    assert half.underflow[0, 0] < 2.0**-120 < half.y[0, 0]  # nothing is granted here
+
+
+@pytest.mark.parametrize("activations", ["bf16", "fp16"])
+def test_problems_hold_every_kind_and_are_always_the_same(activations):
+    first, again = (make_problem(Shape(40, 40, 80), activations) for _ in range(2))
+    assert (len(set(first.a_kinds)), len(set(first.w_kinds))) == (11, 12)
+    np.testing.assert_array_equal(first.a.view(np.uint16), again.a.view(np.uint16))
+    np.testing.assert_array_equal(first.weights.weight, again.weights.weight)
+    bits = first.a.view(np.uint16)[first.a_kinds.index("subnormal")] & 0x7FFF
+    assert bits.min() > 0
+    assert bits.max() < (0x80 if activations == "bf16" else 0x400)
+    column = first.w_kinds.index("nan scale")
+    assert np.isin(first.weights.weight_scale[column], (0x7F, 0xFF)).sum() == 1
+    assert (first.weights.weight[first.w_kinds.index("negative zero")] == 0x88).all()
+    assert first.weights.weight_scale[first.w_kinds.index("negative scale")].max() > 0x80
+
+
+def test_the_tables_of_the_reference_are_float64_and_not_float32():
+    assert dequantize(make_problem(Shape(1, 2, 16), "bf16").weights).dtype == np.float64
+    assert np.dtype(ml_dtypes.bfloat16) == BF16.dtype

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+
+from petitgen.errors import VerifyError
+from petitgen.verify.shapes import Shape, default_shapes, parse_shape
+
+
+@dataclass(frozen=True)
+class Tile:
+    m: int
+    n: int
+    k: int
+    stages: int
+
+
+@pytest.mark.parametrize(
+    "tile", [Tile(16, 32, 256, 2), Tile(128, 256, 64, 1), Tile(16, 16, 128, 4), Tile(1, 64, 512, 1)]
+)
+def test_shapes_surround_the_tile(tile):
+    shapes = default_shapes(tile)
+    pairs = {(shape.m, shape.n) for shape in shapes}
+    around = itertools.product((tile.m - 1, tile.m, tile.m + 1), (tile.n - 1, tile.n, tile.n + 1))
+    assert pairs >= {(1, 1)} | {(m, n) for m, n in around if m and n}
+    assert all(shape.k % 16 == 0 and shape.k >= 16 for shape in shapes)
+    depths = {shape.k for shape in shapes}
+    assert depths >= {16, tile.k, tile.k + 16, tile.k * tile.stages - 16}
+    assert any(shape.pad_a and shape.pad_c for shape in shapes)
+    assert any(shape.m > 2 * tile.m and shape.n > 2 * tile.n and shape.k > 2 * tile.k for shape in shapes)
+    assert len(set(shapes)) == len(shapes)
+
+
+def test_row_pitches_are_what_the_kernel_takes():
+    shape = Shape(3, 5, 48, pad_a=3, pad_c=1)
+    assert (shape.lda(8), shape.ldc(4)) == (56, 8)
+    assert (Shape(3, 5, 48).lda(8), Shape(3, 5, 48).ldc()) == (48, 5)
+
+
+@pytest.mark.parametrize("text", ["17,128,272", "17x128x272"])
+def test_a_shape_is_read(text):
+    assert parse_shape(text) == Shape(17, 128, 272)
+
+
+@pytest.mark.parametrize(
+    "text", ["17,128", "a,b,c", "0,16,16", "1,0,16", "1,1,8", "1,1,0", "1,1,-16", "1.5,2,6"]
+)
+def test_a_wrong_shape_is_refused_with_what_is_allowed(text):
+    with pytest.raises(VerifyError, match=r"M,N,K|multiple of 16"):
+        parse_shape(text)
