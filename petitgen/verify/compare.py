@@ -58,8 +58,8 @@ class Mismatch:
 def compare(got: NDArray, reference: Reference, tolerance: ToleranceFacts, output: str) -> Mismatch | None:
     """None when every element of `got` [M, N] is within tolerance, else the first that is not.
 
-    output: bf16 or fp16. NaN must stand exactly where the reference has it; Inf where the reference is infinite,
-    or where the exact value rounds past the range of the type (either is right when the bound straddles it).
+    output: bf16 or fp16. NaN must stand exactly where the reference has it; Inf where the reference is
+    infinite, or where the exact value rounds past the range of the type (either is right when the bound straddles it).
     """
     limits = OUTPUT_RANGES[output]
     value, y = got.astype(np.float64), reference.y

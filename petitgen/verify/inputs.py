@@ -1,7 +1,7 @@
 """Checkpoint tensors and activations that a kernel can get wrong.
 
-Rows of A and rows of W are of different kinds inside one problem: every element of C meets one kind of each, so
-one launch covers the product of them. Half of the rows are plain random: a wrong layout cannot hide there.
+Rows of A and rows of W are of different kinds inside one problem: every element of C meets one kind of each,
+so one launch covers the product of them. Half of the rows are plain random: a wrong layout cannot hide there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What C must be, in float64, from the checkpoint tensors.
 
-Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale) on
-the tables of ml_dtypes. It shares nothing with packing or templates: an error there cannot repeat itself here.
+Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale)
+on the tables of ml_dtypes. It shares nothing with packing or templates: an error there cannot repeat itself.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _product(a: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float
 def _underflow(
     problem: Problem, a: NDArray[np.float64], w: NDArray[np.float64], flushes: bool
 ) -> NDArray[np.float64]:
-    """Absolute loss at the lower end of f32, outer scale not included: K roundings at the last subnormal place.
+    """Absolute loss where f32 ends, outer scale not included: K roundings at the last subnormal place.
 
     Where subnormals are flushed: K products and K sums at the smallest normal number, and subnormal bf16
     activations (which have the exponents of f32) count as zero.

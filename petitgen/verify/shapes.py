@@ -62,7 +62,7 @@ def parse_shape(text: str) -> Shape:
 
 
 def default_shapes(tile: TileFacts, k_multiple: int = BLOCK) -> tuple[Shape, ...]:
-    """M = N = 1; one below, at and one above the tile in M and N, K from one block; row gaps; several tiles."""
+    """M = N = 1; one below, at and above the tile in M and N, K from one block; row gaps; several tiles."""
     depths = cycle(_depths(tile, k_multiple))
     edges = [Shape(m, n, next(depths)) for m, n in product(_around(tile.m), _around(tile.n))]
     ragged = _round_up(tile.k + 1, k_multiple)
