@@ -59,7 +59,8 @@ def compare(got: NDArray, reference: Reference, tolerance: ToleranceFacts, outpu
     """None when every element of `got` [M, N] is within tolerance, else the first that is not.
 
     output: bf16 or fp16. NaN must stand exactly where the reference has it; Inf where the reference is
-    infinite, or where the exact value rounds past the range of the type (either is right when the bound straddles it).
+    infinite, or where the exact value rounds past the range of the type (when the bound straddles that edge,
+    either is right).
     """
     limits = OUTPUT_RANGES[output]
     value, y = got.astype(np.float64), reference.y

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import cycle, product
-from typing import Protocol
 
 from petitgen.errors import VerifyError
 
 BLOCK = 16  # K values that share one NVFP4 scale: the smallest K
-
-
-class TileFacts(Protocol):
-    """What the choice of shapes needs to know of a tile (spec.model.Tile and the manifest's both have it)."""
-
-    @property
-    def m(self) -> int: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def k(self) -> int: ...
-    @property
-    def stages(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +48,19 @@ def parse_shape(text: str) -> Shape:
     return Shape(m, n, k)
 
 
-def default_shapes(tile: TileFacts, k_multiple: int = BLOCK) -> tuple[Shape, ...]:
-    """M = N = 1; one below, at and above the tile in M and N, K from one block; row gaps; several tiles."""
+def default_shapes(tile: Mapping[str, int], k_multiple: int = BLOCK) -> tuple[Shape, ...]:
+    """M = N = 1; one below, at and above the tile in M and N, K from one block; row gaps; several tiles.
+
+    tile: the manifest's: m, n, k (depth of A in one step) and stages (of weights in flight).
+    """
     depths = cycle(_depths(tile, k_multiple))
-    edges = [Shape(m, n, next(depths)) for m, n in product(_around(tile.m), _around(tile.n))]
-    ragged = _round_up(tile.k + 1, k_multiple)
+    edges = [Shape(m, n, next(depths)) for m, n in product(_around(tile["m"]), _around(tile["n"]))]
+    ragged = _round_up(tile["k"] + 1, k_multiple)
     return (
         Shape(1, 1, k_multiple),
         *edges,
-        Shape(tile.m + 1, tile.n + 1, ragged, pad_a=24, pad_c=5),
-        Shape(2 * tile.m + 1, 2 * tile.n + 1, tile.k * 2 + ragged),
+        Shape(tile["m"] + 1, tile["n"] + 1, ragged, pad_a=24, pad_c=5),
+        Shape(2 * tile["m"] + 1, 2 * tile["n"] + 1, tile["k"] * 2 + ragged),
     )
 
 
@@ -78,18 +68,18 @@ def _around(size: int) -> tuple[int, ...]:
     return tuple(value for value in (size - 1, size, size + 1) if value >= 1)
 
 
-def _depths(tile: TileFacts, k_multiple: int) -> list[int]:
+def _depths(tile: Mapping[str, int], k_multiple: int) -> list[int]:
     """K values: one block, then near one stage, two and the whole weight pipeline, multiples or not."""
-    pipeline = tile.stages * tile.k
+    pipeline = tile["stages"] * tile["k"]
     wanted = (
         k_multiple,
         pipeline - k_multiple,
-        tile.k,
-        tile.k + k_multiple,
+        tile["k"],
+        tile["k"] + k_multiple,
         2 * k_multiple,
         pipeline + k_multiple,
-        tile.k - k_multiple,
-        2 * tile.k + 3 * k_multiple,
+        tile["k"] - k_multiple,
+        2 * tile["k"] + 3 * k_multiple,
         pipeline,
     )
     return list(dict.fromkeys(_round_up(depth, k_multiple) for depth in wanted if depth >= k_multiple))

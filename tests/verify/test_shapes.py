@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import pytest
 
@@ -9,27 +8,28 @@ from petitgen.errors import VerifyError
 from petitgen.verify.shapes import Shape, default_shapes, parse_shape
 
 
-@dataclass(frozen=True)
-class Tile:
-    m: int
-    n: int
-    k: int
-    stages: int
+def tile_of(m: int, n: int, k: int, stages: int) -> dict[str, int]:
+    return {"m": m, "n": n, "k": k, "stages": stages}
 
 
 @pytest.mark.parametrize(
-    "tile", [Tile(16, 32, 256, 2), Tile(128, 256, 64, 1), Tile(16, 16, 128, 4), Tile(1, 64, 512, 1)]
+    "tile",
+    [tile_of(16, 32, 256, 2), tile_of(128, 256, 64, 1), tile_of(16, 16, 128, 4), tile_of(1, 64, 512, 1)],
 )
 def test_shapes_surround_the_tile(tile):
     shapes = default_shapes(tile)
     pairs = {(shape.m, shape.n) for shape in shapes}
-    around = itertools.product((tile.m - 1, tile.m, tile.m + 1), (tile.n - 1, tile.n, tile.n + 1))
+    around = itertools.product(
+        (tile["m"] - 1, tile["m"], tile["m"] + 1), (tile["n"] - 1, tile["n"], tile["n"] + 1)
+    )
     assert pairs >= {(1, 1)} | {(m, n) for m, n in around if m and n}
     assert all(shape.k % 16 == 0 and shape.k >= 16 for shape in shapes)
     depths = {shape.k for shape in shapes}
-    assert depths >= {16, tile.k, tile.k + 16, tile.k * tile.stages - 16}
+    assert depths >= {16, tile["k"], tile["k"] + 16, tile["k"] * tile["stages"] - 16}
     assert any(shape.pad_a and shape.pad_c for shape in shapes)
-    assert any(shape.m > 2 * tile.m and shape.n > 2 * tile.n and shape.k > 2 * tile.k for shape in shapes)
+    assert any(
+        shape.m > 2 * tile["m"] and shape.n > 2 * tile["n"] and shape.k > 2 * tile["k"] for shape in shapes
+    )
     assert len(set(shapes)) == len(shapes)
 
 

@@ -1,0 +1,125 @@
+"""Runs one built kernel on the emulated device, with everything round its buffers watched."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petitgen.emulator import DeviceMemory, launch
+from petitgen.verify.inputs import FLOAT_TYPES
+from runtime.descriptors import buffer_resource, extent
+from runtime.manifest import Kernel
+from runtime.pack import PackedWeight
+
+GUARD_BYTES = 256  # before and after every buffer; keeps the buffer's start aligned
+GUARD = 0xFF  # NaN in every type that a kernel reads
+SENTINEL = 0x5A  # C before the launch: no NaN, and not what any result is likely to be
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Execution:
+    """What one launch did.
+
+    c            [M, N] of the activation type
+    trespasses   bytes changed that the kernel must not touch, one line each place
+    instructions wave-instructions executed
+    """
+
+    c: NDArray
+    trespasses: tuple[str, ...]
+    instructions: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """A guarded allocation: `address` is the buffer's own, `before` its bytes and the guards' at launch."""
+
+    name: str
+    address: int
+    size: int
+    before: NDArray[np.uint8]
+
+
+def execute(
+    kernel: Kernel, code_object: Path, arch: str, a: NDArray, weights: PackedWeight, lda: int, ldc: int
+) -> Execution:
+    """C = A x W^T on the emulator.
+
+    a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements. The gaps between rows of A
+    hold NaN, those of C a sentinel. Raises EmulationError when the kernel does what the device cannot.
+    """
+    (m, k), n = a.shape, weights.n
+    memory = DeviceMemory()
+    dtype = FLOAT_TYPES[kernel.activations].dtype
+    contents = {
+        "a": _pitched(a, lda),
+        "w": weights.codes.reshape(-1),
+        "s": weights.scales.reshape(-1),
+        "o": weights.outer.view(np.uint8),
+        "c": np.full(extent(m, n, ldc, dtype.itemsize), SENTINEL, np.uint8),
+    }
+    buffers = {name: _place(memory, name, data) for name, data in contents.items()}
+    scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc}
+    kernarg = _kernarg(kernel, buffers, scalars, arch)
+    result = launch(
+        code_object, kernel.symbol, kernel.grid.size(m=m, n=n, k=k), kernel.block, kernarg, memory=memory
+    )
+    after = {
+        name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()
+    }
+    c, written = _rows(after["c"][GUARD_BYTES:], m, n, ldc, dtype)
+    watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
+    watched["c"][GUARD_BYTES:][written] = False
+    trespasses = [_trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
+    return Execution(c, tuple(trespasses), result.total)
+
+
+def _pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
+    """The bytes of A with rows `lda` elements apart, NaN in the gaps, cut after the last element."""
+    m, k = a.shape
+    wide = np.full((m, lda * a.itemsize), GUARD, np.uint8)
+    wide[:, : k * a.itemsize] = np.ascontiguousarray(a).view(np.uint8)
+    return wide.reshape(-1)[: extent(m, k, lda, a.itemsize)]
+
+
+def _place(memory: DeviceMemory, name: str, data: NDArray[np.uint8]) -> _Buffer:
+    guard = np.full(GUARD_BYTES, GUARD, np.uint8)
+    before = np.concatenate([guard, data, guard])
+    return _Buffer(name, memory.allocate(before) + GUARD_BYTES, data.size, before)
+
+
+def _kernarg(kernel: Kernel, buffers: dict[str, _Buffer], scalars: dict[str, int], arch: str) -> bytes:
+    """The kernel argument segment, laid out as the manifest says."""
+    segment = bytearray(kernel.kernarg.size)
+    for argument in kernel.kernarg.args:
+        if argument.kind == "buffer":
+            buffer = buffers[argument.name]
+            data = buffer_resource(buffer.address, buffer.size, arch)
+        else:
+            data = struct.pack("<I", scalars[argument.name])
+        segment[argument.offset : argument.offset + argument.size] = data
+    return bytes(segment)
+
+
+def _rows(
+    data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype
+) -> tuple[NDArray, NDArray[np.int64]]:
+    """C as an array, and the indices of its bytes in `data`."""
+    offsets = np.arange(m)[:, None] * ldc * dtype.itemsize + np.arange(n * dtype.itemsize)
+    return np.ascontiguousarray(data[offsets]).view(dtype), offsets
+
+
+def _trespass(buffer: _Buffer, changed: NDArray[np.bool_]) -> str:
+    first = int(np.argmax(changed)) - GUARD_BYTES
+    place = (
+        f"byte {first} of {buffer.size}" if 0 <= first < buffer.size else f"{_outside(first, buffer.size)}"
+    )
+    return f"buffer {buffer.name}: {int(changed.sum())} bytes changed that must not, the first at {place}"
+
+
+def _outside(first: int, size: int) -> str:
+    return f"{-first} bytes before its start" if first < 0 else f"{first - size} bytes past its end"

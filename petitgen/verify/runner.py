@@ -1,0 +1,179 @@
+"""Verifies built kernels against the float64 reference, on as many processes as there are cores."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
+
+from petitgen.errors import PetitgenError, VerifyError
+from petitgen.verify.compare import Mismatch, compare
+from petitgen.verify.device import execute
+from petitgen.verify.inputs import make_problem
+from petitgen.verify.reference import evaluate
+from petitgen.verify.shapes import Shape, default_shapes
+from petitgen.verify.targets import Target
+from runtime.errors import RuntimeLibraryError
+from runtime.manifest import Kernel
+from runtime.pack import pack_nvfp4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kernel at one shape. Right when nothing is wrong in it.
+
+    error         the emulator stopped, or the kernel could not be launched: its message
+    mismatch      a wrong result
+    trespasses    memory changed that the kernel must not touch
+    instructions  wave-instructions executed
+    """
+
+    shape: Shape
+    lda: int
+    ldc: int
+    error: str
+    mismatch: Mismatch | None
+    trespasses: tuple[str, ...]
+    instructions: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return not (self.error or self.mismatch or self.trespasses)
+
+    @property
+    def findings(self) -> list[str]:
+        """What is wrong, a line each."""
+        return [text for text in (self.error, str(self.mismatch or ""), *self.trespasses) if text]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """One kernel at all its shapes."""
+
+    name: str
+    arch: str
+    cases: tuple[Case, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.cases) and all(case.ok for case in self.cases)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Every kernel of a run, in the order of the targets."""
+
+    kernels: tuple[KernelReport, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.kernels) and all(kernel.ok for kernel in self.kernels)
+
+
+def run(
+    targets: Sequence[Target],
+    *,
+    shapes: Sequence[Shape] | None = None,
+    jobs: int | None = None,
+    stop_early: bool = False,
+    progress: Callable[[KernelReport], None] | None = None,
+) -> Report:
+    """Verify kernels. A wrong result is a finding in the report, not an exception.
+
+    shapes      in place of those each kernel's tile asks for
+    jobs        processes; default: one a core this process may use. 1 stays in this process
+    stop_early  leave a kernel at its first wrong case
+    progress    called with each kernel's report as it is done
+
+    VerifyError when a target's files are missing or do not match the manifest, or a shape does not suit it.
+    """
+    start = time.perf_counter()
+    plans = [_plan(target, shapes) for target in targets]
+    jobs = min(jobs or len(os.sched_getaffinity(0)), len(targets))
+    done: dict[int, KernelReport] = {}
+    for index, report in _all(targets, plans, jobs, stop_early):
+        done[index] = report
+        if progress:
+            progress(report)
+    return Report(tuple(done[i] for i in range(len(targets))), time.perf_counter() - start)
+
+
+def _all(
+    targets: Sequence[Target], plans: list[tuple[Shape, ...]], jobs: int, stop_early: bool
+) -> Iterator[tuple[int, KernelReport]]:
+    """(index, report) as they come. The kernels with most work start first: none is left over at the end."""
+    order = sorted(range(len(targets)), key=lambda i: -sum(s.m * s.n * s.k for s in plans[i]))
+    if jobs <= 1:
+        yield from ((i, verify_kernel(targets[i], plans[i], stop_early)) for i in order)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(verify_kernel, targets[i], plans[i], stop_early): i for i in order}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _plan(target: Target, shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
+    """The shapes for a target. Every reason not to be able to run it is found here, before any kernel runs."""
+    kernel = target.kernel()
+    if (kernel.op, kernel.weights) != ("gemm", "nvfp4"):
+        raise VerifyError(f"{kernel.name}: no reference for {kernel.op} with {kernel.weights} weights")
+    if not target.path.is_file():
+        raise VerifyError(f"{target.path}: no such code object; build it with: petitgen build {kernel.name}")
+    if target.code_object is None and hashlib.sha256(target.path.read_bytes()).hexdigest() != kernel.sha256:
+        raise VerifyError(
+            f"{target.path}: not the code object its manifest describes; run: petitgen build {kernel.name}"
+        )
+    multiple = kernel.constraints["k_multiple"]
+    for shape in shapes or ():
+        if shape.k % multiple:
+            raise VerifyError(
+                f"{kernel.name}: K = {shape.k} is no multiple of {multiple}, which this kernel needs"
+            )
+    return tuple(shapes or default_shapes(kernel.tile, multiple))
+
+
+def verify_kernel(target: Target, shapes: Sequence[Shape], stop_early: bool = False) -> KernelReport:
+    """Verify one kernel in this process."""
+    start = time.perf_counter()
+    kernel, cases = target.kernel(), []
+    for shape in shapes:
+        cases.append(_case(target, kernel, shape))
+        if stop_early and not cases[-1].ok:
+            break
+    return KernelReport(kernel.name, target.arch, tuple(cases), time.perf_counter() - start)
+
+
+def _case(target: Target, kernel: Kernel, shape: Shape) -> Case:
+    start = time.perf_counter()
+    lda = shape.lda(kernel.constraints["lda_multiple"])
+    ldc = shape.ldc(kernel.constraints["ldc_multiple"])
+    problem = make_problem(shape, kernel.activations)
+    weights = pack_nvfp4(problem.weights.weight, problem.weights.weight_scale, problem.weights.weight_scale_2)
+    try:
+        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc)
+    except (PetitgenError, RuntimeLibraryError) as error:
+        return Case(shape, lda, ldc, str(error), None, (), 0, time.perf_counter() - start)
+    reference = evaluate(problem, flushes=_flushes(target.arch))
+    mismatch = compare(done.c, reference, kernel.tolerance, kernel.activations)
+    seconds = time.perf_counter() - start
+    return Case(shape, lda, ldc, "", mismatch, done.trespasses, done.instructions, seconds)
+
+
+@lru_cache
+def _flushes(arch: str) -> bool:
+    """Do the matrix cores of `arch` flush subnormals (configs/archs.yaml)?"""
+    from petitgen.spec import load_catalog
+
+    return load_catalog().archs[arch].mfma_flushes_denormals
