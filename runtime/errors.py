@@ -13,3 +13,11 @@ class PackError(RuntimeLibraryError, ValueError):
 
 class DescriptorError(RuntimeLibraryError, ValueError):
     """A buffer that no 128-bit buffer resource descriptor can describe."""
+
+
+class ManifestError(RuntimeLibraryError, ValueError):
+    """A manifest.json that is missing, damaged or not of the form this runtime reads."""
+
+
+class ManifestVersionError(ManifestError):
+    """A manifest.json written by another version of petitgen: build the kernels again."""

@@ -10,28 +10,31 @@ class Arch:
     """An architecture, from configs/archs.yaml. Sources stand beside each figure there."""
 
     name: str
+    product: str
     wave_size: int
     lds_bytes: int  # per workgroup
-    vgprs: int  # per lane and SIMD, unified file (VGPR + AGPR)
+    registers: int  # of a lane on one SIMD: VGPRs and AGPRs share one file
     simds: int  # per CU
     max_waves_per_simd: int
-    buffer_word3: int  # word 3 of a raw buffer resource descriptor
     mfma_flushes_denormals: bool
-    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
     """One kernel argument. kind: buffer (16-byte buffer resource descriptor), u32, f32.
 
-    access            buffer only: read or write
-    out_of_range      buffer only: True when the kernel aims past the end on purpose (reads 0, writes dropped)
+    access        buffer only: read or write
+    out_of_range  buffer only: True when the kernel aims past the end on purpose (reads 0, writes dropped)
+    alignment     buffer only: bytes the base address must be a multiple of
+    max_bytes     buffer only: the largest extent the kernel's offsets can address
     """
 
     name: str
     kind: str
     access: str = ""
     out_of_range: bool = False
+    alignment: int = 1
+    max_bytes: int = 2**32 - 1
     doc: str = ""
 
 
@@ -44,6 +47,7 @@ class Tile:
     waves_m, waves_n, waves_k  how the waves divide the tile; waves_k > 1 sums partial results through LDS
     mfma     16 (16x16x16) or 32 (32x32x8)
     stages   weight stages in flight
+    occupancy  waves a SIMD that the registers must leave room for
     """
 
     m: int
@@ -54,10 +58,31 @@ class Tile:
     waves_k: int
     mfma: int
     stages: int
+    occupancy: int
 
     @property
     def waves(self) -> int:
         return self.waves_m * self.waves_n * self.waves_k
+
+    @property
+    def waves_mnk(self) -> tuple[int, int, int]:
+        return self.waves_m, self.waves_n, self.waves_k
+
+
+@dataclass(frozen=True, slots=True)
+class WeightMacros:
+    """How templates see a weight format: the macro file that dequantizes it."""
+
+    name: str
+    macros: str  # path below templates/
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """An activation type. unit: half a unit in the last place, relative."""
+
+    name: str
+    unit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +118,8 @@ class KernelInstance:
 
     name: str  # names.py: <op>_<weights>_<activations>__<arch>_<tile>
     op: str  # gemm
-    weights: str  # nvfp4
-    activations: str  # bf16, fp16
+    weights: WeightMacros
+    activations: Activations
     arch: Arch
     tile: Tile
     template: str  # path below templates/
@@ -102,7 +127,6 @@ class KernelInstance:
     limits: Limits
     constraints: Constraints
     tolerance: Tolerance
-    flags: tuple[str, ...] = ()  # extra compiler flags
 
     @property
     def contract(self) -> str:

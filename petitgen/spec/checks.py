@@ -1,0 +1,41 @@
+"""What makes a tile possible. Each rule is one line: when it fails, what it says."""
+
+from __future__ import annotations
+
+from petitgen.errors import SpecError
+from petitgen.spec.model import Arch, Tile
+from runtime.formats import BRICK_K
+
+
+def check_tile(tile: Tile, arch: Arch, where: str) -> None:
+    """SpecError, starting with `where`, if the GEMM skeleton cannot make this tile on `arch`."""
+    for broken, message in _rules(tile, arch):
+        if broken:
+            raise SpecError(f"{where}: {message}")
+
+
+def _rules(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
+    threads = t.waves * arch.wave_size
+    chunks = t.k // 8  # 16-byte chunks in a row of A
+    stage_k = max(t.k, BRICK_K)
+    lds = 2 * t.m * t.k * 2
+    return [
+        (t.k & (t.k - 1) != 0, f"k: {t.k} is not allowed; a power of two is"),
+        (t.m % (t.waves_m * t.mfma) != 0, f"m: {t.m} is no multiple of waves m x mfma = {t.waves_m * t.mfma}"),
+        (t.n % (t.waves_n * t.mfma) != 0, f"n: {t.n} is no multiple of waves n x mfma = {t.waves_n * t.mfma}"),
+        (
+            t.waves_k > 1 and t.k % (BRICK_K * t.waves_k) != 0,
+            f"k: {t.k} gives {t.waves_k} waves along k no whole bricks of {BRICK_K}",
+        ),
+        (threads > 1024, f"waves: {t.waves} waves are {threads} work-items; a workgroup has 1024 at most"),
+        (
+            threads % chunks != 0 or (t.m * chunks) % threads != 0,
+            f"m x k: {t.m} x {t.k} of A does not divide into 16 bytes for each of {threads} work-items",
+        ),
+        (lds > arch.lds_bytes, f"m x k: two buffers of A need {lds} bytes of LDS; {arch.name} has {arch.lds_bytes}"),
+        (t.stages * (stage_k // t.k) % 2 != 0, f"stages: {t.stages} is odd: the two LDS buffers could not alternate"),
+        (
+            not 1 <= t.occupancy <= arch.max_waves_per_simd,
+            f"occupancy: {t.occupancy} is not allowed; 1 to {arch.max_waves_per_simd} is",
+        ),
+    ]

@@ -1,0 +1,80 @@
+"""Reads one YAML file and checks it against its JSON schema (schemas/*.json), naming file, key path and value."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from petitgen.errors import SpecError
+
+
+def read(path: Path, schema: str) -> dict[str, Any]:
+    """The contents of `path`, valid by schemas/<schema>.json. SpecError otherwise."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    error = best_match(_validator(schema).iter_errors(data))
+    if error is not None:
+        raise SpecError(f"{path}: {_explain(error)}")
+    return data
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+@lru_cache
+def _validator(schema: str) -> Draft202012Validator:
+    text = resources.files("petitgen.spec").joinpath("schemas", f"{schema}.json").read_text(encoding="utf-8")
+    return Draft202012Validator(json.loads(text))
+
+
+def key_path(parts: Any) -> str:
+    """tiles[3].waves for ("tiles", 3, "waves")."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return text.lstrip(".") or "the file"
+
+
+def _explain(error: ValidationError) -> str:
+    where = key_path(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(map(str, error.instance)) - set(known))
+        return f"{where}: unknown key {', '.join(map(repr, unknown))}; allowed: {', '.join(known)}"
+    if error.validator == "required":
+        missing = sorted(set(error.validator_value) - set(error.instance))
+        return f"{where}: missing key {', '.join(map(repr, missing))}"
+    return f"{where}: {error.instance!r} is not allowed; {_allowed(error)}"
+
+
+def _allowed(error: ValidationError) -> str:
+    allowed = error.validator_value
+    phrases = {
+        "enum": lambda: f"one of {', '.join(map(repr, allowed))} is",
+        "type": lambda: f"{allowed if isinstance(allowed, str) else ' or '.join(allowed)} is",
+        "minimum": lambda: f"{allowed} or more is",
+        "maximum": lambda: f"{allowed} or less is",
+        "minLength": lambda: "a text that is not empty is",
+        "minItems": lambda: f"{allowed} or more entries are",
+        "maxItems": lambda: f"{allowed} or fewer entries are",
+    }
+    return phrases[error.validator]() if error.validator in phrases else f"needed: {error.validator} {allowed!r}"

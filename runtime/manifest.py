@@ -1,0 +1,262 @@
+"""manifest.json: the contract between what builds kernels and what runs them.
+
+One file an architecture, beside its .hsaco files. manifest.schema.json states the same form as a JSON schema
+(draft 2020-12) for other tools. Every figure comes from the code object that was built, or from the spec it was built
+from; nothing is guessed from a name.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import ManifestError, ManifestVersionError
+
+SCHEMA = 1
+FILE_NAME = "manifest.json"
+
+# Bytes an argument of each kind takes in the kernarg. A buffer is a 128-bit buffer resource descriptor.
+ARGUMENT_SIZES: Mapping[str, int] = types.MappingProxyType({"buffer": 16, "u32": 4, "f32": 4})
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One kernel argument: `size` bytes of `kind` at byte `offset` of the kernarg.
+
+    kind          see ARGUMENT_SIZES
+    access        buffer: "read" or "write"; otherwise ""
+    out_of_range  buffer: the kernel goes past its end on purpose (reads give 0, writes are dropped)
+    """
+
+    name: str
+    kind: str
+    offset: int
+    size: int
+    access: str
+    out_of_range: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kernarg:
+    """The kernel argument segment: its size in bytes, and what lies where."""
+
+    size: int
+    args: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the built kernel takes, from its metadata and kernel descriptor.
+
+    registers       VGPRs and AGPRs together, a lane
+    lds_bytes       a workgroup; scratch_bytes: a work-item
+    waves_per_simd  how many fit at once, as far as registers and LDS decide
+    wave_size, max_workgroup  work-items
+    """
+
+    registers: int
+    agprs: int
+    sgprs: int
+    lds_bytes: int
+    scratch_bytes: int
+    vgpr_spills: int
+    sgpr_spills: int
+    waves_per_simd: int
+    wave_size: int
+    max_workgroup: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """Who made the code object: "hipcc", "clang" or "ziglang", and the version line it prints."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise."""
+
+    unit: float
+    accumulate: float
+
+
+GridAxis = int | tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Workgroups in x, y and z: a fixed number, or (dimension, d) for that dimension divided by d, rounded up."""
+
+    x: GridAxis
+    y: GridAxis
+    z: GridAxis
+
+    def size(self, **dimensions: int) -> tuple[int, int, int]:
+        """The grid for a problem, in workgroups: grid.size(m=16, n=4096, k=4096)."""
+
+        def along(axis: GridAxis) -> int:
+            return axis if isinstance(axis, int) else -(-dimensions[axis[0]] // axis[1])
+
+        return along(self.x), along(self.y), along(self.z)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One built kernel. `name` is also its file's stem, its symbol and its key in the manifest.
+
+    op, weights, activations  what it computes: gemm, nvfp4, bf16
+    file, sha256, size        the code object, beside the manifest
+    source, source_sha256     the HIP text it was compiled from
+    target                    arch with the features the code object insists on: gfx942, gfx90a:xnack-
+    block                     work-items a workgroup
+    tile, constraints         numbers by name, for choosing a kernel: tile.m, constraints.k_multiple
+    """
+
+    name: str
+    op: str
+    weights: str
+    activations: str
+    symbol: str
+    file: str
+    sha256: str
+    size: int
+    source: str
+    source_sha256: str
+    target: str
+    code_object_version: int
+    compiler: Compiler
+    flags: tuple[str, ...]
+    resources: Resources
+    kernarg: Kernarg
+    tile: Mapping[str, int]
+    block: int
+    grid: Grid
+    constraints: Mapping[str, int]
+    tolerance: Tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All kernels built for one architecture.
+
+    petitgen   version of the generator
+    directory  where the files are; None when read from text
+    """
+
+    schema: int
+    petitgen: str
+    arch: str
+    kernels: Mapping[str, Kernel]
+    directory: Path | None = None
+
+    @staticmethod
+    def load(path: str | Path) -> Manifest:
+        """Read a manifest.json, or the one in a directory. ManifestError if it is missing or wrong in any way."""
+        path = Path(path)
+        file = path / FILE_NAME if path.is_dir() or path.suffix != ".json" else path
+        try:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ManifestError(f"{file}: no such file; build the kernels with: petitgen build") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ManifestError(f"{file}: cannot be read: {error}") from error
+        return parse(text, str(file), file.parent)
+
+    def path(self, kernel: Kernel) -> Path:
+        """Where the code object of `kernel` is."""
+        return (self.directory or Path()) / kernel.file
+
+    def to_json(self) -> str:
+        """The text of manifest.json: keys in the order of the dataclasses, kernels by name, byte for byte reproducible."""
+        kernels = {name: asdict(self.kernels[name]) for name in sorted(self.kernels)}
+        data = {"schema": self.schema, "petitgen": self.petitgen, "arch": self.arch, "kernels": kernels}
+        return json.dumps(data, indent=1) + "\n"
+
+
+def parse(text: str, where: str = FILE_NAME, directory: Path | None = None) -> Manifest:
+    """A Manifest from the text of one; `where` names it in errors. ManifestError or ManifestVersionError."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ManifestError(f"{where}: not JSON ({error}); build the kernels again") from error
+    if not isinstance(data, dict) or "schema" not in data:
+        raise ManifestError(f"{where}: not a petitgen manifest: no 'schema' key")
+    if data["schema"] != SCHEMA:
+        raise ManifestVersionError(
+            f"{where}: manifest schema {data['schema']!r}, this version reads {SCHEMA}; build the kernels again"
+        )
+    data = {"directory": directory, **data}
+    manifest = typing.cast(Manifest, _dataclass(Manifest, data, where, ""))
+    for key, kernel in manifest.kernels.items():
+        _check_kernel(key, kernel, where)
+    return manifest
+
+
+def _check_kernel(key: str, kernel: Kernel, where: str) -> None:
+    """What the types alone do not say."""
+    place = f"{where}: kernels.{key}"
+    if kernel.name != key:
+        raise ManifestError(f"{place}.name: {kernel.name!r} is not the key it stands under")
+    if Path(kernel.file).name != kernel.file:
+        raise ManifestError(f"{place}.file: {kernel.file!r} is not a plain file name")
+    for argument in kernel.kernarg.args:
+        size = ARGUMENT_SIZES.get(argument.kind)
+        if size != argument.size:
+            known = ", ".join(f"{kind} ({size} bytes)" for kind, size in ARGUMENT_SIZES.items())
+            raise ManifestError(f"{place}.kernarg: argument {argument.name!r} is {argument.size} bytes of"
+                                f" {argument.kind!r}; this runtime knows {known}")  # fmt: skip
+        if argument.offset < 0 or argument.offset + argument.size > kernel.kernarg.size:
+            raise ManifestError(f"{place}.kernarg: argument {argument.name!r} lies outside its {kernel.kernarg.size} bytes")
+
+
+def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:
+    """An instance of the dataclass `cls` from a JSON object with exactly its fields."""
+    if not isinstance(data, dict):
+        raise ManifestError(f"{where}: {path or 'top'}: expected an object, got {data!r:.60}")
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    for name in names:
+        if name not in data:
+            raise ManifestError(f"{where}: {path + '.' if path else ''}{name} is missing")
+    for name in data:
+        if name not in names:
+            raise ManifestError(f"{where}: {path + '.' if path else ''}{name} is not a known key")
+    return cls(**{n: _value(hints[n], data[n], where, f"{path}.{n}" if path else n) for n in names})
+
+
+def _value(kind: Any, data: Any, where: str, path: str) -> Any:
+    """`data` as the annotated type `kind`: a dataclass, a scalar, tuple[T, ...], Mapping[str, T] or GridAxis."""
+    if is_dataclass(kind):
+        return _dataclass(typing.cast(type, kind), data, where, path)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is GridAxis or kind == GridAxis:
+        if _is_int(data):
+            return data
+        if isinstance(data, list | tuple) and len(data) == 2 and isinstance(data[0], str) and _is_int(data[1]):
+            return data[0], data[1]
+    elif origin is tuple and isinstance(data, list):
+        return tuple(_value(arguments[0], item, where, f"{path}[{i}]") for i, item in enumerate(data))
+    elif origin is Mapping and isinstance(data, dict):
+        items = {key: _value(arguments[1], item, where, f"{path}.{key}") for key, item in data.items()}
+        return types.MappingProxyType(items)
+    elif kind is int and _is_int(data):
+        return data
+    elif kind is float and (_is_int(data) or isinstance(data, float)):
+        return float(data)
+    elif kind in (str, bool) and isinstance(data, kind):
+        return data
+    elif kind == Path | None:
+        return data
+    name = getattr(kind, "__name__", str(kind))
+    raise ManifestError(f"{where}: {path}: expected {name}, got {data!r:.60}")
+
+
+def _is_int(data: Any) -> bool:
+    return isinstance(data, int) and not isinstance(data, bool)
