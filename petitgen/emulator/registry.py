@@ -34,7 +34,7 @@ executor fills in:
 Integer clamp saturates the wide result, which only the op knows: `Op.clamped` is the op's saturating form. With the
 clamp bit set and an integer result, call `clamped` instead; None means that the ISA gives clamp no meaning there.
 
-`Op.ufunc` is set where the function is a numpy ufunc, so that the executor may pass `out=`.
+`Op.ufunc` is the function where it is a numpy ufunc, so that the executor may pass `out=` (the destination's dtype).
 Registering a name twice is an error. `load()` imports every module of petitgen.emulator.ops once.
 """
 
@@ -49,6 +49,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from petitgen.emulator.compiled import LazyUfunc
 from petitgen.errors import EmulationError
 
 Function = Callable[..., Any]
@@ -57,12 +58,13 @@ F = TypeVar("F", bound=Function)
 KEYWORDS = frozenset({"arch", "mods"})
 
 # 16-bit results that leave the other half of the register alone; every other 16-bit result zeroes it.
-# source: CDNA3 ISA 6.2 and LLVM's AMDGPU backend (zeroesHigh16BitsOfDest): what gained op_sel in gfx9 keeps the rest.
-KEEPS_HIGH_HALF = frozenset(
-    "v_mac_f16 v_madak_f16 v_madmk_f16 v_mad_f16 v_mad_u16 v_mad_i16 v_fma_f16 v_div_fixup_f16 v_add_i16 v_sub_i16 "
-    "v_min3_f16 v_min3_i16 v_min3_u16 v_max3_f16 v_max3_i16 v_max3_u16 v_med3_f16 v_med3_i16 v_med3_u16 "
-    "v_fma_mixlo_f16 v_fma_mixhi_f16".split()
-)
+# source: CDNA3 ISA 12.11 (notes on OPSEL[3]); the legacy forms, v_mac_f16 and plain VOP2 results write zeros.
+_KEEPS_HIGH_HALF = """
+    v_mad_f16 v_mad_u16 v_mad_i16 v_fma_f16 v_div_fixup_f16 v_add_i16 v_sub_i16 v_madak_f16 v_madmk_f16
+    v_min3_f16 v_min3_i16 v_min3_u16 v_max3_f16 v_max3_i16 v_max3_u16 v_med3_f16 v_med3_i16 v_med3_u16
+    v_fma_mixlo_f16 v_fma_mixhi_f16
+"""
+KEEPS_HIGH_HALF = frozenset(_KEEPS_HIGH_HALF.split())
 # 16-bit results written to the high half without an op_sel bit saying so.
 WRITES_HIGH_HALF = frozenset({"v_fma_mixhi_f16"})
 
@@ -73,21 +75,20 @@ class Op:
 
     function  the semantics
     keywords  the keyword-only parameters it declares
-    ufunc     the function again where it is a numpy ufunc
     clamped   its saturating form (integer clamp), same arguments
     """
 
     mnemonic: str
     function: Function
     keywords: frozenset[str]
-    ufunc: np.ufunc | None
     clamped: Function | None = None
 
     @property
-    def source(self) -> str:
-        """Where the semantics come from: the docstring's line `source: ...`, or empty."""
-        lines = (line.strip() for line in (inspect.getdoc(self.function) or "").splitlines())
-        return next((line.removeprefix("source:").strip() for line in lines if line.startswith("source:")), "")
+    def ufunc(self) -> np.ufunc | None:
+        """The function again where it is a numpy ufunc (compiled now, if that is how it is made), else None."""
+        if isinstance(self.function, LazyUfunc):
+            return self.function.ufunc
+        return self.function if isinstance(self.function, np.ufunc) else None
 
 
 OPS: dict[str, Op] = {}
@@ -97,9 +98,8 @@ def alias(mnemonic: str, function: Function, clamped: Function | None = None) ->
     """Register `function` (usually a ufunc) under a mnemonic. ValueError if the mnemonic is taken."""
     if mnemonic in OPS:
         raise ValueError(f"semantics of {mnemonic} are defined twice: {OPS[mnemonic].function} and {function}")
-    ufunc = function if _is_ufunc(function) else None
-    keywords = frozenset() if ufunc is not None else _keywords(function)
-    OPS[mnemonic] = Op(mnemonic, function, keywords, ufunc, clamped)
+    elementwise = isinstance(function, (np.ufunc, LazyUfunc))
+    OPS[mnemonic] = Op(mnemonic, function, frozenset() if elementwise else _keywords(function), clamped)
 
 
 def op(function: F) -> F:
@@ -118,10 +118,6 @@ def clamped(mnemonic: str) -> Callable[[F], F]:
         return function
 
     return register
-
-
-def _is_ufunc(function: Function) -> bool:
-    return isinstance(function, np.ufunc)
 
 
 def _keywords(function: Function) -> frozenset[str]:
