@@ -1,0 +1,154 @@
+"""Packing moves every bit to where kernels look for it, and back. The layout is stated here anew."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from runtime.errors import PackError
+from runtime.pack import PackedWeight, pack_nvfp4, unpack_nvfp4
+
+SHAPES = [(16, 128), (1, 16), (17, 16), (5, 144), (48, 272), (33, 112), (2048 + 5, 32)]
+
+
+def checkpoint(n: int, k: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(0, 256, (n, k // 2)).astype(np.uint8)
+    scales = rng.integers(0, 256, (n, k // 16)).astype(np.uint8)
+    return weight, scales, np.float32(rng.uniform(0.1, 1))
+
+
+def code_at(weight: np.ndarray, n: int, k: int) -> int:
+    """The code of element (n, k) of a checkpoint weight, 0 beyond its edge."""
+    if n >= weight.shape[0] or k >= 2 * weight.shape[1]:
+        return 0
+    byte = int(weight[n, k // 2])
+    return byte >> 4 if k % 2 else byte & 15
+
+
+def reversed_bits(word: int) -> int:
+    return int(f"{word:032b}"[::-1], 2)
+
+
+def codes_of(word: int) -> list[int]:
+    """The eight codes of a packed dword as the kernel sees them.
+
+    fp16 halves with the sign in bit 15 and the E2M1 magnitude in bits 11..9, low half first: of the word, the word
+    up a byte, its reverse, and that up a byte.
+    """
+    codes = []
+    for view in (word, word << 8, reversed_bits(word), reversed_bits(word) << 8):
+        for half in (view & 0xFFFF, view >> 16 & 0xFFFF):
+            codes.append((half >> 15) << 3 | half >> 9 & 7)
+    return codes
+
+
+@pytest.mark.parametrize(("n", "k"), [(17, 144), (16, 128), (3, 16)])
+def test_every_code_is_where_the_kernel_reads_it(n, k):
+    weight, scales, outer = checkpoint(n, k)
+    packed = pack_nvfp4(weight, scales, outer).codes
+    bricks_k, bricks_n = -(-k // 128), -(-n // 16)
+    assert packed.size == bricks_k * bricks_n * 1024  # 1 KiB is 16 columns by 128 of K
+    words = packed.reshape(-1).view("<u4").reshape(bricks_k, bricks_n, 64, 4)
+    for kb, nb, lane, dword in np.ndindex(words.shape):
+        column, quad = 16 * nb + lane % 16, lane // 16
+        first = 128 * kb + 32 * dword + 4 * quad
+        wanted = [code_at(weight, column, first + k) for k in (0, 1, 2, 3, 16, 17, 18, 19)]
+        assert codes_of(int(words[kb, nb, lane, dword])) == wanted
+
+
+@pytest.mark.parametrize(("n", "k"), [(17, 144), (3, 16)])
+def test_every_scale_is_where_the_kernel_reads_it(n, k):
+    weight, scales, outer = checkpoint(n, k)
+    packed = pack_nvfp4(weight, scales, outer).scales.reshape(-(-k // 128), -(-n // 16), 16, 8)
+    for kb, nb, column, block in np.ndindex(packed.shape):
+        row, group = 16 * nb + column, 8 * kb + block
+        inside = row < n and group < k // 16
+        assert packed[kb, nb, column, block] == (scales[row, group] if inside else 0)
+
+
+@pytest.mark.parametrize(("n", "k"), SHAPES)
+def test_unpacking_gives_the_checkpoint_back(n, k):
+    weight, scales, outer = checkpoint(n, k)
+    back = unpack_nvfp4(pack_nvfp4(weight, scales, outer))
+    for got, wanted in zip(back, (weight, scales, outer), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_all_byte_values_of_codes_and_scales_survive():
+    weight = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    weight = np.stack([np.roll(row, i) for i, row in enumerate(weight)])  # every byte in many places
+    scales = np.arange(16 * 32, dtype=np.uint32).astype(np.uint8).reshape(16, 32)
+    got_weight, got_scales, _ = unpack_nvfp4(pack_nvfp4(weight, scales, 1.0))
+    np.testing.assert_array_equal(got_weight, weight)
+    np.testing.assert_array_equal(got_scales, scales)
+
+
+def test_a_nan_block_scale_makes_the_outer_scale_of_its_row_nan():
+    weight, scales, _ = checkpoint(20, 64)
+    scales &= 0x77  # no NaN
+    scales[3, 2], scales[19, 0] = 0x7F, 0xFF
+    packed = pack_nvfp4(weight, scales, 0.5)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(packed.outer)), [3, 19])
+    assert (packed.outer[[0, 1, 18]] == 0.5).all()
+    np.testing.assert_array_equal(unpack_nvfp4(packed)[2], np.float32(0.5))
+
+
+def test_outer_scales_of_fused_projections_stay_apart():
+    weight, scales, _ = checkpoint(8, 32)
+    scales &= 0x77
+    outer = np.repeat(np.array([0.25, 3.0], np.float32), 4)
+    packed = pack_nvfp4(weight, scales, outer)
+    np.testing.assert_array_equal(packed.outer, outer)
+    np.testing.assert_array_equal(unpack_nvfp4(packed)[2], outer)
+
+
+def test_e4m3_arrays_and_non_contiguous_arrays_are_taken():
+    weight, scales, outer = checkpoint(32, 64)
+    wanted = pack_nvfp4(weight, scales, outer)
+    typed = pack_nvfp4(np.asfortranarray(weight), scales.view(ml_dtypes.float8_e4m3fn), np.array([outer]))
+    np.testing.assert_array_equal(typed.codes, wanted.codes)
+    np.testing.assert_array_equal(typed.scales, wanted.scales)
+    np.testing.assert_array_equal(typed.outer, wanted.outer)
+
+
+def test_torch_tensors_are_taken():
+    torch = pytest.importorskip("torch", reason="torch is an extra")
+    weight, scales, outer = checkpoint(32, 64)
+    wanted = pack_nvfp4(weight, scales, outer)
+    scale_tensor = torch.from_numpy(scales).view(torch.float8_e4m3fn)
+    got = pack_nvfp4(torch.from_numpy(weight), scale_tensor, torch.tensor(float(outer)))
+    np.testing.assert_array_equal(got.codes, wanted.codes)
+    np.testing.assert_array_equal(got.scales, wanted.scales)
+
+
+GOOD = checkpoint(16, 64)
+
+
+@pytest.mark.parametrize(
+    ("weight", "scales", "outer", "message"),
+    [
+        (GOOD[0].astype(np.int8), GOOD[1], 1.0, "weight has dtype int8: uint8 is needed"),
+        (GOOD[0].astype(np.float32), GOOD[1], 1.0, "weight has dtype float32"),
+        (GOOD[0][0], GOOD[1], 1.0, r"weight has shape \[32\]"),
+        (GOOD[0][:0], GOOD[1][:0], 1.0, r"weight has shape \[0, 32\]"),
+        (GOOD[0][:, :12], GOOD[1], 1.0, "K = 24, which is no multiple"),
+        (GOOD[0], GOOD[1].T, 1.0, r"weight_scale has shape \[4, 16\].*\[16, 4\]"),
+        (GOOD[0], GOOD[1][:, :2], 1.0, r"weight_scale has shape \[16, 2\]"),
+        (GOOD[0], GOOD[1].astype(np.float32), 1.0, "weight_scale has dtype float32"),
+        (GOOD[0], GOOD[1].view(ml_dtypes.float8_e4m3fnuz), 1.0, "weight_scale has dtype float8_e4m3fnuz"),
+        (GOOD[0], GOOD[1], np.ones(5, np.float32), r"weight_scale_2 has shape \[5\].*\[16\]"),
+        (GOOD[0].tolist(), GOOD[1], 1.0, "weight has dtype list"),
+    ],
+)
+def test_wrong_tensors_are_refused_with_what_is_needed(weight, scales, outer, message):
+    with pytest.raises(PackError, match=message):
+        pack_nvfp4(weight, scales, outer)
+
+
+def test_a_weight_of_another_format_is_not_unpacked():
+    packed = pack_nvfp4(*GOOD)
+    other = PackedWeight("mxfp4", *(getattr(packed, name) for name in PackedWeight.__slots__[1:]))
+    with pytest.raises(PackError, match="mxfp4"):
+        unpack_nvfp4(other)
