@@ -71,7 +71,8 @@ class GemmContext:
     occupancy: int
     accumulators: int
     weight_registers: int
-    a_loads: int
+    a_ahead: int
+    a_registers: int
     a_bytes: int
     partial_bytes: int
     lds_bytes: int
@@ -130,7 +131,8 @@ def gemm_context(instance: KernelInstance) -> GemmContext:
         occupancy=t.occupancy,
         accumulators=accumulators,
         weight_registers=bricks * columns * (4 * quads + fmt.scales_per_brick // 4),
-        a_loads=t.m * t.k // 8 // instance.block,
+        a_ahead=t.a_ahead,
+        a_registers=t.m * t.k // 8 // instance.block * 4 * t.a_ahead,
         a_bytes=a_bytes,
         partial_bytes=partial_bytes,
         lds_bytes=max(2 * a_bytes, partial_bytes),

@@ -35,6 +35,10 @@ def _rules(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
         (lds > arch.lds_bytes, f"m x k: two buffers of A need {lds} bytes of LDS; {arch.name} has {arch.lds_bytes}"),
         (t.stages * (stage_k // t.k) % 2 != 0, f"stages: {t.stages} is odd: the two LDS buffers could not alternate"),
         (
+            t.stages * (stage_k // t.k) % t.a_ahead != 0,
+            f"a_ahead: {t.a_ahead} does not divide the {t.stages * (stage_k // t.k)} steps of {t.stages} stages",
+        ),
+        (
             not 1 <= t.occupancy <= arch.max_waves_per_simd,
             f"occupancy: {t.occupancy} is not allowed; 1 to {arch.max_waves_per_simd} is",
         ),

@@ -47,6 +47,7 @@ class Tile:
     waves_m, waves_n, waves_k  how the waves divide the tile; waves_k > 1 sums partial results through LDS
     mfma     16 (16x16x16) or 32 (32x32x8)
     stages   weight stages in flight
+    a_ahead  steps of A (k elements) in flight
     occupancy  waves a SIMD that the registers must leave room for
     """
 
@@ -58,6 +59,7 @@ class Tile:
     waves_k: int
     mfma: int
     stages: int
+    a_ahead: int
     occupancy: int
 
     @property
