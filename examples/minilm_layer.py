@@ -4,7 +4,7 @@
     petitgen build --arch gfx942
     python examples/minilm_layer.py
 
-Quantizes the two matrices of one layer, multiplies them with the activations that a few sentences produce there,
+Quantizes the two matrices of one layer, multiplies them with the activations that a few sentences give there,
 and prints how far the result is from the float layer, beside what NVFP4 itself costs whatever computes it.
 """
 

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from petitgen.cli import options
+
 if TYPE_CHECKING:
     from petitgen.verify.runner import KernelReport, Report
-
-EPILOG = """\b
-Examples:
-  petitgen verify                                     every kernel in generated/
-  petitgen verify 'gemm_nvfp4_bf16__gfx942_*'         by name
-  petitgen verify --arch gfx90a --shape 17,4096,4096  at a shape of your own
-  petitgen verify --json > report.json
-"""
+    from petitgen.verify.targets import Target
 
 
-@click.command(epilog=EPILOG)
-@click.argument("names", nargs=-1, metavar="[NAME_GLOB]...")
-@click.option("--arch", help="Only kernels of this architecture.")
-@click.option(
-    "--shape", "shapes", multiple=True, metavar="M,N,K", help="Verify at this shape. May be repeated."
-)
-@click.option("--generated", type=click.Path(path_type=Path), default=Path("generated"), show_default=True,
-              help="Where the built kernels are.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(1), help="Processes. Default: one a core.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.command()
+@options.names
+@options.arch
+@click.option("--shape", "shapes", multiple=True, metavar="M,N,K", help="A shape to verify at. Repeatable.")
+@options.generated
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
+@options.as_json
 def verify(
     names: tuple[str, ...],
     arch: str | None,
@@ -42,8 +35,15 @@ def verify(
 ) -> None:
     """Run built kernels on the emulated device and compare with a float64 reference.
 
-    Without --shape each kernel runs at sizes below, at and above its tile, with random and nasty data. The exit
-    status is 1 when anything is wrong.
+    Without --shape each kernel runs at sizes below, at and above its tile, with random and nasty data. The
+    exit status is 1 when anything is wrong.
+
+    \b
+    Examples:
+      petitgen verify
+      petitgen verify 'gemm_nvfp4_bf16__gfx942_*'
+      petitgen verify --arch gfx90a --shape 17,4096,4096
+      petitgen verify --json > report.json
     """
     from petitgen.verify import parse_shape, run, select
 
@@ -53,6 +53,8 @@ def verify(
     if not as_json:
         click.echo(f"{'kernel':{width}}  {'shapes':>6}  {'wave-instr':>10}  {'seconds':>7}  result")
     report = run(targets, shapes=wanted, jobs=jobs, progress=None if as_json else lambda r: _show(r, width))
+    if not wanted:
+        _record(generated, targets, report)
     if as_json:
         click.echo(json.dumps(to_json(report), indent=1))
     else:
@@ -60,6 +62,18 @@ def verify(
         click.echo(f"{right} of {len(report.kernels)} kernels verified in {report.seconds:.0f} s")
     if not report.ok:
         sys.exit(1)
+
+
+def _record(generated: Path, targets: Sequence[Target], report: Report) -> None:
+    """Note the outcome beside the manifests, for `petitgen list`."""
+    from petitgen.build.state import Verified, record
+
+    results: dict[str, dict[str, Verified]] = {}
+    for target, kernel in zip(targets, report.kernels, strict=True):
+        facts = Verified(target.kernel().sha256, kernel.ok, len(kernel.cases))
+        results.setdefault(target.arch, {})[target.name] = facts
+    for arch, verified in results.items():
+        record(generated, arch, verified)
 
 
 def _show(report: KernelReport, width: int) -> None:

@@ -49,8 +49,8 @@ def execute(
 ) -> Execution:
     """C = A x W^T on the emulator.
 
-    a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements. The gaps between rows of A
-    hold NaN, those of C a sentinel. Raises EmulationError when the kernel does what the device cannot.
+    a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements. The gaps between rows of
+    A hold NaN, those of C a sentinel. Raises EmulationError when the kernel does what the device cannot.
     """
     (m, k), n = a.shape, weights.n
     memory = DeviceMemory()

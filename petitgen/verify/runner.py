@@ -125,7 +125,7 @@ def _all(
 
 
 def _plan(target: Target, shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
-    """The shapes for a target. Every reason not to be able to run it is found here, before any kernel runs."""
+    """The shapes for a target. Whatever prevents running it is found here, before any kernel runs."""
     kernel = target.kernel()
     if (kernel.op, kernel.weights) != ("gemm", "nvfp4"):
         raise VerifyError(f"{kernel.name}: no reference for {kernel.op} with {kernel.weights} weights")
@@ -158,7 +158,7 @@ def verify_kernel(target: Target, shapes: Sequence[Shape], stop_early: bool = Fa
 def _case(target: Target, kernel: Kernel, shape: Shape) -> Case:
     start = time.perf_counter()
     lda = shape.lda(kernel.constraints["lda_multiple"])
-    ldc = shape.ldc(kernel.constraints["ldc_multiple"])
+    ldc = shape.ldc(kernel.constraints.get("ldc_multiple", 1))
     problem = make_problem(shape, kernel.activations)
     weights = pack_nvfp4(problem.weights.weight, problem.weights.weight_scale, problem.weights.weight_scale_2)
     try:

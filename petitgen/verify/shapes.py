@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle, product
 
 from petitgen.errors import VerifyError
+from runtime.formats import BRICK_K
 
 BLOCK = 16  # K values that share one NVFP4 scale: the smallest K
 
@@ -60,7 +61,7 @@ def default_shapes(tile: Mapping[str, int], k_multiple: int = BLOCK) -> tuple[Sh
         Shape(1, 1, k_multiple),
         *edges,
         Shape(tile["m"] + 1, tile["n"] + 1, ragged, pad_a=24, pad_c=5),
-        Shape(2 * tile["m"] + 1, 2 * tile["n"] + 1, tile["k"] * 2 + ragged),
+        Shape(2 * tile["m"] + 1, 2 * tile["n"] + 1, _pipeline(tile) + ragged),
     )
 
 
@@ -70,7 +71,7 @@ def _around(size: int) -> tuple[int, ...]:
 
 def _depths(tile: Mapping[str, int], k_multiple: int) -> list[int]:
     """K values: one block, then near one stage, two and the whole weight pipeline, multiples or not."""
-    pipeline = tile["stages"] * tile["k"]
+    pipeline = _pipeline(tile)
     wanted = (
         k_multiple,
         pipeline - k_multiple,
@@ -79,10 +80,15 @@ def _depths(tile: Mapping[str, int], k_multiple: int) -> list[int]:
         2 * k_multiple,
         pipeline + k_multiple,
         tile["k"] - k_multiple,
-        2 * tile["k"] + 3 * k_multiple,
+        2 * pipeline + 3 * k_multiple,
         pipeline,
     )
     return list(dict.fromkeys(_round_up(depth, k_multiple) for depth in wanted if depth >= k_multiple))
+
+
+def _pipeline(tile: Mapping[str, int]) -> int:
+    """K of all weight stages in flight: one turn of a kernel's loop. A stage is at least one brick of packed weights."""
+    return tile["stages"] * max(tile["k"], BRICK_K)
 
 
 def _round_up(value: int, multiple: int) -> int:

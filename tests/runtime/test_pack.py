@@ -34,8 +34,8 @@ def reversed_bits(word: int) -> int:
 def codes_of(word: int) -> list[int]:
     """The eight codes of a packed dword as the kernel sees them.
 
-    fp16 halves with the sign in bit 15 and the E2M1 magnitude in bits 11..9, low half first: of the word, the word
-    up a byte, its reverse, and that up a byte.
+    fp16 halves with the sign in bit 15 and the E2M1 magnitude in bits 11..9, low half first: of the word, the
+    word up a byte, its reverse, and that up a byte.
     """
     codes = []
     for view in (word, word << 8, reversed_bits(word), reversed_bits(word) << 8):
