@@ -1,16 +1,16 @@
-"""Packages. configs/ and templates/ are top-level folders that people edit; in a wheel they travel inside petitgen."""
+"""Packages. configs/ and templates/, top-level folders that people edit, are inside petitgen in a wheel."""
 
 from setuptools import find_namespace_packages, setup
 
 setup(
     packages=[
         *find_namespace_packages(include=["petitgen*", "runtime*"]),
-        "petitgen.configs",
-        "petitgen.templates",
+        "petitgen._data.configs",
+        "petitgen._data.templates",
     ],
-    package_dir={"petitgen.configs": "configs", "petitgen.templates": "templates"},
+    package_dir={"petitgen._data.configs": "configs", "petitgen._data.templates": "templates"},
     package_data={
-        "petitgen.configs": ["**/*.yaml", "**/*.csv"],
-        "petitgen.templates": ["**/*.j2"],
+        "petitgen._data.configs": ["**/*.yaml", "**/*.csv"],
+        "petitgen._data.templates": ["**/*.j2"],
     },
 )

@@ -1,8 +1,8 @@
 """manifest.json: the contract between what builds kernels and what runs them.
 
 One file an architecture, beside its .hsaco files. manifest.schema.json states the same form as a JSON schema
-(draft 2020-12) for other tools. Every figure comes from the code object that was built, or from the spec it was built
-from; nothing is guessed from a name.
+(draft 2020-12) for other tools. Every figure comes from the code object that was built, or from the spec it
+was built from; nothing is guessed from a name.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Argument:
     kind          see ARGUMENT_SIZES
     access        buffer: "read" or "write"; otherwise ""
     out_of_range  buffer: the kernel goes past its end on purpose (reads give 0, writes are dropped)
+    alignment     buffer: what its base address must be a multiple of, bytes; otherwise 1
+    max_bytes     buffer: the largest extent the kernel's offsets can address; otherwise 0
     """
 
     name: str
@@ -39,6 +41,8 @@ class Argument:
     size: int
     access: str
     out_of_range: bool
+    alignment: int
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ GridAxis = int | tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Workgroups in x, y and z: a fixed number, or (dimension, d) for that dimension divided by d, rounded up."""
+    """Workgroups in x, y and z: a number, or (dimension, d): that dimension divided by d, rounded up."""
 
     x: GridAxis
     y: GridAxis
@@ -158,7 +162,7 @@ class Manifest:
 
     @staticmethod
     def load(path: str | Path) -> Manifest:
-        """Read a manifest.json, or the one in a directory. ManifestError if it is missing or wrong in any way."""
+        """Read a manifest.json, or the one in a directory. ManifestError if it is missing or wrong."""
         path = Path(path)
         file = path / FILE_NAME if path.is_dir() or path.suffix != ".json" else path
         try:
@@ -174,7 +178,7 @@ class Manifest:
         return (self.directory or Path()) / kernel.file
 
     def to_json(self) -> str:
-        """The text of manifest.json: keys in the order of the dataclasses, kernels by name, byte for byte reproducible."""
+        """The text of manifest.json. Reproducible: keys in the order of the dataclasses, kernels by name."""
         kernels = {name: asdict(self.kernels[name]) for name in sorted(self.kernels)}
         data = {"schema": self.schema, "petitgen": self.petitgen, "arch": self.arch, "kernels": kernels}
         return json.dumps(data, indent=1) + "\n"
@@ -190,7 +194,7 @@ def parse(text: str, where: str = FILE_NAME, directory: Path | None = None) -> M
         raise ManifestError(f"{where}: not a petitgen manifest: no 'schema' key")
     if data["schema"] != SCHEMA:
         raise ManifestVersionError(
-            f"{where}: manifest schema {data['schema']!r}, this version reads {SCHEMA}; build the kernels again"
+            f"{where}: manifest schema {data['schema']!r}, this version reads {SCHEMA}; build again"
         )
     data = {"directory": directory, **data}
     manifest = typing.cast(Manifest, _dataclass(Manifest, data, where, ""))
@@ -213,7 +217,9 @@ def _check_kernel(key: str, kernel: Kernel, where: str) -> None:
             raise ManifestError(f"{place}.kernarg: argument {argument.name!r} is {argument.size} bytes of"
                                 f" {argument.kind!r}; this runtime knows {known}")  # fmt: skip
         if argument.offset < 0 or argument.offset + argument.size > kernel.kernarg.size:
-            raise ManifestError(f"{place}.kernarg: argument {argument.name!r} lies outside its {kernel.kernarg.size} bytes")
+            raise ManifestError(
+                f"{place}.kernarg: argument {argument.name!r} lies outside its {kernel.kernarg.size} bytes"
+            )
 
 
 def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:
@@ -232,14 +238,14 @@ def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:
 
 
 def _value(kind: Any, data: Any, where: str, path: str) -> Any:
-    """`data` as the annotated type `kind`: a dataclass, a scalar, tuple[T, ...], Mapping[str, T] or GridAxis."""
+    """`data` as the annotated `kind`: a dataclass, a scalar, tuple[T, ...], Mapping[str, T] or GridAxis."""
     if is_dataclass(kind):
         return _dataclass(typing.cast(type, kind), data, where, path)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is GridAxis or kind == GridAxis:
         if _is_int(data):
             return data
-        if isinstance(data, list | tuple) and len(data) == 2 and isinstance(data[0], str) and _is_int(data[1]):
+        if isinstance(data, list) and [type(item) for item in data] == [str, int]:
             return data[0], data[1]
     elif origin is tuple and isinstance(data, list):
         return tuple(_value(arguments[0], item, where, f"{path}[{i}]") for i, item in enumerate(data))
@@ -250,9 +256,7 @@ def _value(kind: Any, data: Any, where: str, path: str) -> Any:
         return data
     elif kind is float and (_is_int(data) or isinstance(data, float)):
         return float(data)
-    elif kind in (str, bool) and isinstance(data, kind):
-        return data
-    elif kind == Path | None:
+    elif (kind in (str, bool) and isinstance(data, kind)) or kind == Path | None:
         return data
     name = getattr(kind, "__name__", str(kind))
     raise ManifestError(f"{where}: {path}: expected {name}, got {data!r:.60}")

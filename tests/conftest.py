@@ -1,4 +1,4 @@
-"""Markers that skip by themselves: a test says what it needs, and here is how to find out whether that is there."""
+"""Markers that skip by themselves: a test says what it needs, this file finds out whether it is there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _missing(marker: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what this machine cannot run. A CI that must not skip sets PETITGEN_REQUIRE=llvm,mmasim."""
+    """Skip, with the reason, what this machine cannot run; PETITGEN_REQUIRE=llvm,mmasim: never these."""
     required = set(filter(None, os.environ.get("PETITGEN_REQUIRE", "").split(",")))
     reasons: dict[str, str | None] = {}
     for item in items:

@@ -1,6 +1,6 @@
-"""Source text -> raw ELF code object, with whichever compiler the machine has (see routes.py for the order)."""
+"""Source text -> raw ELF code object, with whichever compiler the machine has (routes.py: the order)."""
 
 from petitgen.toolchain.choose import Choice, PassedOver, choose
-from petitgen.toolchain.compiler import CompileFailed, Compiler
+from petitgen.toolchain.compiler import CompileError, Compiler
 
-__all__ = ["Choice", "CompileFailed", "Compiler", "PassedOver", "choose"]
+__all__ = ["Choice", "CompileError", "Compiler", "PassedOver", "choose"]

@@ -13,11 +13,13 @@ EM_AMDGPU = 224
 
 
 def raw_elf(data: bytes, arch: str) -> bytes:
-    """The AMDGPU ELF in `data`, itself an ELF or a bundle with an entry for `arch`. ToolchainError otherwise."""
+    """The AMDGPU ELF in `data`: itself an ELF, or a bundle with an entry for `arch`. Or ToolchainError."""
     if data.startswith(BUNDLE_MAGIC):
         data = _entry(data, arch)
     if data.startswith(COMPRESSED_MAGIC):
-        raise ToolchainError("the compiler wrote a compressed offload bundle: take --offload-compress off its flags")
+        raise ToolchainError(
+            "the compiler wrote a compressed offload bundle: take --offload-compress off its flags"
+        )
     if not data.startswith(ELF_MAGIC) or len(data) < 64:
         raise ToolchainError(f"the compiler wrote no ELF: {len(data)} bytes starting with {data[:8]!r}")
     machine = struct.unpack_from("<H", data, 18)[0]
@@ -27,7 +29,7 @@ def raw_elf(data: bytes, arch: str) -> bytes:
 
 
 def _entry(data: bytes, arch: str) -> bytes:
-    """Layout: magic, u64 count, then per entry u64 offset, u64 size, u64 id length, id (such as hipv4-...--gfx942)."""
+    """Layout: magic, u64 count, then for each entry u64 offset, u64 size, u64 id length, id."""
     found = []
     try:
         (count,) = struct.unpack_from("<Q", data, len(BUNDLE_MAGIC))
@@ -42,4 +44,6 @@ def _entry(data: bytes, arch: str) -> bytes:
                 return data[offset : offset + size]
     except struct.error as error:
         raise ToolchainError("the compiler wrote a truncated offload bundle") from error
-    raise ToolchainError(f"the compiler's bundle has no code for {arch}, only {', '.join(found) or 'nothing'}")
+    raise ToolchainError(
+        f"the compiler's bundle has no code for {arch}, only {', '.join(found) or 'nothing'}"
+    )

@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def cache_root() -> Path:
-    """$XDG_CACHE_HOME/petitgen, or ~/.cache/petitgen, or a private directory below the temp dir. Created if missing."""
+    """$XDG_CACHE_HOME/petitgen, or ~/.cache/petitgen, or else temp_root(). Made if missing."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(base) if os.path.isabs(base) else Path.home() / ".cache"  # the XDG spec: ignore relative paths
+    # The XDG base directory specification: a relative path is to be ignored.
+    home = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     root = home / "petitgen"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -28,7 +29,7 @@ def temp_root() -> Path:
     try:
         root.mkdir(mode=0o700, exist_ok=True)
         status = root.lstat()
-        # In a shared /tmp somebody else may have made this name first: compilers run from here, so do not trust it.
+        # In a shared /tmp somebody else may have made this name first, and compilers run from here.
         if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022:
             return root
     except OSError:

