@@ -99,11 +99,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """Shapes the kernel takes: K a multiple of k_multiple, A rows a multiple of lda_multiple elements apart."""
+    """Shapes the kernel takes, in elements.
+
+    k_multiple    K is a multiple of it
+    lda_multiple  so is the row pitch of A, and ldc_multiple that of C
+    max_pitch     largest row pitch: offsets of the rows of a tile past M then stay below 4 GiB, where they would wrap
+    """
 
     k_multiple: int
     lda_multiple: int
-    ldc_multiple: int = 1
+    ldc_multiple: int
+    max_pitch: int
 
 
 @dataclass(frozen=True, slots=True)

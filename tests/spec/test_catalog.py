@@ -1,0 +1,144 @@
+"""The matrix, and what a wrong file under configs/ says: file, key path, value, what is allowed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from petitgen.errors import SpecError
+from petitgen.names import parse
+from petitgen.paths import CONFIGS
+from petitgen.spec import load_catalog
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(CONFIGS, tmp_path / "configs"))
+
+
+FAMILY = Path("kernels/gemm_nvfp4.yaml")
+
+
+def edit(configs: Path, file: Path | str, change) -> None:
+    path = configs / file
+    data = yaml.safe_load(path.read_text())
+    change(data)
+    path.write_text(yaml.safe_dump(data))
+
+
+def test_every_combination_is_an_instance_once():
+    family = yaml.safe_load((CONFIGS / FAMILY).read_text())
+    names = [i.name for i in load_catalog().instances]
+    assert len(names) == len(set(names))
+    assert len(names) == len(family["archs"]) * len(family["activations"]) * len(family["tiles"])
+    assert len(family["tiles"]) >= 8
+    assert {i.tile.m for i in load_catalog().instances} >= {16, 256}
+
+
+def test_a_tile_is_one_line_of_yaml(configs: Path):
+    before = {i.name for i in load_catalog(configs).instances}
+    text = (configs / FAMILY).read_text()
+    line = "  - {m: 32, n: 32, k: 256, waves: [1, 2, 2], mfma: 16, stages: 2, a_ahead: 2, occupancy: 4}\n"
+    (configs / FAMILY).write_text(text.replace("tiles:\n", "tiles:\n" + line))
+    new = {i.name for i in load_catalog(configs).instances} - before
+    assert new == {
+        f"gemm_nvfp4_{activations}__{arch}_m32n32k256_w1x2x2"
+        for activations in ("bf16", "fp16")
+        for arch in ("gfx90a", "gfx942")
+    }
+
+
+def test_names_are_built_and_parsed_alike():
+    for instance in load_catalog().instances:
+        name = parse(instance.name)
+        assert str(name) == instance.name
+        assert (name.arch, name.activations, name.tile[0]) == (
+            instance.arch.name,
+            instance.activations.name,
+            instance.tile.m,
+        )
+    with pytest.raises(SpecError, match="gemm_nvfp4_bf16 is no|'gemm_nvfp4_bf16' is no"):
+        parse("gemm_nvfp4_bf16")
+
+
+def test_select_takes_globs_and_arch():
+    catalog = load_catalog()
+    chosen = catalog.select(["gemm_nvfp4_*__gfx942_*"])
+    assert chosen == [i for i in catalog.instances if i.arch.name == "gfx942"] == catalog.select(arch="gfx942")
+    with pytest.raises(SpecError, match="unknown arch 'gfx1100': known are gfx90a, gfx942"):
+        catalog.select(arch="gfx1100")
+    with pytest.raises(SpecError, match=r"no kernel matches 'gemm_nvfp4_bf16__gfx942_m17n\*'; close to it: gemm_nvfp4"):
+        catalog.select(["gemm_nvfp4_bf16__gfx942_m17n*"])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (FAMILY, lambda d: d["tiles"][0].update(mfma=8), r"gemm_nvfp4\.yaml: tiles\[0\]\.mfma: 8 is not allowed; one of 16, 32 is"),
+        (FAMILY, lambda d: d["tiles"][2].update(depth=3), r"tiles\[2\]: unknown key 'depth'; allowed: a_ahead, k, m"),
+        (FAMILY, lambda d: d["tiles"][1].pop("waves"), r"tiles\[1\]: missing key 'waves'"),
+        (FAMILY, lambda d: d["tiles"][0].update(m="16"), r"tiles\[0\]\.m: '16' is not allowed; integer is"),
+        (FAMILY, lambda d: d["tiles"][0].update(stages=0), r"tiles\[0\]\.stages: 0 is not allowed; 1 or more is"),
+        (FAMILY, lambda d: d["tiles"][0].update(m=24), r"tiles\[0\]: m: 24 is no multiple of waves m x mfma = 16"),
+        (FAMILY, lambda d: d["tiles"][0].update(k=384), r"tiles\[0\]: k: 384 is not allowed; a power of two is"),
+        (FAMILY, lambda d: d["tiles"][0].update(k=2048), r"tiles\[0\]: m x k: two buffers of A need 131072 bytes of LDS; gfx90a has 65536"),
+        (FAMILY, lambda d: d["tiles"][0].update(stages=3, a_ahead=3), r"tiles\[0\]: stages: 3 is odd"),
+        (FAMILY, lambda d: d["tiles"][0].update(a_ahead=3), r"tiles\[0\]: a_ahead: 3 does not divide the 4 steps"),
+        (FAMILY, lambda d: d["tiles"][0].update(occupancy=9), r"tiles\[0\]: occupancy: 9 is not allowed; 1 to 8 is"),
+        (FAMILY, lambda d: d["tiles"].append(d["tiles"][0]), r"two tiles give the same kernel name"),
+        (FAMILY, lambda d: d.update(archs=["gfx906"]), r"archs: 'gfx906' is not in archs\.yaml; allowed: gfx90a, gfx942"),
+        (FAMILY, lambda d: d.update(activations=["fp8"]), r"activations: 'fp8' is not in formats\.yaml; allowed: bf16, fp16"),
+        (FAMILY, lambda d: d.update(exclude=[{"kernels": "*"}]), r"exclude\[0\]: missing key 'why'"),
+        (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": ""}]), r"exclude\[0\]\.why: '' is not allowed"),
+        (
+            FAMILY,
+            lambda d: d.update(exclude=[{"kernels": "*gfx1100*", "why": "not supported"}]),
+            r"exclude\[0\]\.kernels: '\*gfx1100\*' matches no kernel: remove the rule",
+        ),
+        ("archs.yaml", lambda d: d["archs"]["gfx942"].update(wave_size=32), r"archs\.yaml: archs\.gfx942\.wave_size: 32 is not allowed"),
+        ("formats.yaml", lambda d: d["weights"].update(int4={"macros": "x"}) or None, None),
+    ],
+)
+def test_a_wrong_value_is_named(configs: Path, file, change, message: str | None):
+    edit(configs, file, change)
+    if message is None:  # an unused format is no error
+        assert load_catalog(configs).instances
+        return
+    with pytest.raises(SpecError, match=message):
+        load_catalog(configs)
+
+
+def test_an_exclude_takes_kernels_out(configs: Path):
+    everything = load_catalog(configs).instances
+    edit(configs, FAMILY, lambda d: d.update(exclude=[{"kernels": "*fp16__gfx90a*", "why": "a test"}]))
+    rest = load_catalog(configs).instances
+    assert {i.name for i in everything} - {i.name for i in rest} == {
+        i.name for i in everything if i.activations.name == "fp16" and i.arch.name == "gfx90a"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("op: [", r"gemm_nvfp4\.yaml: not YAML"),
+        ("op: gemm\nop: gemm\n", r"key 'op' is given twice"),
+        ("- 1\n", r"the file: \[1\] is not allowed; object is"),
+        ("", r"the file: None is not allowed; object is"),
+    ],
+)
+def test_a_broken_file_is_named(configs: Path, text: str, message: str):
+    (configs / FAMILY).write_text(text)
+    with pytest.raises(SpecError, match=message):
+        load_catalog(configs)
+
+
+def test_missing_files_are_named(configs: Path):
+    (configs / FAMILY).unlink()
+    with pytest.raises(SpecError, match="holds no kernel family"):
+        load_catalog(configs)
+    (configs / "archs.yaml").unlink()
+    with pytest.raises(SpecError, match=r"archs\.yaml: No such file"):
+        load_catalog(configs)
