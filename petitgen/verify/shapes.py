@@ -87,7 +87,7 @@ def _depths(tile: Mapping[str, int], k_multiple: int) -> list[int]:
 
 
 def _pipeline(tile: Mapping[str, int]) -> int:
-    """K of all weight stages in flight: one turn of a kernel's loop. A stage is at least one brick of packed weights."""
+    """K of all weight stages in flight, one turn of a kernel's loop. A stage is one brick at least."""
     return tile["stages"] * max(tile["k"], BRICK_K)
 
 

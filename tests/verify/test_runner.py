@@ -1,0 +1,281 @@
+"""From manifest to report, with a Python function in the place of the device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from petitgen.cli import main
+from petitgen.errors import EmulationError, VerifyError
+from petitgen.verify import Shape, Target, run, select
+from petitgen.verify.inputs import Checkpoint, Problem, make_problem
+from petitgen.verify.reference import evaluate
+from runtime import manifest
+from runtime.pack import PackedWeight, unpack_nvfp4
+
+ITEM = 2  # bytes of a bf16
+CODE = b"not really a code object"
+NAME = "gemm_nvfp4_bf16__gfx942_made_up"
+
+
+def made_up_kernel() -> manifest.Kernel:
+    """A kernel whose arguments stand in an order and at offsets of their own."""
+    kinds = {"m": "u32", "c": "buffer", "lda": "u32", "a": "buffer", "s": "buffer", "o": "buffer", "k": "u32"}
+    kinds |= {"w": "buffer", "ldc": "u32", "n": "u32"}
+    args, offset = [], 0
+    for name, kind in kinds.items():
+        size = {"buffer": 16, "u32": 4}[kind]
+        offset = -(-offset // size) * size
+        facts = {
+            "name": name,
+            "kind": kind,
+            "offset": offset,
+            "size": size,
+            "access": "",
+            "out_of_range": True,
+        }
+        args.append(manifest.Argument(**facts, alignment=4, max_bytes=0))
+        offset += size
+    facts = {
+        "name": NAME,
+        "op": "gemm",
+        "weights": "nvfp4",
+        "activations": "bf16",
+        "symbol": "symbol_of_it",
+        "file": f"{NAME}.hsaco",
+        "sha256": hashlib.sha256(CODE).hexdigest(),
+        "size": len(CODE),
+        "source": f"{NAME}.hip",
+        "source_sha256": "",
+        "target": "gfx942",
+        "code_object_version": 5,
+        "compiler": manifest.Compiler("clang", "1"),
+        "flags": (),
+        "resources": manifest.Resources(8, 0, 8, 0, 0, 0, 0, 8, 64, 256),
+        "kernarg": manifest.Kernarg(offset + 4, tuple(args)),
+        "tile": {"m": 4, "n": 8, "k": 32, "stages": 1},
+        "block": 128,
+        "grid": manifest.Grid(("n", 8), ("m", 4), 1),
+        "constraints": {"k_multiple": 16, "lda_multiple": 8},
+        "tolerance": manifest.Tolerance(2.0**-8, 2.0**-20),
+    }
+    return manifest.Kernel(**facts)
+
+
+@pytest.fixture
+def generated(tmp_path) -> Path:
+    """A generated/ directory with the made-up kernel for gfx942."""
+    folder = tmp_path / "generated" / "gfx942"
+    folder.mkdir(parents=True)
+    listing = manifest.Manifest(manifest.SCHEMA, "0", "gfx942", {NAME: made_up_kernel()})
+    (folder / manifest.FILE_NAME).write_text(listing.to_json())
+    (folder / f"{NAME}.hsaco").write_bytes(CODE)
+    return folder.parent
+
+
+class Device:
+    """Computes C from what stands in memory, found through the kernel arguments alone."""
+
+    def __init__(self, after=lambda memory, c, ldc: None):
+        self.after = after
+        self.launches = []
+
+    def __call__(self, code_object, symbol, grid, block, kernarg, *, memory):
+        where = {argument.name: argument for argument in made_up_kernel().kernarg.args}
+        scalars = {
+            n: struct.unpack_from("<I", kernarg, where[n].offset)[0] for n in ("m", "n", "k", "lda", "ldc")
+        }
+        buffers = {name: self.resource(kernarg, where[name].offset) for name in "awsoc"}
+        self.launches.append(
+            (code_object, symbol, grid, block, scalars, {k: v[1] for k, v in buffers.items()})
+        )
+        c = self.multiply(memory, buffers, **scalars)
+        for i, row in enumerate(c):
+            memory.write(buffers["c"][0] + i * scalars["ldc"] * ITEM, row)
+        self.after(memory, buffers["c"][0], scalars["ldc"])
+        return SimpleNamespace(total=7)
+
+    @staticmethod
+    def resource(kernarg, offset):
+        """Base address and size in bytes of a raw buffer descriptor (CDNA3 ISA, section 9.1.8)."""
+        low, high, size, _ = struct.unpack_from("<4I", kernarg, offset)
+        assert high >> 16 == 0  # stride
+        return high << 32 | low, size
+
+    @staticmethod
+    def multiply(memory, buffers, m, n, k, lda, ldc):
+        address, size = buffers["a"]
+        assert size == ((m - 1) * lda + k) * ITEM
+        assert buffers["c"][1] == ((m - 1) * ldc + n) * ITEM
+        a = np.stack([memory.read(address + i * lda * ITEM, ml_dtypes.bfloat16, k) for i in range(m)])
+        read = {name: memory.read(buffers[name][0], np.uint8, buffers[name][1]) for name in "wso"}
+        bricks = (-(-k // 128), -(-n // 16))
+        codes, scales = read["w"].reshape(*bricks, 64, 16), read["s"].reshape(*bricks, 16, 8)
+        outer = read["o"].view(np.float32)
+        packed = PackedWeight("nvfp4", n, k, codes, scales, outer, np.float32(1))
+        weights = Checkpoint(*unpack_nvfp4(packed)[:2], outer)
+        template = make_problem(Shape(m, n, k), "bf16")
+        y = evaluate(Problem(template.shape, template.float_type, a, weights, (), ()), False).y
+        with np.errstate(over="ignore", invalid="ignore"):
+            return y.astype(np.float32).astype(ml_dtypes.bfloat16)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    def use(after=lambda memory, c, ldc: None):
+        fake = Device(after)
+        monkeypatch.setattr("petitgen.verify.device.launch", fake)
+        return fake
+
+    return use
+
+
+def test_a_right_device_passes_at_every_shape(device, generated):
+    fake = device()
+    report = run(select(generated), jobs=1)
+    assert report.ok
+    (kernel,) = report.kernels
+    assert (kernel.name, kernel.arch) == (NAME, "gfx942")
+    assert len(kernel.cases) == len(fake.launches) == 12
+    assert {case.instructions for case in kernel.cases} == {7}
+    strided = [(c.shape.k, c.lda, c.shape.n, c.ldc) for c in kernel.cases if c.shape.pad_a]
+    assert strided == [(48, 72, 9, 14)]
+
+
+def test_the_launch_is_the_manifests(device, generated):
+    fake = device()
+    run(select(generated), shapes=[Shape(5, 17, 48, pad_a=1, pad_c=1)], jobs=1)
+    ((path, symbol, grid, block, scalars, sizes),) = fake.launches
+    assert (path, symbol) == (generated / "gfx942" / f"{NAME}.hsaco", "symbol_of_it")
+    assert (grid, block) == ((3, 2, 1), 128)
+    assert scalars == {"m": 5, "n": 17, "k": 48, "lda": 56, "ldc": 18}
+    assert sizes == {"a": (4 * 56 + 48) * 2, "c": (4 * 18 + 17) * 2, "w": 2048, "s": 256, "o": 68}
+
+
+def poke(offset, value=b"\0\0"):
+    """Write two bytes `offset` bytes from the start of C after the launch."""
+    return lambda memory, c, ldc: memory.write(c + offset, value)
+
+
+@pytest.mark.parametrize(
+    ("offset", "finding"),
+    [
+        (-2, "buffer c: 2 bytes changed that must not, the first at 2 bytes before its start"),
+        ((4 * 18 + 17) * 2, "buffer c: 2 bytes changed that must not, the first at 0 bytes past its end"),
+        (
+            17 * 2,
+            "buffer c: 2 bytes changed that must not, the first at byte 34 of 178",
+        ),  # the gap after row 0
+    ],
+)
+def test_a_write_outside_c_is_a_finding(device, generated, offset, finding):
+    device(poke(offset))
+    report = run(select(generated), shapes=[Shape(5, 17, 48, pad_c=1)], jobs=1)
+    assert not report.ok
+    assert report.kernels[0].cases[0].findings == [finding]
+
+
+def test_an_element_never_written_is_a_finding(device, generated):
+    device(poke(2 * 18 * 2 + 6, b"\x5a\x5a"))
+    report = run(select(generated), shapes=[Shape(5, 17, 48, pad_c=1)], jobs=1)
+    mismatch = report.kernels[0].cases[0].mismatch
+    assert mismatch is not None
+    assert (mismatch.index, mismatch.count, mismatch.total) == ((2, 3), 1, 85)
+
+
+def test_what_the_device_refuses_is_a_finding_and_the_other_shapes_go_on(device, generated):
+    def fail_once(memory, c, ldc):
+        if ldc == 1:
+            raise EmulationError("buffer_store_short at pc 0x40: no such address")
+
+    device(fail_once)
+    cases = run(select(generated), jobs=1).kernels[0].cases
+    assert [case.ok for case in cases] == [False] + [True] * 11
+    assert cases[0].findings == ["buffer_store_short at pc 0x40: no such address"]
+    assert len(run(select(generated), jobs=1, stop_early=True).kernels[0].cases) == 1
+
+
+def test_a_code_object_of_ones_own_takes_the_place_of_the_manifests(device, generated, tmp_path):
+    fake = device()
+    mine = tmp_path / "mine.hsaco"
+    mine.write_bytes(b"other")
+    assert run([Target(generated / "gfx942/manifest.json", NAME, mine)], shapes=[Shape(1, 1, 16)], jobs=1).ok
+    assert fake.launches[0][0] == mine
+
+
+def test_what_cannot_be_verified_is_refused_before_anything_runs(device, generated):
+    fake = device()
+    with pytest.raises(VerifyError, match="K = 24 is no multiple of 16"):
+        run(select(generated), shapes=[Shape(1, 1, 24)], jobs=1)
+    with pytest.raises(VerifyError, match=r"no kernel 'gemm_x'"):
+        run([Target(generated / "gfx942/manifest.json", "gemm_x")])
+    with pytest.raises(
+        VerifyError, match=r"matches no built kernel; did you mean gemm_nvfp4_bf16__gfx942_made_up\?"
+    ):
+        select(generated, ["gemm_nvfp4_bf16__gfx942_mode_up"])
+    with pytest.raises(VerifyError, match="petitgen build"):
+        select(generated, arch="gfx90a")
+    object_file = generated / "gfx942" / f"{NAME}.hsaco"
+    object_file.write_bytes(b"stale")
+    with pytest.raises(VerifyError, match="not the code object its manifest describes"):
+        run(select(generated))
+    object_file.unlink()
+    with pytest.raises(VerifyError, match="no such code object"):
+        run(select(generated))
+    assert not fake.launches
+
+
+def invoke(*args):
+    return CliRunner().invoke(main, ["verify", "--jobs", "1", *args])
+
+
+def test_the_command_prints_a_table_and_notes_the_outcome(device, generated):
+    device()
+    result = invoke("--generated", str(generated))
+    assert result.exit_code == 0, result.output
+    assert "1 of 1 kernels verified" in result.output
+    noted = json.loads((generated / "gfx942" / "verified.json").read_text())[NAME]
+    assert (noted["ok"], noted["cases"]) == (True, 12)
+
+
+def test_the_command_fails_with_index_expected_and_got(device, generated):
+    device(lambda memory, c, ldc: memory.write(c, b"\x80\x7f"))  # Inf
+    result = invoke("--generated", str(generated), "--shape", "2,2,16")
+    assert result.exit_code == 1
+    assert "WRONG" in result.output
+    assert "2x2x16 (lda 16, ldc 2): C[0, 0] is inf, expected " in result.output
+    assert not (generated / "gfx942" / "verified.json").exists()
+
+
+def test_the_command_answers_in_json(device, generated):
+    device(poke(-2))
+    result = invoke("--generated", str(generated), "--shape", "2,2,16", "--json")
+    assert result.exit_code == 1
+    data = json.loads(result.output)
+    assert data["ok"] is False
+    assert data["kernels"][0]["cases"][0]["shape"] == {"m": 2, "n": 2, "k": 16, "pad_a": 0, "pad_c": 0}
+    assert "2 bytes before its start" in data["kernels"][0]["cases"][0]["trespasses"][0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--shape", "1,1,8"], "multiple of 16"),
+        (["--shape", "1,1"], "M,N,K"),
+        (["gemm_fp8*"], "matches no built kernel"),
+        (["--arch", "gfx90a"], "no kernels built for gfx90a"),
+    ],
+)
+def test_the_command_refuses_in_one_line(generated, args, message):
+    result = invoke("--generated", str(generated), *args)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert len(result.output.splitlines()) == 1
