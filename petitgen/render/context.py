@@ -50,9 +50,13 @@ class GemmContext:
     weights_macros: str
     activations_bf16: bool
     normalize_codes: bool  # dequantized weights must not be subnormal
+    rescue_subnormals: bool  # subnormal activations take a second pass
+    watching: str  # the argument of store_a and the factor of the epilogue that go with it
+    restoring: str
     tile_m: int
     tile_n: int
     tile_k: int
+    waves: int
     waves_m: int
     waves_n: int
     waves_k: int
@@ -91,6 +95,7 @@ def gemm_context(instance: KernelInstance) -> GemmContext:
     """Every number the GEMM skeleton places, for one instance."""
     t, arch = instance.tile, instance.arch
     bf16 = instance.activations.name == "bf16"
+    # bf16 has the exponents of f32: what the matrix unit flushes there is below 1.2e-38.
     normalize = arch.mfma_flushes_denormals and not bf16
     scale_exponent = 0 if normalize else _LARGEST_SCALE_EXPONENT
     product_exponent = scale_exponent + (0 if normalize else _CODE_EXPONENT)
@@ -110,9 +115,13 @@ def gemm_context(instance: KernelInstance) -> GemmContext:
         weights_macros=instance.weights.macros,
         activations_bf16=bf16,
         normalize_codes=normalize,
+        rescue_subnormals=normalize,
+        watching=", seen" if normalize else "",
+        restoring=" * back" if normalize else "",
         tile_m=t.m,
         tile_n=t.n,
         tile_k=t.k,
+        waves=t.waves,
         waves_m=t.waves_m,
         waves_n=t.waves_n,
         waves_k=t.waves_k,

@@ -42,4 +42,9 @@ def _rules(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
             not 1 <= t.occupancy <= arch.max_waves_per_simd,
             f"occupancy: {t.occupancy} is not allowed; 1 to {arch.max_waves_per_simd} is",
         ),
+        (
+            lds <= arch.lds_bytes and t.occupancy * arch.simds > arch.lds_bytes // lds * t.waves,
+            f"occupancy: {t.occupancy} waves a SIMD do not fit: with {lds} bytes of LDS a workgroup, a CU holds "
+            f"{arch.lds_bytes // lds} of {t.waves} waves",
+        ),
     ]

@@ -19,6 +19,7 @@ typedef unsigned long long u64;
 typedef u32 u32x2 __attribute__((ext_vector_type(2)));
 typedef u32 u32x4 __attribute__((ext_vector_type(4)));
 typedef short i16x2 __attribute__((ext_vector_type(2)));
+typedef unsigned short u16x2 __attribute__((ext_vector_type(2)));
 typedef short i16x4 __attribute__((ext_vector_type(4)));
 typedef float f32x4 __attribute__((ext_vector_type(4)));
 typedef float f32x16 __attribute__((ext_vector_type(16)));
@@ -353,6 +354,12 @@ void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
   pw.codes = (first + lane % 32 / 16) * 1024 + lane / 32 * 512 + lane % 16 * 16;
   pw.scales = first * 128 + lane % MFMA * 8;
 
+  Accumulator sum[ROWS][COLUMNS];
+#pragma unroll
+  for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+    for (int j = 0; j < COLUMNS; ++j) sum[i][j] = (Accumulator)0.0f;
+
   // Loads return in order, so the order in which they are asked for decides what a wait drains. It is the loop's from
   // the start: what the UNROLL steps before step 0 would have asked for.
   StagedA first_a, ahead[A_AHEAD];
@@ -367,12 +374,6 @@ void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
     if ((before - 1) % STEPS == 0) load_weights(ring[STAGES - 1 - (before - 1) / STEPS], rw, rs, pw);
     keep_order();
   }
-
-  Accumulator sum[ROWS][COLUMNS];
-#pragma unroll
-  for (int i = 0; i < ROWS; ++i)
-#pragma unroll
-    for (int j = 0; j < COLUMNS; ++j) sum[i][j] = (Accumulator)0.0f;
 
   store_a(first_a, lds, place);
   synchronize();
@@ -397,7 +398,6 @@ void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       }
     }
   }
-
   const Resource ro = resource(o), rc = resource(c);
   const bool whole = ((N | ldc) & 3) == 0;
 #pragma unroll

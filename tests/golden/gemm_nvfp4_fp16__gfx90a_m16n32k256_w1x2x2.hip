@@ -19,6 +19,7 @@ typedef unsigned long long u64;
 typedef u32 u32x2 __attribute__((ext_vector_type(2)));
 typedef u32 u32x4 __attribute__((ext_vector_type(4)));
 typedef short i16x2 __attribute__((ext_vector_type(2)));
+typedef unsigned short u16x2 __attribute__((ext_vector_type(2)));
 typedef short i16x4 __attribute__((ext_vector_type(4)));
 typedef float f32x4 __attribute__((ext_vector_type(4)));
 typedef float f32x16 __attribute__((ext_vector_type(16)));
@@ -138,6 +139,40 @@ template <typename T> DEVICE __attribute__((address_space(3))) T* at(Lds base, u
   return (__attribute__((address_space(3))) T*)(base + offset);
 }
 
+struct Watch {
+  u16x2 smallest = {0xffff, 0xffff};  // of |a| - 1, so that zero is the largest
+  u32 rescue = 0;                     // 1 in the second pass
+};
+constexpr float RESCUE = 1024.0f;
+
+DEVICE void watch(Watch& w, u32 pair) {
+  const u16x2 one = {1, 1};
+  const u16x2 below = bits<u16x2>(pair & 0x7fff7fffu) - one;
+  w.smallest = __builtin_elementwise_min(w.smallest, below);
+}
+
+// The subnormal halves of a pair times 2^10; others zero. A half is subnormal when its exponent bits are zero.
+DEVICE u32 rescued(u32 pair) {
+  const u16x2 exponent = bits<u16x2>(pair & 0x7c007c00u), one = {1, 1};
+  const u16x2 keep = __builtin_elementwise_min(exponent, one) - one;  // all ones where the exponent is zero
+  const f16x2 up = {(_Float16)RESCUE, (_Float16)RESCUE};
+  return bits<u32>(bits<f16x2>(pair & bits<u32>(keep)) * up);
+}
+
+// True for the whole workgroup when any of its lanes met a subnormal number. Uses the first 4 dwords of LDS.
+DEVICE bool met_subnormal(const Watch& w, Lds lds, u32 wave) {
+  constexpr unsigned short LARGEST = 0x3ff - 1;
+  const bool mine = w.smallest[0] <= LARGEST || w.smallest[1] <= LARGEST;
+  *at<u32>(lds, wave * 4) = __builtin_amdgcn_ballot_w64(mine) != 0;
+  synchronize();
+  u32 any = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) any |= *at<u32>(lds, i * 4);
+  synchronize();
+  return __builtin_amdgcn_readfirstlane(any) != 0;
+}
+
+
 // ---- A: memory -> registers -> LDS -----------------------------------------------------------------------------
 struct StagedA {
   u32x4 chunk[A_LOADS];
@@ -173,6 +208,27 @@ DEVICE void load_a(StagedA& a, Resource r, const PlaceA& p, u32 k0, u32 K) {
 DEVICE void store_a(const StagedA& a, Lds lds, const PlaceA& p) {
 #pragma unroll
   for (int i = 0; i < A_LOADS; ++i) *at<u32x4>(lds, p.target[i]) = a.chunk[i];
+}
+
+DEVICE void store_a(const StagedA& a, Lds lds, const PlaceA& p, Watch& w) {
+  asm volatile("" : "+s"(w.rescue));  // else compilers make a loop for either value
+  if (w.rescue) {
+#pragma unroll
+    for (int i = 0; i < A_LOADS; ++i) {
+      const u32x4 chunk = a.chunk[i];
+      const u32x4 x = {rescued(chunk[0]), rescued(chunk[1]), rescued(chunk[2]), rescued(chunk[3])};
+      *at<u32x4>(lds, p.target[i]) = x;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < A_LOADS; ++i)
+#pragma unroll
+      for (int d = 0; d < 4; ++d) {
+        const u32 pair = a.chunk[i][d];
+        watch(w, pair);
+      }
+    store_a(a, lds, p);
+  }
 }
 
 // ---- W: memory -> registers ------------------------------------------------------------------------------------
@@ -370,6 +426,17 @@ void gemm_nvfp4_fp16__gfx90a_m16n32k256_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
   pw.codes = first * 1024 + lane * 16;
   pw.scales = first * 128 + lane % MFMA * 8;
 
+  Accumulator sum[ROWS][COLUMNS];
+#pragma unroll
+  for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+    for (int j = 0; j < COLUMNS; ++j) sum[i][j] = (Accumulator)0.0f;
+
+  Watch seen;
+  const PlaceW start = pw;
+#pragma unroll 1
+  for (;;) {
+    pw = start;
   // Loads return in order, so the order in which they are asked for decides what a wait drains. It is the loop's from
   // the start: what the UNROLL steps before step 0 would have asked for.
   StagedA first_a, ahead[A_AHEAD];
@@ -385,13 +452,7 @@ void gemm_nvfp4_fp16__gfx90a_m16n32k256_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
     keep_order();
   }
 
-  Accumulator sum[ROWS][COLUMNS];
-#pragma unroll
-  for (int i = 0; i < ROWS; ++i)
-#pragma unroll
-    for (int j = 0; j < COLUMNS; ++j) sum[i][j] = (Accumulator)0.0f;
-
-  store_a(first_a, lds, place);
+  store_a(first_a, lds, place, seen);
   synchronize();
 
   // Straight unrolling over the stages keeps every register set and LDS buffer in a fixed role. Stages past K multiply
@@ -406,7 +467,7 @@ void gemm_nvfp4_fp16__gfx90a_m16n32k256_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
         const int now = i * STEPS + step, next = now + 1, slot = next % A_AHEAD;
         multiply_step(sum, ring[i], step, lds + now % 2 * A_BYTES, fragment);
         keep_order();
-        store_a(ahead[slot], lds + next % 2 * A_BYTES, place);
+        store_a(ahead[slot], lds + next % 2 * A_BYTES, place, seen);
         load_a(ahead[slot], ra, place, k0 + (next + A_AHEAD) * TILE_K, K);
         keep_order();
         if (step == STEPS - 1) load_weights(ring[i], rw, rs, pw);
@@ -414,7 +475,14 @@ void gemm_nvfp4_fp16__gfx90a_m16n32k256_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
       }
     }
   }
-
+    if (seen.rescue || !met_subnormal(seen, lds, wave)) break;
+    seen.rescue = 1;
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; ++j) sum[i][j] *= RESCUE;
+  }
+  const float back = seen.rescue ? 1 / RESCUE : 1;
   reduce(sum, lds, wave_m * WAVES_N + wave_n, wave_k, lane);
   if (wave_k > 0) return;
 
@@ -429,7 +497,7 @@ void gemm_nvfp4_fp16__gfx90a_m16n32k256_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word) * 1.0f;
+        outer[e] = bits<float>(word) * 1.0f * back;
       }
 #pragma unroll
       for (int i = 0; i < ROWS; ++i) {

@@ -88,6 +88,7 @@ def test_select_takes_globs_and_arch():
         (FAMILY, lambda d: d["tiles"][0].update(stages=3, a_ahead=3), r"tiles\[0\]: stages: 3 is odd"),
         (FAMILY, lambda d: d["tiles"][0].update(a_ahead=3), r"tiles\[0\]: a_ahead: 3 does not divide the 4 steps"),
         (FAMILY, lambda d: d["tiles"][0].update(occupancy=9), r"tiles\[0\]: occupancy: 9 is not allowed; 1 to 8 is"),
+        (FAMILY, lambda d: d["tiles"][0].update(occupancy=4), r"tiles\[0\]: occupancy: 4 waves a SIMD do not fit: with 32768 bytes"),
         (FAMILY, lambda d: d["tiles"].append(d["tiles"][0]), r"two tiles give the same kernel name"),
         (FAMILY, lambda d: d.update(archs=["gfx906"]), r"archs: 'gfx906' is not in archs\.yaml; allowed: gfx90a, gfx942"),
         (FAMILY, lambda d: d.update(activations=["fp8"]), r"activations: 'fp8' is not in formats\.yaml; allowed: bf16, fp16"),
