@@ -15,10 +15,12 @@ Arguments are the sources of the table row in order, typed by the row:
     pk_f32 pk_b32                float32/uint32   (2, W, 64), low register first; op_sel, op_sel_hi, neg_lo, neg_hi applied
     b96 b128 b256 b512 b1024     uint32           (n, W, 64), low register first
     mask vcc                     bool             (W, 64)
+    literal                      typed as the (first) destination
+    mix                          uint32, the raw register (v_fma_mix*)
     dst                          the destination's old value, typed as the destination
 
-Results: one array, or a tuple in the order of the row's destinations; masks as bool. Where a result broadcasts
-(all sources scalar) the executor expands it. f16/i16/u16 results come back as 16-bit arrays: the executor writes
+Results: one array, or a tuple in the order of the row's destinations; masks as bool (v_cmpx_* return one mask for
+both of theirs). Where a result broadcasts (all sources scalar) the executor expands it. f16/i16/u16 results come back as 16-bit arrays: the executor writes
 them zero-extended, except into the half named by op_sel[3] or SDWA dst_sel, or for a mnemonic in KEEPS_HIGH_HALF
 (gfx9 rule), where the rest of the register is kept. A pk_* result has the shape of a pk_* source.
 
@@ -28,7 +30,7 @@ executor fills in:
 
     arch    "gfx90a" | "gfx942"
     mods    Instruction.mods; bit i of op_sel, op_sel_hi, neg_lo, neg_hi, neg, abs belongs to source i, absent means 0.
-            v_fma_mix* read raw b32 sources: neg_lo is neg, neg_hi is abs, op_sel_hi says f16, op_sel which half;
+            v_fma_mix*: neg_lo is neg, neg_hi is abs, op_sel_hi says f16, op_sel which half;
             v_cvt_pk_f32_fp8/bf8 use op_sel bit 0, v_cvt_pk_fp8/bf8_f32 op_sel bit 3, v_cvt_sr_* op_sel bits 2 and 3.
 
 Integer clamp saturates the wide result, which only the op knows: `Op.clamped` is the op's saturating form. With the

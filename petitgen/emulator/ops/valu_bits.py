@@ -188,7 +188,7 @@ def v_ffbl_b32(a):
 def v_ffbh_i32(a):
     """Leading bits equal to the sign bit (not counting past the first that differs); -1 when all are equal."""
     a = np.asarray(a).view(I32)
-    return v_ffbh_u32((a ^ (a >> I32(31))).view(U32))
+    return v_ffbh_u32((a ^ (a >> I32(31))).view(U32)).view(I32)
 
 
 @op
@@ -222,5 +222,5 @@ def v_cndmask_b32(a, b, mask):
 
 @op
 def v_swap_b32(a, b):
-    """The two registers exchanged: results in the order of the destinations."""
-    return b, a
+    """The two registers exchanged: a is src0, b the destination's old value; results for the destination and src0."""
+    return a, b
