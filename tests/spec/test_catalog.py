@@ -41,7 +41,7 @@ def test_every_combination_is_an_instance_once():
 def test_a_tile_is_one_line_of_yaml(configs: Path):
     before = {i.name for i in load_catalog(configs).instances}
     text = (configs / FAMILY).read_text()
-    line = "  - {m: 32, n: 32, k: 256, waves: [1, 2, 2], mfma: 16, stages: 2, a_ahead: 2, occupancy: 4}\n"
+    line = "  - {m: 32, n: 32, k: 256, waves: [1, 2, 2], mfma: 16, stages: 2, a_ahead: 2, occupancy: 2}\n"
     (configs / FAMILY).write_text(text.replace("tiles:\n", "tiles:\n" + line))
     new = {i.name for i in load_catalog(configs).instances} - before
     assert new == {
