@@ -1,0 +1,128 @@
+"""Faults planted in the templates, one at a time: each still builds, and verification has to find it.
+
+A fault is the text it replaces. When a template changes, the text may be gone: bring the fault up to date
+then, so that it is planted exactly once again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from petitgen.build.run import build
+from petitgen.paths import TEMPLATES
+from petitgen.render import render
+from petitgen.spec import load_catalog
+from petitgen.spec.model import KernelInstance
+from petitgen.verify import KernelReport, Target, run
+
+GEMM, NVFP4, BUFFER = "gemm/gemm.hip.j2", "lib/nvfp4.hip.j2", "lib/buffer.hip.j2"
+MFMA, OUTPUT, SUBNORMAL = "lib/mfma.hip.j2", "lib/output.hip.j2", "lib/subnormal.hip.j2"
+
+# The kernels that faults are planted in: arch, activations, MFMA size, whether waves divide K.
+DECODE = ("gfx942", "bf16", 16, True)
+PREFILL = ("gfx942", "bf16", 32, False)
+HALF = ("gfx942", "fp16", 16, True)
+FLUSHING = ("gfx90a", "fp16", 16, True)
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    template: str
+    old: str
+    new: str
+    kernel: tuple[str, str, int, bool] = DECODE
+
+
+FAULTS = [
+    Fault("swizzle on one side only", GEMM, "p.target[i] = row * A_PITCH + ((chunk ^ (row & 7)) << 4)",
+          "p.target[i] = row * A_PITCH + ((chunk ^ (row & 3)) << 4)"),
+    Fault("K tail of A not masked", GEMM, "inside ? p.source[i] + k0 * 2 : OUT_OF_RANGE",
+          "p.source[i] + k0 * 2"),
+    Fault("N tail of C not masked", GEMM, "n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE",
+          "row_offset + (n + e) * 2"),
+    Fault("M and K tails: descriptor without its size", BUFFER, "bytes = words[2]", "bytes = 0x7fffffffu"),
+    Fault("row pitch of A taken for K", GEMM, "place_a(thread, m0, lda)", "place_a(thread, m0, K)"),
+    Fault("row pitch of C taken for N", GEMM, "row * ldc * 2", "row * N * 2"),
+    Fault("bricks along N rounded down", GEMM, "tiles_n = (N + 15) / 16", "tiles_n = N / 16"),
+    Fault("columns of a 32-wide tile mixed up", GEMM, "lane / 32 * 512", "lane / 32 * 256", PREFILL),
+    Fault("weights advance by one wave's bricks", GEMM, "p.codes += p.brick_codes * (BRICKS * WAVES_K)",
+          "p.codes += p.brick_codes * BRICKS"),
+    Fault("scales do not advance", GEMM, "p.scales += p.brick_scales * (BRICKS * WAVES_K);", ""),
+    Fault("every wave starts at the same K", GEMM, "first = wave_k * BRICKS * tiles_n + n0 / 16",
+          "first = n0 / 16"),
+    Fault("the loop ends one turn early", GEMM, "k0 < K; k0 += STAGES * STAGE_K",
+          "k0 + STAGES * STAGE_K < K; k0 += STAGES * STAGE_K"),
+    Fault("both steps read one LDS buffer", GEMM, "lds + now % 2 * A_BYTES", "lds", PREFILL),
+    Fault("one group's scale for two", GEMM, "(pair[2], pair[3], scales[j].pair[1])",
+          "(pair[2], pair[3], scales[j].pair[0])"),
+    Fault("the odd dword's codes with the even one's scale", GEMM, "w[j][q][0] = dequantize<ODD>",
+          "w[j][q][0] = dequantize<0>"),
+    Fault("a partial sum left out", GEMM, "other < WAVES_K - 1", "other < WAVES_K - 2"),
+    Fault("partial sums of all waves in one place", GEMM, "mine, (wave_k - 1) * SLICE", "mine, 0 * SLICE"),
+    Fault("outer scale of the neighbour", GEMM, "const u32 word = outer_bits[e]",
+          "const u32 word = outer_bits[e ^ 1]"),
+    Fault("outer scale without what the dequantization left over", GEMM, " * {{ k.outer_factor }}", ""),
+    Fault("nibbles in the wrong order", NVFP4, "pair[1] = bits<f16x2>((q << 8) & CODE)",
+          "pair[1] = bits<f16x2>((q >> 8) & CODE)"),
+    Fault("code signs dropped", NVFP4, "CODE = 0x8e008e00u", "CODE = 0x0e000e00u", HALF),
+    Fault("scale signs dropped", NVFP4, "0xbf80bf80u", "0x3f803f80u"),
+    Fault("subnormal scales dropped", NVFP4, "return bits<f16x2>(bits<u32>(shifted) & 0xbf80bf80u) * step",
+          "const u32 kept = bits<u32>(shifted) & 0xbf80bf80u;\n"
+          "  return bits<f16x2>((kept & 0x3c003c00u) ? kept : 0) * step"),
+    Fault("MFMA operands exchanged", MFMA, "(weights, activations, sum", "(activations, weights, sum"),
+    Fault("bf16 results cut instead of rounded", OUTPUT, "b + 0x7fffu + ((b >> 16) & 1u)", "b"),
+    Fault("fp16 results rounded toward zero", OUTPUT, "return bits<unsigned short>((_Float16)x);",
+          "return bits<u32>(__builtin_amdgcn_cvt_pkrtz(x, 0.0f)) & 0xffffu;", HALF),
+    Fault("subnormal activations flushed", SUBNORMAL, "w.smallest[0] <= LARGEST || w.smallest[1] <= LARGEST",
+          "w.smallest[0] > 0xffff", FLUSHING),
+    Fault("a second pass without the first's share", GEMM, "sum[i][j] *= RESCUE", "sum[i][j] *= 1", FLUSHING),
+]  # fmt: skip
+
+
+def instance_of(arch: str, activations: str, mfma: int, split_k: bool) -> KernelInstance:
+    """The smallest kernel with these properties."""
+    fitting = [
+        one
+        for one in load_catalog().select(arch=arch)
+        if (one.activations.name, one.tile.mfma, one.tile.waves_k > 1) == (activations, mfma, split_k)
+    ]
+    return min(fitting, key=lambda one: (one.tile.m * one.tile.n * max(one.tile.k, 128), one.name))
+
+
+def verified(instance: KernelInstance, templates: Path, work: Path) -> KernelReport:
+    """Build one kernel from `templates` and verify it, up to the first thing that is wrong."""
+    made = build([instance], [instance], work, render=lambda one: render(one, templates))
+    assert not made.failed, made.failed[0].error
+    target = Target(work / instance.arch.name / "manifest.json", instance.name)
+    return run([target], jobs=1, stop_early=True).kernels[0]
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("kernel", sorted({fault.kernel for fault in FAULTS}), ids=str)
+def test_without_a_fault_the_kernel_is_right(kernel, tmp_path):
+    report = verified(instance_of(*kernel), TEMPLATES, tmp_path)
+    assert report.ok, [case.findings for case in report.cases if not case.ok]
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
+def test_a_fault_is_found(fault, tmp_path):
+    templates = tmp_path / "templates"
+    shutil.copytree(TEMPLATES, templates)
+    path = templates / fault.template
+    text = path.read_text()
+    assert text.count(fault.old) == 1, f"the fault is not planted exactly once: {fault.old!r}"
+    path.write_text(text.replace(fault.old, fault.new))
+    report = verified(instance_of(*fault.kernel), templates, tmp_path / "generated")
+    assert not report.ok
+    assert any(case.mismatch or case.trespasses for case in report.cases), "found, but not by its result"
+
+
+def test_there_are_faults_of_every_kind():
+    assert len(FAULTS) == len({fault.name for fault in FAULTS}) >= 14
+    assert {fault.template for fault in FAULTS} >= {GEMM, NVFP4, BUFFER, MFMA, OUTPUT}
