@@ -20,6 +20,7 @@ E4M3FN = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.
 
 F32_SMALLEST_NORMAL = 2.0**-126
 F32_SMALLEST_SUBNORMAL = 2.0**-149
+SUM_SCALE = 2.0**-8  # kernels may carry their sums times a power of two, not below this one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,8 +85,8 @@ def _underflow(
     """
     k = a.shape[1]
     if not flushes:
-        return np.full((a.shape[0], w.shape[0]), k * F32_SMALLEST_SUBNORMAL)
-    loss = np.full((a.shape[0], w.shape[0]), 2 * k * F32_SMALLEST_NORMAL)
+        return np.full((a.shape[0], w.shape[0]), k * F32_SMALLEST_SUBNORMAL / SUM_SCALE)
+    loss = np.full((a.shape[0], w.shape[0]), 2 * k * F32_SMALLEST_NORMAL / SUM_SCALE)
     if problem.float_type is BF16:
         subnormal = np.where(np.abs(a) < F32_SMALLEST_NORMAL, np.abs(a), 0.0)
         loss += subnormal @ np.nan_to_num(np.abs(w)).T
