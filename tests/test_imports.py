@@ -1,0 +1,63 @@
+"""One-way dependencies: the last column of the table in docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# package -> the packages of ours it may import; petitgen.errors, petitgen.names and petitgen.paths are everybody's
+ALLOWED = {
+    "runtime": set(),
+    "petitgen/isa": set(),
+    "petitgen/emulator": {"petitgen.isa"},
+    "petitgen/spec": {"runtime.formats"},
+    "petitgen/render": {"petitgen.spec", "runtime.formats"},
+    "petitgen/toolchain": {"petitgen.isa"},
+    "petitgen/build": {"petitgen.spec", "petitgen.render", "petitgen.toolchain", "petitgen.isa", "runtime"},
+    "petitgen/verify": {"petitgen.spec", "petitgen.emulator", "petitgen.isa", "petitgen.build", "petitgen.cli", "runtime"},
+}
+COMMON = {"petitgen", "petitgen.errors", "petitgen.names", "petitgen.paths"}
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module or ""} if node.module != "petitgen" else {f"petitgen.{a.name}" for a in node.names}
+    return {name for name in found if name.split(".")[0] in ("petitgen", "runtime")}
+
+
+def within(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_go_one_way(package: str):
+    own = package.replace("/", ".")
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
+        wrong = {
+            name
+            for name in imported(path)
+            if not within(name, ALLOWED[package] | {own}) and not (name in COMMON and package != "runtime")
+        }
+        wrong -= {"petitgen.__version__"}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(sorted(wrong))}"
+
+
+def test_every_package_is_in_the_table():
+    packages = {f"petitgen/{p.parent.name}" for p in (ROOT / "petitgen").glob("*/__init__.py")}
+    assert packages - set(ALLOWED) == {"petitgen/cli"}
+
+
+def test_only_one_module_of_the_runtime_may_import_hip():
+    users = {p.name for p in (ROOT / "runtime").rglob("*.py") if "from hip" in p.read_text() or "import hip" in p.read_text()}
+    assert users <= {"hip.py"}
