@@ -250,8 +250,7 @@ def _value(kind: Any, data: Any, where: str, path: str) -> Any:
     elif origin is tuple and isinstance(data, list):
         return tuple(_value(arguments[0], item, where, f"{path}[{i}]") for i, item in enumerate(data))
     elif origin is Mapping and isinstance(data, dict):
-        items = {key: _value(arguments[1], item, where, f"{path}.{key}") for key, item in data.items()}
-        return types.MappingProxyType(items)
+        return {key: _value(arguments[1], item, where, f"{path}.{key}") for key, item in data.items()}
     elif kind is int and _is_int(data):
         return data
     elif kind is float and (_is_int(data) or isinstance(data, float)):

@@ -27,7 +27,7 @@ def describe(instance: KernelInstance, source: str, code: bytes, compiler: Compi
     resources = _resources(instance, kernel)
     faults = _over_limits(instance, resources, kernel) or _abi_faults(instance, kernel.args)
     if faults:
-        raise BuildError(f"{instance.name}: " + "; ".join(faults))
+        raise BuildError("; ".join(faults))
     tile = instance.tile
     return manifest.Kernel(
         name=instance.name,
@@ -63,10 +63,10 @@ def target_id(built: CodeObject) -> str:
 
 def _check_object(instance: KernelInstance, built: CodeObject) -> None:
     if built.arch != instance.arch.name:
-        raise BuildError(f"{instance.name}: compiled for {built.arch}, not {instance.arch.name}")
+        raise BuildError(f"compiled for {built.arch}, not {instance.arch.name}")
     if instance.name not in built.kernels:
         has = ", ".join(built.kernels) or "none"
-        raise BuildError(f"{instance.name}: the code object has no kernel of that name, only {has}")
+        raise BuildError(f"the code object has no kernel of that name, only {has}")
 
 
 def _resources(instance: KernelInstance, kernel: Any) -> manifest.Resources:

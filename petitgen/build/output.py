@@ -24,8 +24,8 @@ LOCK = ".lock"
 class OutputDirectory:
     """The directory of one arch, held exclusively between __enter__ and __exit__.
 
-    Only the holder of the lock makes temporary directories, and a process that dies loses the lock; so whatever
-    temporary directory is found on entry belongs to the dead, and is removed.
+    Only the holder of the lock makes temporary directories, and a process that dies loses the lock. So any
+    temporary directory found on entry belongs to the dead, and is removed.
     """
 
     def __init__(self, root: Path, arch: str, waiting: Callable[[str], None] = lambda text: None) -> None:

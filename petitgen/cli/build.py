@@ -125,7 +125,7 @@ def progress(terminal: bool) -> Observer:
 
 
 def _table(report: Report) -> str:
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for outcome in report.outcomes:
         if outcome.kernel is None:
             rows.append((outcome.name, outcome.state, "", "", "", "", outcome.seconds))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns two spaces apart; a column is aligned right when all its cells are numbers."""
+    """Columns two spaces apart; a column of numbers, empty cells aside, is aligned right."""
     cells = [[_text(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     numeric = [
@@ -20,6 +20,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         ]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
+
+
+def _numeric(column: Sequence[object]) -> bool:
+    return all(isinstance(cell, int | float) or cell in ("", "-") for cell in column)
 
 
 def _text(cell: object) -> str:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from petitgen.errors import ToolchainError
-from petitgen.toolchain.bundle import raw_elf
+from petitgen.errors import CodeObjectError, ToolchainError
+from petitgen.isa import unbundle
 from petitgen.toolchain.flags import compile_flags
+
+EM_AMDGPU = 224
 
 # Variables that change what a compiler makes behind our back: output would depend on the caller's shell.
 UNWANTED = (
@@ -95,7 +97,19 @@ class Compiler:
         if status != 0 or not output.exists():
             text = text or f"(no output, exit status {status})"
             raise CompileError(source.stem, self.shell_command(arguments), text)
-        return raw_elf(output.read_bytes(), arch)
+        return self._elf(output.read_bytes(), arch)
+
+    def _elf(self, data: bytes, arch: str) -> bytes:
+        """What the compiler wrote as raw ELF; some wrap it in an offload bundle whatever the flags say."""
+        try:
+            code = unbundle(data, arch)
+        except CodeObjectError as error:
+            raise ToolchainError(f"{self.detail}: {error}") from error
+        machine = int.from_bytes(code[18:20], "little")
+        if not code.startswith(b"\x7fELF") or machine != EM_AMDGPU:
+            what = f"an ELF for machine {machine}" if code.startswith(b"\x7fELF") else f"{code[:8]!r}..."
+            raise ToolchainError(f"{self.detail}: wrote no AMDGPU code object but {what}")
+        return code
 
     def shell_command(self, arguments: Sequence[str]) -> str:
         """What a person types to run this compiler as we do."""

@@ -36,7 +36,11 @@ def named(hipcc: str | None, environ: Mapping[str, str] = os.environ) -> tuple[s
     return None
 
 
-def explicit(route: str, value: str) -> list[Compiler]:
+# A candidate, or (candidate, reason) in place of one that need not be tried.
+Candidate = Compiler | tuple[str, str]
+
+
+def explicit(route: str, value: str) -> list[Candidate]:
     """The compilers meant by `value`, a program or the word ziglang. ToolchainError if it is not there."""
     if value == ZIGLANG:
         compiler = ziglang(route)
@@ -54,8 +58,8 @@ def explicit(route: str, value: str) -> list[Compiler]:
     return list(hipcc_variants(route, path))
 
 
-def automatic(environ: Mapping[str, str] = os.environ) -> Iterator[Compiler | tuple[str, str]]:
-    """Compilers nobody named, best first; (candidate, reason) in place of one that is not there at all."""
+def automatic(environ: Mapping[str, str] = os.environ) -> Iterator[Candidate]:
+    """Compilers nobody named, best first."""
     rocm = environ.get("ROCM_PATH")
     if rocm:
         path = shutil.which(str(Path(rocm) / "bin" / "hipcc"))
@@ -74,14 +78,17 @@ def automatic(environ: Mapping[str, str] = os.environ) -> Iterator[Compiler | tu
     yield zig if zig else (ZIGLANG, "the package is not installed: pip install ziglang")
 
 
-def hipcc_variants(route: str, path: str) -> Iterator[Compiler]:
+def hipcc_variants(route: str, path: str) -> Iterator[Candidate]:
     """hipcc as it stands; then, if it is tied to one version of clang, the same driving each newer one."""
     path = os.path.abspath(path)
     # --genco: device code only, so that hipcc adds no host libraries.
     command = (path, "--genco")
-    yield Compiler(route, "hipcc", command, (AMD,), path)
-    tied = _tied_clang(Path(path))
-    if tied is None or os.environ.get("HIP_CLANG_PATH"):
+    tied = None if os.environ.get("HIP_CLANG_PATH") else _tied_clang(Path(path))
+    if tied is None or tied >= OLDEST_CLANG:
+        yield Compiler(route, "hipcc", command, (AMD,), path)
+    else:
+        yield f"{route}: {path}", f"drives clang-{tied}, but clang-{OLDEST_CLANG} or newer is needed"
+    if tied is None:
         return
     for version in range(NEWEST_CLANG, OLDEST_CLANG - 1, -1):
         clang = shutil.which(f"clang++-{version}")

@@ -1,0 +1,182 @@
+"""Manifests: read back as written, and refused with a place and a reason when wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import runtime.manifest
+from runtime.errors import ManifestError, ManifestVersionError
+from runtime.manifest import Manifest, parse
+
+NAME = "gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2"
+BUFFER = {"kind": "buffer", "size": 16, "alignment": 16, "max_bytes": 4096}
+NUMBER = {"kind": "u32", "size": 4, "access": "", "out_of_range": False, "alignment": 1, "max_bytes": 0}
+KERNEL: dict[str, Any] = {
+    "name": NAME,
+    "op": "gemm",
+    "weights": "nvfp4",
+    "activations": "bf16",
+    "symbol": NAME,
+    "file": f"{NAME}.hsaco",
+    "sha256": "ab" * 32,
+    "size": 4096,
+    "source": f"{NAME}.hip",
+    "source_sha256": "cd" * 32,
+    "target": "gfx942:sramecc+:xnack-",
+    "code_object_version": 5,
+    "compiler": {"name": "hipcc", "version": "clang version 19.1.7"},
+    "flags": ["-O3"],
+    "resources": {
+        "registers": 96,
+        "agprs": 0,
+        "sgprs": 32,
+        "lds_bytes": 16384,
+        "scratch_bytes": 0,
+        "vgpr_spills": 0,
+        "sgpr_spills": 0,
+        "waves_per_simd": 4,
+        "wave_size": 64,
+        "max_workgroup": 256,
+    },
+    "kernarg": {
+        "size": 36,
+        "args": [
+            {"name": "a", "offset": 0, "access": "read", "out_of_range": True, **BUFFER},
+            {"name": "c", "offset": 16, "access": "write", "out_of_range": False, **BUFFER},
+            {"name": "m", "offset": 32, **NUMBER},
+        ],
+    },
+    "tile": {"m": 16, "n": 64, "k": 256},
+    "block": 256,
+    "grid": {"x": ["n", 64], "y": ["m", 16], "z": 1},
+    "constraints": {"k_multiple": 16},
+    "tolerance": {"unit": 0.00390625, "accumulate": 9.5367431640625e-07},
+}
+GOOD: dict[str, Any] = {"schema": 1, "petitgen": "0.1.0", "arch": "gfx942", "kernels": {NAME: KERNEL}}
+SCHEMA = json.loads((Path(runtime.manifest.__file__).parent / "manifest.schema.json").read_text())
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator(SCHEMA).validate(GOOD)
+
+
+def test_round_trip() -> None:
+    manifest = parse(json.dumps(GOOD))
+    assert json.loads(manifest.to_json()) == GOOD
+    assert parse(manifest.to_json()).to_json() == manifest.to_json()
+
+
+def test_kernels_are_written_in_order_of_name() -> None:
+    first, last = {**KERNEL, "name": "a"}, {**KERNEL, "name": "b"}
+    one = parse(json.dumps({**GOOD, "kernels": {"b": last, "a": first}}))
+    other = parse(json.dumps({**GOOD, "kernels": {"a": first, "b": last}}))
+    assert one.to_json() == other.to_json()
+
+
+def test_facts_are_typed() -> None:
+    kernel = parse(json.dumps(GOOD)).kernels[NAME]
+    assert kernel.kernarg.args[0].out_of_range is True
+    assert kernel.flags == ("-O3",)
+    assert kernel.tile["n"] == 64
+    assert kernel.grid.size(m=17, n=64, k=16) == (1, 2, 1)
+    assert kernel.grid.size(m=1, n=65, k=16) == (2, 1, 1)
+
+
+def test_load_from_directory_or_file(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(GOOD))
+    for path in (tmp_path, tmp_path / "manifest.json", str(tmp_path)):
+        manifest = Manifest.load(path)
+        assert manifest.path(manifest.kernels[NAME]) == tmp_path / f"{NAME}.hsaco"
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no such file; build the kernels with: petitgen build"):
+        Manifest.load(tmp_path / "gfx942")
+
+
+def test_other_version() -> None:
+    with pytest.raises(ManifestVersionError, match="manifest schema 2, this version reads 1"):
+        parse(json.dumps({**GOOD, "schema": 2}))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '{"kernels": {}}'])
+def test_not_a_manifest(text: str) -> None:
+    with pytest.raises(ManifestError, match=r"somewhere\.json: "):
+        parse(text, "somewhere.json")
+
+
+Change = Callable[[dict[str, Any]], object]
+WRONG: dict[str, tuple[Change, str]] = {
+    "missing": (lambda k: k.pop("sha256"), f"kernels.{NAME}.sha256 is missing"),
+    "unknown": (lambda k: k.update(color=1), f"kernels.{NAME}.color is not a known key"),
+    "type": (lambda k: k.update(block="256"), "block: expected int, got '256'"),
+    "bool is no number": (
+        lambda k: k["resources"].update(sgprs=True),
+        "resources.sgprs: expected int, got True",
+    ),
+    "axis": (lambda k: k["grid"].update(x=["n"]), "grid.x"),
+    "axis of text": (lambda k: k["grid"].update(x="n"), "grid.x"),
+    "flags": (lambda k: k.update(flags=[1]), r"flags\[0\]: expected str"),
+    "tile": (lambda k: k["tile"].update(m=None), "tile.m: expected int"),
+    "kind": (lambda k: k["kernarg"]["args"][2].update(kind="u64"), "'u64'"),
+    "size": (lambda k: k["kernarg"]["args"][0].update(size=8), "'a' is 8 bytes of 'buffer'"),
+    "path": (lambda k: k.update(file="../x.hsaco"), "not a plain file name"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong(what: str) -> None:
+    """The loader says where and what, and the JSON schema refuses the same."""
+    change, message = WRONG[what]
+    data = copy.deepcopy(GOOD)
+    change(data["kernels"][NAME])
+    with pytest.raises(ManifestError, match=message):
+        parse(json.dumps(data))
+    assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(data)
+
+
+def test_argument_outside_the_kernarg() -> None:
+    data = copy.deepcopy(GOOD)
+    data["kernels"][NAME]["kernarg"]["size"] = 35
+    with pytest.raises(ManifestError, match="'m' lies outside its 35 bytes"):
+        parse(json.dumps(data))
+
+
+def test_name_is_the_key() -> None:
+    with pytest.raises(ManifestError, match="is not the key it stands under"):
+        parse(json.dumps({**GOOD, "kernels": {"other": KERNEL}}))
+
+
+def test_every_key_is_required() -> None:
+    """Each key of a kernel is missed by name when it is gone, by the loader and by the schema."""
+    for key in KERNEL:
+        kernel = {name: value for name, value in KERNEL.items() if name != key}
+        data = {**GOOD, "kernels": {NAME: kernel}}
+        with pytest.raises(ManifestError, match=f"{key} is missing"):
+            parse(json.dumps(data))
+        assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(data)
+
+
+def test_runtime_alone_reads_manifests() -> None:
+    """An engine need not have what the generator needs."""
+    import subprocess
+    import sys
+
+    script = (
+        "import sys; import runtime.manifest\n"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "print(sorted(loaded & {'petitgen', 'jsonschema', 'numpy', 'yaml'}))"
+    )
+    root = Path(runtime.manifest.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
