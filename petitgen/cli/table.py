@@ -9,15 +9,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns two spaces apart; a column of numbers, empty cells aside, is aligned right."""
     cells = [[_text(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    numeric = [
-        bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))
-    ]
+    right = [_numeric(column) for column in zip(*rows, strict=True)] or [False] * len(header)
     lines = []
     for line in [list(header), ["-" * width for width in widths], *cells]:
-        parts = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ]
+        columns = zip(line, widths, right, strict=True)
+        parts = [cell.rjust(width) if number else cell.ljust(width) for cell, width, number in columns]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
 
