@@ -8,8 +8,9 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 BIN := $(VENV)/bin
 PETITGEN := $(BIN)/petitgen
-# Compiler to use; empty: the first that works (see `petitgen doctor`).
+# make COMPILER=ziglang ARCH=gfx942: that compiler, that architecture; empty: the first that works, and all.
 HIPCC_OPTION := $(if $(COMPILER),--hipcc $(COMPILER))
+ARCH_OPTION := $(if $(ARCH),--arch $(ARCH))
 
 .DEFAULT_GOAL := all
 .PHONY: all build verify example list test fast lint format clean
@@ -17,16 +18,16 @@ HIPCC_OPTION := $(if $(COMPILER),--hipcc $(COMPILER))
 all: list
 
 build: $(VENV)/.installed
-	$(PETITGEN) build $(HIPCC_OPTION) --jobs $(JOBS)
+	$(PETITGEN) build $(HIPCC_OPTION) $(ARCH_OPTION) --jobs $(JOBS)
 
 verify: build
-	$(PETITGEN) verify --jobs $(JOBS)
+	$(PETITGEN) verify $(ARCH_OPTION) --jobs $(JOBS)
 
 example: verify
 	$(BIN)/python examples/minilm_layer.py
 
 list: example
-	$(PETITGEN) list
+	$(PETITGEN) list $(ARCH_OPTION)
 
 test: $(VENV)/.installed-test build
 	$(BIN)/python -m pytest -n $(JOBS)

@@ -9,8 +9,4 @@ setup(
         "petitgen._data.templates",
     ],
     package_dir={"petitgen._data.configs": "configs", "petitgen._data.templates": "templates"},
-    package_data={
-        "petitgen._data.configs": ["**/*.yaml", "**/*.csv"],
-        "petitgen._data.templates": ["**/*.j2"],
-    },
 )
