@@ -1,0 +1,164 @@
+"""launch(): run a kernel of a code object on the emulated device."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+from petitgen.emulator import dispatch as entry
+from petitgen.emulator import kernarg
+from petitgen.emulator.kernarg import Dim3
+from petitgen.emulator.memory import DeviceMemory
+from petitgen.emulator.program import Program
+from petitgen.emulator.scheduler import Scheduler
+from petitgen.emulator.state import Observer
+from petitgen.errors import EmulationError
+from petitgen.isa import CodeObject, Kernel
+
+PROGRAMS = 64  # compiled kernels kept
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchResult:
+    """What a launch did.
+
+    executed  wave-instructions by mnemonic (an instruction that W waves execute counts W)
+    total     their sum
+    waves     number of waves launched
+    """
+
+    kernel: str
+    executed: Counter[str] = field(repr=False)
+    total: int
+    waves: int
+
+
+class LoadedCode:
+    """A code object in device memory: its image at `base`, for launches that share its variables.
+
+    `launch` loads and unloads a code object by itself when given a path, bytes or CodeObject.
+    """
+
+    def __init__(self, code: CodeObject, memory: DeviceMemory) -> None:
+        self.code = code
+        self.memory = memory
+        size = max((address + len(data) for address, data in code.segments), default=0)
+        self.base = memory.allocate(size)
+        for address, data in code.segments:
+            memory.write(self.base + address, data)
+
+    def unload(self) -> None:
+        """Free the image."""
+        self.memory.free(self.base)
+
+
+_programs: OrderedDict[tuple[str, str], Program] = OrderedDict()
+
+
+def _program(code: CodeObject, kernel: Kernel) -> Program:
+    key = (code.sha256, kernel.name)
+    if key not in _programs:
+        _programs[key] = Program(code, kernel)
+        if len(_programs) > PROGRAMS:
+            _programs.popitem(last=False)
+    _programs.move_to_end(key)
+    return _programs[key]
+
+
+def launch(
+    code_object: str | PathLike[str] | bytes | CodeObject | LoadedCode,
+    kernel: str | None,
+    grid: int | Sequence[int],
+    block: int | Sequence[int],
+    args: Sequence[Any] | bytes,
+    dynamic_lds: int = 0,
+    *,
+    memory: DeviceMemory | None = None,
+    observer: Observer | None = None,
+    limit: int | None = None,
+) -> LaunchResult:
+    """Run `kernel` to its end and write buffer arguments back.
+
+    code_object  path or bytes (ELF or offload bundle), a CodeObject, or LoadedCode
+    kernel       symbol, or None when the code object has one kernel
+    grid, block  workgroups, and work-items a workgroup: int or up to three numbers (x, y, z)
+    args         in kernarg order: numpy arrays are device buffers, written back in place; numpy scalars, ints and bytes go by value
+                 (an int for a pointer is a device address). Or bytes: the whole explicit kernarg segment.
+    dynamic_lds  bytes of LDS beyond what the kernel declares
+    memory       where buffers are; give one to allocate beforehand and keep contents across launches
+    observer     watches every instruction (slow)
+    limit        most wave-instructions to execute
+    Raises EmulationError for a fault of the kernel or of the arguments, CodeObjectError or DecodeError for a bad code object.
+    """
+    memory = memory or (code_object.memory if isinstance(code_object, LoadedCode) else DeviceMemory())
+    owned = not isinstance(code_object, LoadedCode)
+    loaded = LoadedCode(_code(code_object), memory) if not isinstance(code_object, LoadedCode) else code_object
+    try:
+        return _launch(loaded, kernel, _dim3(grid, "grid"), _dim3(block, "block"), args, dynamic_lds, observer, limit)
+    finally:
+        if owned:
+            loaded.unload()
+
+
+def _launch(
+    loaded: LoadedCode, name: str | None, grid: Dim3, block: Dim3, args: Sequence[Any] | bytes, dynamic_lds: int,
+    observer: Observer | None, limit: int | None,
+) -> LaunchResult:  # fmt: skip
+    code, memory = loaded.code, loaded.memory
+    kernel = code.kernel(name)
+    lds = _checked_lds(kernel, block, dynamic_lds)
+    private = -(-kernel.descriptor.private_segment_fixed_size // 4) * 4
+    segment = kernarg.build(kernel, args, grid, block, dynamic_lds, memory)
+    held = []
+    try:
+        for data in (bytes(segment.data), entry.queue_record()):
+            held.append(memory.allocate(data))
+        packet = entry.aql_packet(grid, block, private, lds, loaded.base + _descriptor_address(code, kernel), held[0])
+        held.append(memory.allocate(packet))
+        run = entry.Dispatch(
+            kernel, code.arch, grid, block, lds, private, held[0], held[2], held[1], loaded.base, memory, observer
+        )  # fmt: skip
+        scheduler = Scheduler(_program(code, kernel), limit)
+        waves = 0
+        for batch in run.batches():
+            waves += batch.waves
+            scheduler.run(batch, run.entry)
+        segment.write_back(memory)
+    finally:
+        segment.free(memory)
+        for address in held:
+            memory.free(address)
+    executed = scheduler.executed()
+    return LaunchResult(kernel.name, executed, executed.total(), waves)
+
+
+def _code(source: str | PathLike[str] | bytes | CodeObject) -> CodeObject:
+    return source if isinstance(source, CodeObject) else CodeObject.load(source)
+
+
+def _dim3(value: int | Sequence[int], what: str) -> Dim3:
+    numbers = [int(value)] if not isinstance(value, (tuple, list)) else [int(v) for v in value]
+    if not 1 <= len(numbers) <= 3 or min(numbers) < 1:
+        raise EmulationError(f"{what} {value!r}: one to three numbers, each at least 1")
+    x, y, z = (*numbers, 1, 1)[:3]
+    return x, y, z
+
+
+def _checked_lds(kernel: Kernel, block: Dim3, dynamic_lds: int) -> int:
+    items = block[0] * block[1] * block[2]
+    if items > kernel.resources.max_flat_workgroup_size:
+        most = kernel.resources.max_flat_workgroup_size
+        raise EmulationError(f"{kernel.name}: a block of {items} work-items; the kernel is compiled for at most {most}")
+    if kernel.resources.uses_dynamic_stack:
+        raise EmulationError(f"{kernel.name}: uses a dynamic stack (recursion or alloca), whose size the launch does not know")
+    wanted = kernel.descriptor.group_segment_fixed_size + dynamic_lds
+    if dynamic_lds < 0 or wanted > entry.LDS_LIMIT:
+        raise EmulationError(f"{kernel.name}: {wanted} bytes of LDS asked, a workgroup has at most {entry.LDS_LIMIT}")
+    return -(-wanted // entry.LDS_GRANULE) * entry.LDS_GRANULE
+
+
+def _descriptor_address(code: CodeObject, kernel: Kernel) -> int:
+    return kernel.entry - kernel.descriptor.kernel_code_entry_byte_offset

@@ -1,0 +1,42 @@
+"""MFMA and SMFMAC: whole register blocks to petitgen.emulator.mfma. They ignore EXEC. source: CDNA3 ISA (MI300) 7."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from petitgen.emulator.execute import compile_vector
+from petitgen.emulator.operands import is_vector, row_of
+from petitgen.emulator.state import LANES, Group
+from petitgen.isa.model import Instruction, Kind, Operand
+
+Step = Callable[[Group], None]
+
+
+def compile_mai(ins: Instruction) -> Step:
+    """The step of a matrix instruction, or of a move to or from AGPRs, which is an ordinary vector operation."""
+    if not ins.mnemonic.startswith(("v_mfma", "v_smfmac")):
+        return compile_vector(ins)
+    from petitgen.emulator.mfma import mfma  # numba is imported only by kernels that need it
+
+    sources = [_reader(o) for o in ins.src]
+    target = row_of(ins.dst[0])
+    name, arch = ins.mnemonic, ins.arch
+    cbsz, abid, blgp = (ins.mods.get(field, 0) for field in ("cbsz", "abid", "blgp"))
+
+    def step(s: Group) -> None:
+        s.set_block(target, mfma(name, arch, *(read(s) for read in sources), cbsz=cbsz, abid=abid, blgp=blgp))
+
+    return step
+
+
+def _reader(operand: Operand) -> Callable[[Group], np.ndarray]:
+    first, count = row_of(operand), operand.dwords
+    if is_vector(operand):
+        return lambda s: s.block(first, count)
+    if operand.kind is Kind.SGPR:
+        return lambda s: np.broadcast_to(s.sgpr[:, first : first + count].T[:, :, None], (count, s.n, LANES))
+    words = np.array([operand.value >> 32 * (k % 2) & 0xFFFFFFFF for k in range(count)] if "64" in operand.type
+                     else [operand.value & 0xFFFFFFFF] * count, np.uint32)  # fmt: skip
+    return lambda s: np.broadcast_to(words.reshape(-1, 1, 1), (count, s.n, LANES))
