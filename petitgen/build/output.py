@@ -74,14 +74,17 @@ class OutputDirectory:
         A file that has the right content is not touched. Killed at any point, what is left is a mix of
         complete files; the next build compares content and sets right what differs.
         """
-        for name in sorted(files):
-            self._replace(name, files[name])
         listing = manifest.Manifest(manifest.SCHEMA, __version__, self.arch, kernels)
-        self._replace(manifest.FILE_NAME, listing.to_json().encode())
         wanted = {kernel.file for kernel in kernels.values()} | {kernel.source for kernel in kernels.values()}
-        for path in self._kernel_files():
-            if path.name not in wanted and path.name not in keep:
-                path.unlink(missing_ok=True)
+        try:
+            for name in sorted(files):
+                self._replace(name, files[name])
+            self._replace(manifest.FILE_NAME, listing.to_json().encode())
+            for path in self._kernel_files():
+                if path.name not in wanted and path.name not in keep:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise BuildError(f"{self.path}: cannot be written to: {error.strerror or error}") from error
 
     def _kernel_files(self) -> Iterator[Path]:
         yield from self.path.glob("*.hsaco")

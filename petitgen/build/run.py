@@ -66,6 +66,9 @@ class Observer:
     def finished(self, outcome: Outcome) -> None:
         """One of them is."""
 
+    def ended(self) -> None:
+        """Nothing more will come, whether all went well or the build was stopped."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
@@ -109,6 +112,7 @@ def build(
     workers = jobs or os.cpu_count() or 1
     objects = ObjectCache(cache or cache_root() / "objects")
     with ExitStack() as stack:
+        stack.callback(observer.ended)
         # In order of name, so that two builds of the same directories cannot wait for each other.
         places = {arch: stack.enter_context(OutputDirectory(output, arch, observer.note)) for arch in archs}
         pool = stack.enter_context(ThreadPoolExecutor(workers))
@@ -167,7 +171,7 @@ def _make(job: _Job) -> _Made:
         return _Made(
             Outcome(name, arch, "failed", time.monotonic() - start, None, error.output, error.command), source
         )
-    except PetitgenError as error:
+    except (PetitgenError, OSError) as error:  # OSError: a full disk, say
         return _Made(Outcome(name, arch, "failed", time.monotonic() - start, None, str(error)), source)
     return _Made(Outcome(name, arch, state, time.monotonic() - start, kernel), source, code)
 

@@ -103,7 +103,6 @@ class Bar(Observer):
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self.done = 0
 
     def note(self, text: str) -> None:
         click.echo(text, err=True)
@@ -113,10 +112,11 @@ class Bar(Observer):
         self.bar.render_progress()
 
     def finished(self, outcome: Outcome) -> None:
-        self.done += 1
         self.bar.update(1)
-        if self.done == self.bar.length:
-            self.bar.render_finish()
+
+    def ended(self) -> None:
+        if self.bar is not None:
+            self.bar.render_finish()  # gives the terminal its cursor back
 
 
 def progress(terminal: bool) -> Observer:
