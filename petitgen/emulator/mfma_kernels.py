@@ -74,15 +74,20 @@ def _decode(raw: Any, exponent_bits: int, mantissa_bits: int, bias: int, fnuz: i
 
 @numba.njit(inline="always")
 def _accumulate(dot: Any, dot_exponent: int, c_bits: Any, drops_small_c: int) -> Any:
-    """f32 bits of dot * 2**(dot_exponent - 24) + c. A c that is not finite stays as it is (NaN made canonical)."""
+    """f32 bits of dot * 2**(dot_exponent - 24) + c. A c that is not finite stays as it is (NaN made canonical).
+
+    drops_small_c (8-bit formats): a c more than 25 places below the sum is left out. The model ranks a c that is not finite
+    as if its exponent were -1, so that a sum of 2**25 or more loses it too.
+    """
     field = np.int64(c_bits >> np.uint32(23)) & 0xFF
     mantissa = np.int64(c_bits & np.uint32(0x7FFFFF)) | (0x800000 if field else 0)
-    c_exponent = max(field, 1) - 127
+    c_exponent = -1 if drops_small_c and field == 0xFF else max(field, 1) - 127
     exponent = max(np.int64(dot_exponent), c_exponent)
     aligned = (np.int64(dot) << 8) >> min(exponent - dot_exponent, 63)
     signed = -mantissa if c_bits >> np.uint32(31) else mantissa
     aligned_c = ((signed << 1) >> min(exponent - c_exponent, 63)) << 8
-    aligned_c = 0 if drops_small_c and c_exponent < exponent - FRACTION - 1 else aligned_c
+    dropped = drops_small_c and c_exponent < exponent - FRACTION - 1
+    aligned_c = 0 if dropped else aligned_c
     total = aligned + aligned_c
     leading = (np.int64(bits64(np.float64(abs(total)))) >> 52) - 1023
     cut = max(leading - 31, -125 - exponent, 0)
@@ -90,7 +95,7 @@ def _accumulate(dot: Any, dot_exponent: int, c_bits: Any, drops_small_c: int) ->
     scale = float64_of(np.uint64(exponent - 32 + 1023) << np.uint64(52))
     result = bits32(np.float32(np.float64(total) * scale))
     kept = np.uint32(NAN) if c_bits & np.uint32(0x7FFFFF) else c_bits
-    return kept if field == 0xFF else result
+    return kept if field == 0xFF and not dropped else result
 
 
 @numba.njit(cache=True, error_model="numpy")
