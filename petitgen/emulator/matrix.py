@@ -18,12 +18,19 @@ def compile_mai(ins: Instruction) -> Step:
     """The step of a matrix instruction, or of a move to or from AGPRs, which is an ordinary vector operation."""
     if not ins.mnemonic.startswith(("v_mfma", "v_smfmac")):
         return compile_vector(ins)
-    from petitgen.emulator.mfma import mfma  # numba is imported only by kernels that need it
+    from petitgen.emulator.mfma import mfma, smfmac  # numba is imported only by kernels that need it
 
     sources = [_reader(o) for o in ins.src]
     target = row_of(ins.dst[0])
     name, arch = ins.mnemonic, ins.arch
     cbsz, abid, blgp = (ins.mods.get(field, 0) for field in ("cbsz", "abid", "blgp"))
+
+    if name.startswith("v_smfmac"):
+
+        def sparse(s: Group) -> None:
+            s.set_block(target, smfmac(name, arch, *(read(s) for read in sources), cbsz=cbsz, abid=abid))
+
+        return sparse
 
     def step(s: Group) -> None:
         s.set_block(target, mfma(name, arch, *(read(s) for read in sources), cbsz=cbsz, abid=abid, blgp=blgp))

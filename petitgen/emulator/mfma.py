@@ -73,6 +73,14 @@ def mfma(
     return d
 
 
+def smfmac(
+    mnemonic: str, arch: str, a: ArrayLike, b: ArrayLike, index: ArrayLike, c: ArrayLike, cbsz: int = 0, abid: int = 0
+) -> Words:
+    """mfma of a sparse instruction with its operands in the instruction's order; index is (waves, 64) or (1, waves, 64)."""
+    index = np.asarray(index, np.uint32)
+    return mfma(mnemonic, arch, a, b, c, cbsz, abid, index=index[0] if index.ndim == 3 else index)
+
+
 def _run(s: Shape, arch: str, a: Words, b: Words, c: Words, d: Words, places: tuple[Any, ...], fields: Words) -> None:
     from petitgen.emulator import mfma_kernels as kernels  # numba: not before it is needed
 
