@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from petitgen.errors import DecodeError
@@ -67,6 +67,9 @@ class _Decoder:
     def _text(self, form: Form, mods: Mods, dst: tuple, src: tuple) -> str:
         shown = [operand for slot, operand in zip(form.dst(mods), dst, strict=True) if slot.shown]
         shown += [operand for slot, operand in zip(form.src, src, strict=True) if slot.shown]
+        if "mix" in form.row.src:
+            neg, abs_ = mods.get("neg_lo", 0), mods.get("neg_hi", 0)
+            shown = [replace(o, neg=bool(neg >> i & 1), abs=bool(abs_ >> i & 1)) if i >= 0 else o for i, o in enumerate(shown, -1)]
         return text.line(form.name, shown, form.text_modifiers(form.row, mods, self.arch), mods.get("sext", 0))
 
     def _unknown(self, low: int, code: bytes, offset: int, pc: int) -> DecodeError:

@@ -138,6 +138,8 @@ FORMATS: dict[str, Format] = {
                {"vdst": Field(0, 8, Code.VGPR, acc=15), "src0": Field(32, 9, Code.SRC9, acc=59),
                 "src1": Field(41, 9, Code.SRC9, acc=60), "src2": Field(50, 9, Code.SRC9, acc=15)},
                ("vdst",), ("src0", "src1", "src2"), {"cbsz": _number(8, 3), "abid": _number(11, 4), "blgp": _number(61, 3)}),
+        # v_accvgpr_read/write: which side is an AGPR is the opcode's affair.
+        Format("ACCVGPR", 2, "", _number(16, 7), {"vdst": VOP3_DST, "src0": VOP3_SOURCES["src0"]}, ("vdst",), ("src0",)),
         Format("VOP2_SDWA", 2, "", _number(25, 6), {"src0": SDWA_SRC0, "src1": SDWA_SRC1, "vdst": VDST}, mods=SDWA_MODS, **_VOP2_ROLES),
         Format("VOP1_SDWA", 2, "", _number(9, 8), {"src0": SDWA_SRC0, "vdst": VDST}, ("vdst",), ("src0",), SDWA_MODS),
         Format("VOPC_SDWA", 2, "", _number(17, 8), {"src0": SDWA_SRC0, "src1": SDWA_SRC1, "sdst": Field(40, 7, Code.SDST)},

@@ -170,6 +170,8 @@ def _sources(row: Row, format_: Format, dst: Slot | None, arch: str) -> tuple[Sl
             slots.append(readers.immediate(word, row, arch))
         elif word in ADDRESS:
             slots.append(readers.address(word, row, format_, arch))
+        elif row.format == "MAI" and "dst" in row.src and word == "b32":
+            slots.append(readers.sparse_index(format_))
         elif role == "acc":
             slots.append(readers.accumulator(next(roles), type_, format_))
         else:
@@ -183,8 +185,9 @@ def _forms(row: Row, arch: str) -> Iterator[tuple[tuple[str, int], Form]]:
     format_ = FORMATS[row.format]
     name = row.mnemonic
     if row.format not in E32:
+        moves = "acc:b32" in (*row.dst, *row.src)
         second = row.format == "VOP3" and "mask" in row.dst
-        layout = FORMATS["VOP3B"] if second else format_
+        layout = FORMATS["VOP3B"] if second else FORMATS["ACCVGPR"] if row.format == "MAI" and moves else format_
         yield row.key, _form(row, layout, name, row.format, arch)
         return
     suffixed = bool(row.dst) and not (row.flags >= {"noe64", "nosdwa", "nodpp"} and row.mnemonic != "v_pk_fmac_f16")

@@ -61,8 +61,6 @@ GS_DONE, GS, SYSTEM = 3, 2, 15
 def sendmsg_text(simm: int) -> str:
     """`sendmsg(MSG_GS, GS_OP_EMIT, 1)`; numbers where the message has no such operation or stream."""
     message, operation, stream = simm & 15, simm >> 4 & 7, simm >> 8 & 3
-    if simm >> 10 or (simm >> 7 & 1):
-        return str(simm)
     name = MESSAGES.get(message)
     if name and message in (GS, GS_DONE):
         known = GS_OPERATIONS.get(operation)
@@ -72,6 +70,8 @@ def sendmsg_text(simm: int) -> str:
         return f"sendmsg({name}, {SYSTEM_OPERATIONS[operation]})"
     elif name and message != SYSTEM and not operation and not stream:
         return f"sendmsg({name})"
+    if message | operation << 4 | stream << 8 != simm:
+        return str(simm)
     return f"sendmsg({message}, {operation}, {stream})"
 
 

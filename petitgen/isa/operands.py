@@ -7,7 +7,7 @@ the width of inline constants in 16-bit operations: LLVM's AMDGPU backend (getIn
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from petitgen.isa.model import Kind, Operand
 from petitgen.isa.tables import type_bits, type_dwords
@@ -65,24 +65,47 @@ def inline_bits(code: int, type_: str) -> int:
     return value & ((1 << width) - 1)
 
 
+HALF_BITS = {code: int.from_bytes(struct.pack("<e", value), "little") for code, value in INLINE_FLOATS.items()}
+HALF_BITS[INV_2PI] = INV_2PI_BITS[16]
+INTEGERS_16 = frozenset({"u16", "i16", "b16"})
+
+
 def inline_name(code: int, type_: str) -> str:
-    """Assembler text of inline constant `code`; empty if the code is none."""
+    """Assembler text of inline constant `code`; empty if the code is none.
+
+    For 16-bit integers LLVM writes float constants as the bits of a half, though the operation sees another value (above).
+    """
     if 128 <= code <= 208:
         return str(code - 128 if code <= 192 else 192 - code)
+    if type_ in INTEGERS_16 and code in HALF_BITS:
+        return f"{HALF_BITS[code]:#x}"
     if code == INV_2PI:
         return "0.15915494309189532" if type_bits(type_) == 64 and not type_.startswith("pk_") else "0.15915494"
     return str(INLINE_FLOATS[code]) if code in INLINE_FLOATS else ""
 
 
-def literal_operand(role: str, type_: str, word: int) -> Operand:
-    """A 32-bit literal: the high half of an f64, sign-extended for i64, zero-extended for other 64-bit sources."""
-    bits = type_bits(type_)
-    value = word
+@cache
+def _inline_by_bits(type_: str) -> dict[int, str]:
+    """{bit pattern: text} of every inline constant of a type."""
+    codes = [*range(128, 209), *INLINE_FLOATS, INV_2PI]
+    return {inline_bits(code, type_): inline_name(code, type_) for code in codes}
+
+
+def literal_name(type_: str, word: int) -> str:
+    """Assembler text of a literal: as the inline constant of the same value if there is one, else in hexadecimal."""
     if type_ == "f64":
-        value = word << 32
-    elif type_ == "i64" and word >> 31:
-        value = word | 0xFFFFFFFF << 32
-    return Operand(role, Kind.CONST, type_, dwords=type_dwords(type_), value=value & ((1 << bits) - 1), name=f"{word:#x}")
+        return _inline_by_bits("f64").get(word << 32, f"{word:#x}")
+    if type_ in INTEGERS_16:
+        return _inline_by_bits("b32").get(word, f"{word & 0xFFFF:#x}")
+    bits = type_bits(type_)
+    word &= (1 << min(bits, 32)) - 1
+    return _inline_by_bits(type_).get(word, f"{word:#x}")
+
+
+def literal_operand(role: str, type_: str, word: int, name: str = "") -> Operand:
+    """A 32-bit literal: the high half of an f64, zero-extended for other 64-bit sources."""
+    value = word << 32 if type_ == "f64" else word & ((1 << type_bits(type_)) - 1)
+    return Operand(role, Kind.CONST, type_, 0, type_dwords(type_), value, name or literal_name(type_, word))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -94,6 +117,9 @@ def source(role: str, type_: str, code: int, neg: bool = False, abs_: bool = Fal
         name = vector_name(letter, code - 256, dwords)
         return Operand(role, kind, type_, code - 256, dwords, name=name, neg=neg, abs=abs_)
     if code < 128:
+        if dwords == 2 and code - 1 in PAIRS:
+            return None
+        code &= -min(dwords, 4) if dwords in (2, 4, 8, 16) else -1  # pairs are even, quads and more a multiple of 4
         name = scalar_name(code, dwords)
         return Operand(role, Kind.SGPR, type_, code, dwords, name=name, neg=neg, abs=abs_) if name else None
     if code in STATUS:

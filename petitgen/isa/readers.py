@@ -44,6 +44,12 @@ def implicit(word: str, format_: Format, dst: Slot | None) -> Slot:
     return Slot(lambda raw, mods: operand, shown=word == "vcc" and format_.name.startswith("VOP2"))
 
 
+def sparse_index(format_: Format) -> Slot:
+    """Slot of the index operand of v_smfmac_*: a VGPR even where the accumulator is in AGPRs."""
+    low = format_.fields["src2"].low
+    return Slot(lambda raw, mods: source("src2", "b32", raw >> low & 511))
+
+
 def register(role: str, type_: str, format_: Format, float_mods: bool = False) -> Slot:
     """Slot of a register field. `float_mods`: the neg and abs bits apply to it."""
     field = format_.fields[role]
@@ -72,7 +78,7 @@ def _source_reader(role: str, type_: str, field: Field, format_: Format, float_m
     if format_.name == "MAI":
         return lambda raw, mods: source(role, type_, raw >> low & 511, acc=bool(raw >> acc & 1))
     if type_ == "mix":
-        return lambda raw, mods: source(role, "f16" if mods.get("op_sel_hi", 0) >> bit & 1 else "f32", raw >> low & 511)
+        return lambda raw, mods: _mix(role, raw >> low & 511, mods.get("op_sel_hi", 0) >> bit & 1)
     if format_.words == 2 and not float_mods:
         return lambda raw, mods: source(role, type_, raw >> low & 511)
     if format_.words == 2:
@@ -88,6 +94,12 @@ def _source_reader(role: str, type_: str, field: Field, format_: Format, float_m
         return literal_operand(role, type_, raw >> WHOLE_LITERAL) if code == LITERAL else source(role, type_, code)
 
     return short
+
+
+def _mix(role: str, code: int, half: int) -> Operand | None:
+    """A source of v_fma_mix*: raw bits, with inline constants in the format that op_sel_hi asks for."""
+    operand = source(role, "f16" if half else "f32", code)
+    return replace(operand, type="b32") if operand else None
 
 
 def _vector_reader(role: str, type_: str, field: Field, format_: Format, float_mods: bool) -> Reader:
@@ -114,8 +126,14 @@ def _vector_reader(role: str, type_: str, field: Field, format_: Format, float_m
 
 def accumulator(role: str, type_: str, format_: Format) -> Slot:
     """Slot of a field that always names an AGPR (acc:)."""
-    low = format_.fields[role].low
-    return Slot(lambda raw, mods: vector(role, type_, raw >> low & 255, acc=True))
+    low, mask = format_.fields[role].low, format_.fields[role].mask
+    bias = 256 if mask == 255 else 0
+
+    def read(raw: int, mods: Mods) -> Operand | None:
+        code = (raw >> low & mask) + bias
+        return source(role, type_, code, acc=True) if code >= 256 else None
+
+    return Slot(read)
 
 
 def sdwa_compare_mask(raw: int, mods: Mods) -> Operand | None:
@@ -128,9 +146,11 @@ def immediate(word: str, row: Row, arch: str) -> Slot:
     """Slot of an immediate of SOPP, SOPK, SOPC or SMEM, or of a 32-bit literal."""
     if word == "literal":
         type_ = row.dst[0] if row.dst else "b32"
-        return Slot(lambda raw, mods: literal_operand("literal", type_, raw >> WHOLE_LITERAL))
+        if row.format == "SOPK":
+            return Slot(lambda raw, mods: literal_operand("literal", "b32", raw >> WHOLE_LITERAL))
+        return Slot(lambda raw, mods: literal_operand("literal", type_, raw >> WHOLE_LITERAL, hex(raw >> WHOLE_LITERAL)))
     if word == "probe":
-        return Slot(lambda raw, mods: number(word, raw >> 6 & 127, str(raw >> 6 & 127)))
+        return Slot(lambda raw, mods: number(word, raw >> 6 & 127, short_number(raw >> 6 & 127)))
     if row.format == "SOPC":  # s_set_gpr_idx_on keeps its modes in the src1 field
         return Slot(lambda raw, mods: number(word, raw >> 8 & 255, messages.gpr_index_text(raw >> 8 & 255)))
     spell = _SPELLING[word]
@@ -150,7 +170,7 @@ def immediate(word: str, row: Row, arch: str) -> Slot:
 
 _SPELLING: dict[str, Callable[[int, str], str]] = {
     "simm": lambda value, arch: str(value),
-    "uimm": lambda value, arch: str(value),
+    "uimm": lambda value, arch: short_number(value),
     "uimm?": lambda value, arch: str(value),
     "branch": lambda value, arch: str(value),
     "waitcnt": lambda value, arch: messages.waitcnt_text(value),
@@ -159,6 +179,11 @@ _SPELLING: dict[str, Callable[[int, str], str]] = {
     "gpridx": lambda value, arch: messages.gpr_index_text(value),
 }
 assert IMMEDIATE == {*_SPELLING, "probe", "literal"}
+
+
+def short_number(value: int) -> str:
+    """Decimal up to 64, as an inline constant would be; else hexadecimal."""
+    return str(value) if value <= 64 else hex(value)
 
 
 def number(role: str, value: int, name: str) -> Operand:

@@ -18,8 +18,9 @@ Sources and destinations are words, in the order in which the assembler writes t
     simm uimm uimm? branch waitcnt hwreg sendmsg gpridx probe literal     immediates (uimm?: not written when 0)
 
 Flags: @gfx90a / @gfx942 (only there), noe64, nosdwa, nodpp (VOP1/2/C: no such form), sdwa_src_only (no dst_sel),
-floatmods (neg and abs apply though the type is no float), two_offsets, gds_only (DS), lds (may load to LDS: MUBUF, and
-GLOBAL and SCRATCH on gfx90a), noglc (SMEM).
+floatmods (neg and abs apply though the type is no float), opsel (VOP3: the op_sel bits are used;
+opsel3: with three source bits), two_offsets, gds_only (DS), lds (may load to LDS: MUBUF, and
+GLOBAL and SCRATCH on gfx90a), noglc (SMEM), scope (MUBUF: sc0, sc1 say which caches).
 
 `Row.key` is (format, opcode); a row may occur once an arch, and no two rows of an arch may claim the same encoding, in the
 VOP3 forms of VOP1/2/C rows too.
@@ -43,7 +44,7 @@ ELEMENT_BITS = {
 IMPLICIT = frozenset({"scc", "vcc", "exec", "m0", "dst"})
 ADDRESS = frozenset({"addr", "saddr", "rsrc", "soff", "gws"})
 IMMEDIATE = frozenset({"simm", "uimm", "uimm?", "branch", "waitcnt", "hwreg", "sendmsg", "gpridx", "probe", "literal"})
-FLAGS = frozenset({"noe64", "nosdwa", "nodpp", "two_offsets", "gds_only", "lds", "noglc", "sdwa_src_only", "floatmods"})
+FLAGS = frozenset({"noe64", "nosdwa", "nodpp", "two_offsets", "gds_only", "lds", "noglc", "sdwa_src_only", "floatmods", "opsel", "opsel3", "scope"})
 ROLES = frozenset({"sdst", "src0", "acc"})
 _TYPE = re.compile(r"(pk_)?([a-z]+?\d+|mask|mix)(?:x(\d+))?")
 _SECTION = re.compile(r"\[(\w+)\]")

@@ -16,7 +16,7 @@ Modifiers = Callable[[Row, Mods, str], str]
 
 OMOD = ("", " mul:2", " mul:4", " div:2")
 SDWA_SELECT = ("BYTE_0", "BYTE_1", "BYTE_2", "BYTE_3", "WORD_0", "WORD_1", "DWORD", "7")
-SDWA_UNUSED = ("UNUSED_PAD", "UNUSED_SEXT", "UNUSED_PRESERVE", "3")
+SDWA_UNUSED = ("UNUSED_PAD", "UNUSED_SEXT", "UNUSED_PRESERVE", "UNUSED_PAD")
 
 
 def operand_text(operand: Operand, sext: bool = False) -> str:
@@ -54,22 +54,26 @@ def _register_sources(row: Row) -> int:
     return sum(word not in ("dst", "vcc", "exec") for word in row.src)
 
 
+OP_SEL_FLAGS = ("opsel", "opsel3")
+
+
 def vop3(row: Row, mods: Mods, arch: str) -> str:
     """op_sel, clamp, omod. The last op_sel bit is the destination's."""
     op_sel = mods.get("op_sel", 0)
     text = ""
-    if op_sel:
-        count = _register_sources(row)
+    if op_sel and not row.flags.isdisjoint(OP_SEL_FLAGS):
+        count = 3 if "opsel3" in row.flags else _register_sources(row)
         text = _bits("op_sel", op_sel & ((1 << count) - 1) | (op_sel >> 3) << count, count + 1)
     return text + (" clamp" if mods.get("clamp") else "") + OMOD[mods.get("omod", 0)]
 
 
 def vop3p(row: Row, mods: Mods, arch: str) -> str:
-    """op_sel, op_sel_hi, neg_lo, neg_hi, clamp; op_sel_hi is 1 by default, and 0 for v_fma_mix*."""
+    """op_sel, op_sel_hi, neg_lo, neg_hi, clamp. For v_fma_mix* op_sel_hi is 0 by default and the last two are - and | |."""
     count = _register_sources(row)
     default = 0 if "mix" in row.src else (1 << count) - 1
     text = ""
-    for name, usual in (("op_sel", 0), ("op_sel_hi", default), ("neg_lo", 0), ("neg_hi", 0)):
+    shown = (("op_sel", 0), ("op_sel_hi", default), ("neg_lo", 0), ("neg_hi", 0))
+    for name, usual in shown[: 2 if "mix" in row.src else 4]:
         value = mods.get(name, 0) & ((1 << count) - 1)
         if value != usual:
             text += _bits(name, value, count)
@@ -118,7 +122,7 @@ def dpp_control(value: int) -> str:
 def dpp(row: Row, mods: Mods, arch: str) -> str:
     """The lane pattern and its masks."""
     text = f" {dpp_control(mods.get('dpp_ctrl', 0))} row_mask:{mods.get('row_mask', 0):#x} bank_mask:{mods.get('bank_mask', 0):#x}"
-    return text + (" bound_ctrl:0" if mods.get("bound_ctrl") else "")
+    return text + (" bound_ctrl:1" if mods.get("bound_ctrl") else "")
 
 
 def ds(row: Row, mods: Mods, arch: str) -> str:
@@ -146,6 +150,8 @@ def smem(row: Row, mods: Mods, arch: str) -> str:
 
 def buffer(row: Row, mods: Mods, arch: str) -> str:
     """format, idxen, offen, offset, cache bits, lds."""
+    if not row.src:  # cache control: no address, and cache bits only where they choose the level
+        return "".join(f" {name}" for name in ("sc0", "sc1") if mods.get(name)) if "scope" in row.flags else ""
     text = buffer_format_text(mods.get("format", 0)) if row.format == "MTBUF" else ""
     text += "".join(f" {name}" for name in ("idxen", "offen") if mods.get(name))
     text += f" offset:{mods['offset']}" if mods.get("offset") else ""
