@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -154,7 +154,11 @@ def test_doctor_without_a_working_compiler(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["ziglang", pytest.param("hipcc", marks=pytest.mark.llvm)])
 def test_the_whole_matrix(compiler: str, tmp_path: Path) -> None:
-    """Every kernel builds within its limits with both compilers, and building again takes under 2 seconds."""
+    """Every kernel builds within its limits with both compilers; building again takes under 2 s.
+
+    Of processor time, compilers included: more than the time on an idle machine, but it does not
+    depend on what else is running.
+    """
     if shutil.which(compiler) is None and compiler != "ziglang":
         pytest.skip("hipcc is not on PATH (apt install hipcc)")
     command = [sys.executable, "-m", "petitgen.cli", "build", "--generated", tmp_path / "out"]
@@ -164,8 +168,9 @@ def test_the_whole_matrix(compiler: str, tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert f"{len(load_catalog().instances)} cached" in again.stdout
     assert min(seconds) < 2.0, seconds
