@@ -45,7 +45,7 @@ FAULTS = [
           "p.source[i] + k0 * 2"),
     Fault("N tail of C not masked", GEMM, "n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE",
           "row_offset + (n + e) * 2"),
-    Fault("M and K tails: descriptor without its size", BUFFER, "bytes = words[2]", "bytes = 0x7fffffffu"),
+    Fault("M tail: descriptor a little too long", BUFFER, "bytes = words[2]", "bytes = words[2] + 256"),
     Fault("row pitch of A taken for K", GEMM, "place_a(thread, m0, lda)", "place_a(thread, m0, K)"),
     Fault("row pitch of C taken for N", GEMM, "row * ldc * 2", "row * N * 2"),
     Fault("bricks along N rounded down", GEMM, "tiles_n = (N + 15) / 16", "tiles_n = N / 16"),
@@ -80,7 +80,7 @@ FAULTS = [
           "return bits<u32>(__builtin_amdgcn_cvt_pkrtz(x, 0.0f)) & 0xffffu;", HALF),
     Fault("subnormal activations flushed", SUBNORMAL, "w.smallest[0] <= LARGEST || w.smallest[1] <= LARGEST",
           "w.smallest[0] > 0xffff", FLUSHING),
-    Fault("a second pass without the first's share", GEMM, "sum[i][j] *= RESCUE", "sum[i][j] *= 1", FLUSHING),
+    Fault("a second pass without the first's share", GEMM, "sum[i][j] *= RESCUE", "sum[i][j] *= 2 * RESCUE", FLUSHING),
 ]  # fmt: skip
 
 
