@@ -51,8 +51,7 @@ class GemmContext:
     activations_bf16: bool
     normalize_codes: bool  # dequantized weights must not be subnormal
     rescue_subnormals: bool  # subnormal activations take a second pass
-    watching: str  # the argument of store_a and the factor of the epilogue that go with it
-    restoring: str
+    watching: str  # the argument of store_a that goes with it
     tile_m: int
     tile_n: int
     tile_k: int
@@ -117,7 +116,6 @@ def gemm_context(instance: KernelInstance) -> GemmContext:
         normalize_codes=normalize,
         rescue_subnormals=normalize,
         watching=", seen" if normalize else "",
-        restoring=" * back" if normalize else "",
         tile_m=t.m,
         tile_n=t.n,
         tile_k=t.k,

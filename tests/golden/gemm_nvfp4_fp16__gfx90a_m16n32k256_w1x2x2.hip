@@ -387,18 +387,42 @@ DEVICE void reduce(Accumulator (&sum)[ROWS][COLUMNS], Lds lds, u32 wave_mn, u32 
 }
 
 // ---- C ---------------------------------------------------------------------------------------------------------
-// Four neighbours along n of one row. Columns past N would be the next row, so they are aimed out of the buffer;
-// `whole`: N and ldc are multiples of four, so that the four are all inside or all outside, and aligned.
-DEVICE void store_c(const float (&y)[4], Resource c, u32 row_offset, u32 n, u32 N, bool whole) {
+// Four neighbours along n of one row. Columns past N would be the next row, so they are aimed out of the buffer.
+// WHOLE: N and ldc are multiples of four, so that the four are all inside or all outside, and aligned.
+template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u32 row_offset, u32 n, u32 N) {
   u32 rounded[4];
 #pragma unroll
   for (int e = 0; e < 4; ++e) rounded[e] = round(y[e]);
-  if (whole) {
+  if (WHOLE) {
     const u32x2 four = {rounded[0] | rounded[1] << 16, rounded[2] | rounded[3] << 16};
     store_b64(four, c, n < N ? row_offset + n * 2 : OUT_OF_RANGE);
   } else {
 #pragma unroll
     for (int e = 0; e < 4; ++e) store_b16(rounded[e], c, n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE);
+  }
+}
+
+// The wave's part of C. m, n: the lane's first row and column; factor: the power of two that dequantization left.
+template <bool WHOLE>
+DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resource c, u32 m, u32 n, u32 N, u32 ldc,
+                    float factor) {
+#pragma unroll
+  for (int j = 0; j < COLUMNS; ++j) {
+    {
+      const u32 column = n + j * MFMA + 0;
+      const u32x4 outer_bits = load_b128(o, column * 4);
+      float outer[4];
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const u32 word = outer_bits[e];
+        outer[e] = bits<float>(word) * factor;
+      }
+#pragma unroll
+      for (int i = 0; i < ROWS; ++i) {
+        const float y[4] = {sum[i][j][0] * outer[0], sum[i][j][1] * outer[1], sum[i][j][2] * outer[2], sum[i][j][3] * outer[3]};
+        store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
+      }
+    }
   }
 }
 
@@ -482,29 +506,15 @@ void gemm_nvfp4_fp16__gfx90a_m16n32k256_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
 #pragma unroll
       for (int j = 0; j < COLUMNS; ++j) sum[i][j] *= RESCUE;
   }
-  const float back = seen.rescue ? 1 / RESCUE : 1;
+  const float factor = seen.rescue ? 1.0f / RESCUE : 1.0f;
   reduce(sum, lds, wave_m * WAVES_N + wave_n, wave_k, lane);
   if (wave_k > 0) return;
 
   const Resource ro = resource(o), rc = resource(c);
-  const bool whole = ((N | ldc) & 3) == 0;
-#pragma unroll
-  for (int j = 0; j < COLUMNS; ++j) {
-    {
-      const u32 column = n0 + j * MFMA + 0 + lane / MFMA * 4;
-      const u32x4 outer_bits = load_b128(ro, column * 4);
-      float outer[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word) * 1.0f * back;
-      }
-#pragma unroll
-      for (int i = 0; i < ROWS; ++i) {
-        const u32 row = m0 + wave_m * WAVE_M + i * MFMA + lane % MFMA;
-        const float y[4] = {sum[i][j][0] * outer[0], sum[i][j][1] * outer[1], sum[i][j][2] * outer[2], sum[i][j][3] * outer[3]};
-        store_c(y, rc, row * ldc * 2, column, N, whole);
-      }
-    }
+  const u32 row = m0 + wave_m * WAVE_M + lane % MFMA, column = n0 + lane / MFMA * 4;
+  if (((N | ldc) & 3) == 0) {
+    store_c<true>(sum, ro, rc, row, column, N, ldc, factor);
+  } else {
+    store_c<false>(sum, ro, rc, row, column, N, ldc, factor);
   }
 }
