@@ -20,6 +20,7 @@ E4M3FN = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.
 
 F32_SMALLEST_NORMAL = 2.0**-126
 F32_SMALLEST_SUBNORMAL = 2.0**-149
+COLUMNS_AT_ONCE = 512  # bounds the memory that large problems take
 SUM_SCALE = 2.0**-8  # kernels may carry their sums times a power of two, not below this one
 
 
@@ -49,13 +50,21 @@ def evaluate(problem: Problem, flushes: bool) -> Reference:
 
     flushes: the matrix cores of the architecture flush subnormals (gfx90a); only `underflow` depends on it.
     """
-    a, w = problem.a.astype(np.float64), dequantize(problem.weights)
-    outer = problem.weights.weight_scale_2.astype(np.float64)[None, :]
-    with np.errstate(invalid="ignore", over="ignore"):
-        y = _product(a, w) * outer
-        magnitude = (np.abs(a) @ np.abs(w).T) * np.abs(outer)
-        underflow = _underflow(problem, a, w, flushes) * np.abs(outer)
+    a, (m, n) = problem.a.astype(np.float64), (problem.shape.m, problem.shape.n)
+    y, magnitude, underflow = (np.empty((m, n)) for _ in range(3))
+    for first in range(0, n, COLUMNS_AT_ONCE):
+        part = slice(first, first + COLUMNS_AT_ONCE)
+        weights = _columns(problem.weights, part)
+        w, outer = dequantize(weights), weights.weight_scale_2.astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            y[:, part] = _product(a, w) * outer
+            magnitude[:, part] = (np.abs(a) @ np.abs(w).T) * np.abs(outer)
+            underflow[:, part] = _underflow(problem, a, w, flushes) * np.abs(outer)
     return Reference(y, magnitude, underflow)
+
+
+def _columns(weights: Checkpoint, part: slice) -> Checkpoint:
+    return Checkpoint(weights.weight[part], weights.weight_scale[part], weights.weight_scale_2[part])
 
 
 def _product(a: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:

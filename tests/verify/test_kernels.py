@@ -1,0 +1,55 @@
+"""Built kernels on the emulator: what verify does, and corners that its shapes do not single out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from petitgen.build.run import build
+from petitgen.spec import load_catalog
+from petitgen.verify import run, select
+from petitgen.verify.device import execute
+from runtime.manifest import Manifest
+from runtime.pack import pack_nvfp4
+
+pytestmark = pytest.mark.compiler
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """The smallest kernel of each arch and activation type, built."""
+    smallest = {}
+    for one in load_catalog().instances:
+        size = (one.tile.m * one.tile.n * max(one.tile.k, 128), one.name)
+        key = (one.arch.name, one.activations.name)
+        smallest[key] = min(smallest.get(key, (size, one)), (size, one), key=lambda pair: pair[0])
+    chosen = [one for _, one in smallest.values()]
+    folder = tmp_path_factory.mktemp("generated")
+    assert not build(chosen, chosen, folder).failed
+    return folder
+
+
+def test_kernels_of_every_arch_and_type_verify_in_processes_of_their_own(generated):
+    done = []
+    targets = select(generated)
+    report = run(targets, jobs=2, progress=done.append)
+    assert len(targets) >= 4
+    assert report.ok, [case.findings for kernel in report.kernels for case in kernel.cases if not case.ok]
+    assert [kernel.name for kernel in report.kernels] == [target.name for target in targets]
+    assert {kernel.name for kernel in done} == {target.name for target in targets}
+
+
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
+def test_a_lone_subnormal_activation_counts_wherever_it_stands(generated, arch):
+    """fp16: the only number in A that is not zero, of either sign, at every place of a 16-byte load."""
+    manifest = Manifest.load(generated / arch)
+    (kernel,) = (one for one in manifest.kernels.values() if one.activations == "fp16")
+    ones = np.full((1, 8), 0x22, np.uint8)  # 16 codes of 1.0
+    weights = pack_nvfp4(ones, np.full((1, 1), 0x38, np.uint8), np.float32(1024))
+    for place in range(8):
+        for bits in (0x0001, 0x03FF, 0x8001, 0x83FF):
+            a = np.zeros((1, 16), np.uint16)
+            a[0, place] = bits
+            a = a.view(np.float16)
+            got = execute(kernel, manifest.path(kernel), arch, a, weights, lda=16, ldc=1).c
+            assert float(got[0, 0]) == 1024 * float(a[0, place])
