@@ -20,20 +20,23 @@ def compile_mai(ins: Instruction) -> Step:
         return compile_vector(ins)
     from petitgen.emulator.mfma import mfma, smfmac  # numba is imported only by kernels that need it
 
-    sources = [_reader(o) for o in ins.src]
-    target = row_of(ins.dst[0])
-    name, arch = ins.mnemonic, ins.arch
+    target, name, arch = row_of(ins.dst[0]), ins.mnemonic, ins.arch
     cbsz, abid, blgp = (ins.mods.get(field, 0) for field in ("cbsz", "abid", "blgp"))
-
     if name.startswith("v_smfmac"):
+        read_index = _reader(ins.src[2])
+        old = _reader(ins.src[3])
+        read_a, read_b = _reader(ins.src[0]), _reader(ins.src[1])
 
         def sparse(s: Group) -> None:
-            s.set_block(target, smfmac(name, arch, *(read(s) for read in sources), cbsz=cbsz, abid=abid))
+            result = smfmac(name, arch, read_a(s), read_b(s), read_index(s)[0], old(s), cbsz=cbsz, abid=abid)
+            s.set_block(target, result)
 
         return sparse
+    read_a, read_b, read_c = (_reader(o) for o in ins.src)
 
     def step(s: Group) -> None:
-        s.set_block(target, mfma(name, arch, *(read(s) for read in sources), cbsz=cbsz, abid=abid, blgp=blgp))
+        result = mfma(name, arch, read_a(s), read_b(s), read_c(s), cbsz=cbsz, abid=abid, blgp=blgp)
+        s.set_block(target, result)
 
     return step
 

@@ -19,7 +19,7 @@ from petitgen.emulator.state import Batch, Group
 from petitgen.errors import EmulationError
 
 Index = NDArray[np.int64]
-PATIENCE = 4096  # blocks a group may run while another could
+PATIENCE = 1024  # blocks a group may run while another could
 
 
 class Scheduler:

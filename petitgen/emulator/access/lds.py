@@ -65,11 +65,12 @@ def _lanes(s: Group, ins: Instruction, address: Array, size: int, kind: str) -> 
 
 
 def _addresses(ins: Instruction) -> Callable[[Group], Array]:
-    address, offset = operand(ins, "addr"), ins.mods.get("offset", 0)
+    """addr + offset modulo 2**32 as int64: compilers rely on a negative address wrapping."""
+    address, offset = operand(ins, "addr"), np.uint32(ins.mods.get("offset", 0))
     assert address is not None
     i = row_of(address)
     if offset:
-        return lambda s: s.u32[i].astype(np.int64) + offset
+        return lambda s: (s.u32[i] + offset).astype(np.int64)
     return lambda s: s.u32[i].astype(np.int64)
 
 
@@ -118,9 +119,9 @@ def _two_addresses(ins: Instruction, verb: str, size: int) -> Step:
 
     def step(s: Group) -> None:
         base = address(s)
-        read = [_fetch(s, ins, base + place, width) for place in places] if result is not None else []
+        read = [_fetch(s, ins, base + place & 0xFFFFFFFF, width) for place in places] if result is not None else []
         for place, register in zip(places, data, strict=False):
-            _put(s, ins, base + place, [s.u32[register + k] for k in range(words)], 4)
+            _put(s, ins, base + place & 0xFFFFFFFF, [s.u32[register + k] for k in range(words)], 4)
         if result is not None:
             for k, value in enumerate(v for half in read for v in half):
                 s.write(result + k, value)
