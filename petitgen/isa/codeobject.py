@@ -1,14 +1,13 @@
 """Code objects: the ELF files (.hsaco) that hold GPU kernels.
 
-Source: LLVM "User Guide for AMDGPU Backend": ELF Code Object, Note Records (metadata V3-V6), Kernel Descriptor; and
-"Clang Offload Bundler" for the wrapped form.
+Source: LLVM "User Guide for AMDGPU Backend": ELF Code Object, Note Records (metadata V3-V6), Kernel
+Descriptor.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ import msgpack
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
+from elftools.elf.segments import NoteSegment
 
 from petitgen.errors import CodeObjectError
+from petitgen.isa.bundle import unbundle
 from petitgen.isa.descriptor import SIZE as DESCRIPTOR_SIZE
 from petitgen.isa.descriptor import KernelDescriptor, parse_descriptor
 
-MAGIC = b"__CLANG_OFFLOAD_BUNDLE__"
-COMPRESSED_MAGIC = b"CCOB"
 EM_AMDGPU, ELFOSABI_AMDGPU_HSA = 224, 64
 NT_AMDGPU_METADATA = 32
 MACHINES = {0x03F: "gfx90a", 0x04C: "gfx942"}  # EF_AMDGPU_MACH
@@ -38,7 +37,10 @@ MAX_IMAGE = 1 << 30  # bytes; more than any real code object, small enough to re
 
 @dataclass(frozen=True, slots=True)
 class KernelArg:
-    """One entry of .args: bytes `offset` to `offset + size` of the kernarg segment. Names are empty where the compiler gave none."""
+    """One entry of .args: bytes `offset` to `offset + size` of the kernarg segment.
+
+    Names are empty where the compiler gave none.
+    """
 
     name: str
     offset: int
@@ -155,9 +157,10 @@ class CodeObject:
         return _image(self.segments, address, size, "code object")
 
 
-# What pyelftools and msgpack raise on bytes that are no ELF or no msgpack (both are strict, neither has one base class).
+# What pyelftools and msgpack raise on bytes that are no ELF or no msgpack; neither has one base class.
 _PARSER_FAULTS = (
-    ELFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, OverflowError, struct.error,
+    ELFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, OverflowError,
+    struct.error,
     UnicodeDecodeError, msgpack.UnpackException, MemoryError, OSError, RecursionError, ZeroDivisionError,
 )  # fmt: skip
 
@@ -171,56 +174,19 @@ def _read(source: str | PathLike[str] | bytes) -> tuple[str, bytes]:
         raise CodeObjectError(f"{source}: cannot be read ({fault.strerror})") from None
 
 
-def bundle_entries(data: bytes, where: str) -> Iterator[tuple[str, bytes]]:
-    """(target, bytes) of every entry of an offload bundle. CodeObjectError if it is truncated."""
-    try:
-        (count,) = struct.unpack_from("<Q", data, len(MAGIC))
-        position = len(MAGIC) + 8
-        for _ in range(min(count, 1 << 12)):
-            offset, size, length = struct.unpack_from("<QQQ", data, position)
-            position += 24
-            target = data[position : position + length].decode("ascii")
-            position += length
-            if offset + size > len(data) or position > len(data):
-                raise ValueError
-            yield target, data[offset : offset + size]
-    except (struct.error, ValueError):
-        raise CodeObjectError(f"{where}: offload bundle is truncated; build it again") from None
-
-
-def unbundle(data: bytes, arch: str | None = None, where: str = "code object") -> bytes:
-    """The raw ELF of an offload bundle, or the data as it is if it is none.
-
-    arch    gfx90a, gfx942 (or with features, gfx942:xnack-); needed when the bundle holds several GPU entries
-    """
-    if data.startswith(COMPRESSED_MAGIC):
-        raise CodeObjectError(f"{where}: compressed offload bundle; build with --no-offload-compress")
-    if not data.startswith(MAGIC):
-        return data
-    found = {}
-    for target, blob in bundle_entries(data, where):
-        match = re.search(r"amdgcn-amd-amdhsa-*(?P<id>gfx\w+(?::\w+[+-])*)$", target)
-        if match and blob:
-            found[match["id"]] = blob
-    wanted = [name for name in found if arch is None or name == arch or name.partition(":")[0] == arch]
-    if len(wanted) == 1:
-        return found[wanted[0]]
-    held = ", ".join(found) or "no GPU code"
-    what = f"nothing for {arch}" if not wanted else "several entries fit, name the arch"
-    raise CodeObjectError(f"{where}: offload bundle: {what} (it holds {held})")
-
-
 def _parse(cls: type[CodeObject], elf_bytes: bytes, where: str) -> CodeObject:
     if elf_bytes[:4] != b"\x7fELF":
         raise CodeObjectError(f"{where}: not an ELF file (starts with {elf_bytes[:4].hex() or 'nothing'})")
     elf = ELFFile(io.BytesIO(elf_bytes))
     header = elf.header
     machine = elf_bytes[18] | elf_bytes[19] << 8
+    not_ours = f"{where}: ELF for machine {header['e_machine']}, not an AMDGPU HSA code object"
     if elf.elfclass != 64 or machine != EM_AMDGPU or elf_bytes[7] != ELFOSABI_AMDGPU_HSA:
-        raise CodeObjectError(f"{where}: ELF for machine {header['e_machine']}, not an AMDGPU HSA code object")
+        raise CodeObjectError(not_ours)
     flags = header["e_flags"]
     if flags & 0xFF not in MACHINES:
-        raise CodeObjectError(f"{where}: AMDGPU machine {flags & 0xFF:#x} is not supported ({', '.join(MACHINES.values())} are)")
+        known = ", ".join(MACHINES.values())
+        raise CodeObjectError(f"{where}: AMDGPU machine {flags & 0xFF:#x} is not supported ({known} are)")
     abi = elf_bytes[8]
     if abi not in ABI_TO_VERSION:
         raise CodeObjectError(f"{where}: code object ABI {abi} is not supported (versions 3 to 6 are)")
@@ -232,12 +198,18 @@ def _parse(cls: type[CodeObject], elf_bytes: bytes, where: str) -> CodeObject:
         kernel = _kernel(entry, symbols, segments, where)
         kernels[kernel.name] = kernel
     functions = tuple(
-        sorted((Function(name, value, size) for name, (value, size, kind) in symbols.items() if kind == "STT_FUNC"),
-               key=lambda f: f.address)
-    )  # fmt: skip
+        Function(name, value, size) for name, (value, size, kind) in symbols.items() if kind == "STT_FUNC"
+    )
     return cls(
-        MACHINES[flags & 0xFF], _features(flags, abi), ABI_TO_VERSION[abi], kernels, segments, functions, metadata, elf_bytes
-    )  # fmt: skip
+        arch=MACHINES[flags & 0xFF],
+        features=_features(flags, abi),
+        version=ABI_TO_VERSION[abi],
+        kernels=kernels,
+        segments=segments,
+        functions=tuple(sorted(functions, key=lambda f: f.address)),
+        metadata=metadata,
+        elf=elf_bytes,
+    )
 
 
 def _features(flags: int, abi: int) -> dict[str, str]:
@@ -248,8 +220,9 @@ def _features(flags: int, abi: int) -> dict[str, str]:
 
 def _segments(elf: ELFFile, size: int, where: str) -> Iterator[tuple[int, bytes]]:
     for segment in elf.iter_segments("PT_LOAD"):
-        if segment["p_offset"] + segment["p_filesz"] > size:
-            raise CodeObjectError(f"{where}: truncated: a segment ends at byte {segment['p_offset'] + segment['p_filesz']} of {size}")
+        end = segment["p_offset"] + segment["p_filesz"]
+        if end > size:
+            raise CodeObjectError(f"{where}: truncated: a segment ends at byte {end} of {size}")
         if segment["p_memsz"] > MAX_IMAGE or segment["p_filesz"] > segment["p_memsz"]:
             raise CodeObjectError(f"{where}: damaged: a segment of {segment['p_memsz']} bytes")
         yield segment["p_vaddr"], segment.data().ljust(segment["p_memsz"], b"\0")
@@ -268,6 +241,7 @@ def _symbols(elf: ELFFile) -> dict[str, tuple[int, int, str]]:
 
 def _metadata(elf: ELFFile, where: str) -> dict[str, Any]:
     for segment in elf.iter_segments("PT_NOTE"):
+        assert isinstance(segment, NoteSegment)
         for note in segment.iter_notes():
             if note["n_name"] == "AMDGPU" and note["n_type"] in (NT_AMDGPU_METADATA, "NT_AMDGPU_METADATA"):
                 unpacked = msgpack.unpackb(_note_bytes(note), raw=False)
@@ -286,11 +260,15 @@ def _image(segments: tuple[tuple[int, bytes], ...], address: int, size: int, whe
     for start, data in segments:
         if start <= address and address + size <= start + len(data):
             return data[address - start : address - start + size]
-    raise CodeObjectError(f"{where}: addresses {address:#x} to {address + size:#x} are not in a loadable segment")
+    end = address + size
+    raise CodeObjectError(f"{where}: addresses {address:#x} to {end:#x} are not in a loadable segment")
 
 
 def _kernel(
-    entry: Mapping[str, Any], symbols: Mapping[str, tuple[int, int, str]], segments: tuple[tuple[int, bytes], ...], where: str
+    entry: Mapping[str, Any],
+    symbols: Mapping[str, tuple[int, int, str]],
+    segments: tuple[tuple[int, bytes], ...],
+    where: str,
 ) -> Kernel:
     name, symbol = entry[".name"], entry[".symbol"]
     if symbol not in symbols:
@@ -299,17 +277,29 @@ def _kernel(
     descriptor = parse_descriptor(_image(segments, address, DESCRIPTOR_SIZE, where), f"{where}: {name}")
     start = address + descriptor.kernel_code_entry_byte_offset
     size = symbols.get(name, (start, 0, ""))[1]
-    args = tuple(
-        KernelArg(
-            arg.get(".name", ""), arg[".offset"], arg[".size"], arg[".value_kind"], arg.get(".address_space", ""),
-            arg.get(".actual_access", arg.get(".access", "")),
-        )
-        for arg in entry.get(".args", [])
-    )  # fmt: skip
-    resources = Resources(
-        entry[".vgpr_count"], entry.get(".agpr_count", 0), entry[".sgpr_count"], entry.get(".vgpr_spill_count", 0),
-        entry.get(".sgpr_spill_count", 0), entry[".group_segment_fixed_size"], entry[".private_segment_fixed_size"],
-        entry[".kernarg_segment_size"], entry[".kernarg_segment_align"], entry[".wavefront_size"],
-        entry[".max_flat_workgroup_size"], bool(entry.get(".uses_dynamic_stack", False)),
-    )  # fmt: skip
-    return Kernel(name, symbol, descriptor, args, start, _image(segments, start, size, where), resources, entry)
+    args = tuple(_argument(arg) for arg in entry.get(".args", []))
+    code = _image(segments, start, size, where)
+    return Kernel(name, symbol, descriptor, args, start, code, _resources(entry), entry)
+
+
+def _argument(arg: Mapping[str, Any]) -> KernelArg:
+    access = arg.get(".actual_access", arg.get(".access", ""))
+    space = arg.get(".address_space", "")
+    return KernelArg(arg.get(".name", ""), arg[".offset"], arg[".size"], arg[".value_kind"], space, access)
+
+
+def _resources(entry: Mapping[str, Any]) -> Resources:
+    return Resources(
+        vgpr_count=entry[".vgpr_count"],
+        agpr_count=entry.get(".agpr_count", 0),
+        sgpr_count=entry[".sgpr_count"],
+        vgpr_spill_count=entry.get(".vgpr_spill_count", 0),
+        sgpr_spill_count=entry.get(".sgpr_spill_count", 0),
+        group_segment_fixed_size=entry[".group_segment_fixed_size"],
+        private_segment_fixed_size=entry[".private_segment_fixed_size"],
+        kernarg_segment_size=entry[".kernarg_segment_size"],
+        kernarg_segment_align=entry[".kernarg_segment_align"],
+        wavefront_size=entry[".wavefront_size"],
+        max_flat_workgroup_size=entry[".max_flat_workgroup_size"],
+        uses_dynamic_stack=bool(entry.get(".uses_dynamic_stack", False)),
+    )

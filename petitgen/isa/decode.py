@@ -1,12 +1,12 @@
 """Bytes to instructions.
 
-`decode` looks the encoding up in the tables and reads its operands; `disassemble` does so for a whole code section.
+`decode` looks the encoding up in the tables and reads its operands; `disassemble` does so for a whole code
+section.
 Both raise petitgen.errors.DecodeError for bytes that are no instruction.
 """
 
 from __future__ import annotations
 
-import difflib
 import struct
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,7 +15,7 @@ from petitgen.errors import DecodeError
 from petitgen.isa import text
 from petitgen.isa.formats import ARCHS
 from petitgen.isa.forms import Form, form_table, select
-from petitgen.isa.model import Instruction
+from petitgen.isa.model import Instruction, Operand
 from petitgen.isa.readers import Mods
 
 CACHE_LIMIT = 1 << 16  # decoded instructions kept for each arch
@@ -31,14 +31,18 @@ class _Decoder:
     def decode(self, code: bytes, offset: int, pc: int) -> Instruction:
         left = len(code) - offset
         if left < 4 or offset < 0:
-            raise DecodeError(f"pc {pc:#x}: the code ends inside an instruction ({max(left, 0)} bytes left, offset {offset})")
+            raise DecodeError(
+                f"pc {pc:#x}: no whole instruction at offset {offset} of {len(code)} bytes of code"
+            )
         low = int.from_bytes(code[offset : offset + 4], "little")
         form = select(form_table(self.arch), low)
         if form is None:
             raise self._unknown(low, code, offset, pc)
         size = form.size(low)
         if left < size:
-            raise DecodeError(f"pc {pc:#x}: {form.row.mnemonic} needs {size} bytes, {left} are left ({low:08x})")
+            raise DecodeError(
+                f"pc {pc:#x}: {form.row.mnemonic} needs {size} bytes, {left} are left ({low:08x})"
+            )
         raw = low if size == 4 else int.from_bytes(code[offset : offset + 8], "little")
         found = self.known.get(raw)
         if found is None:
@@ -48,29 +52,35 @@ class _Decoder:
             self.known[raw] = found
         if found.pc == pc:
             return found
-        return Instruction(
-            pc, found.size, found.arch, found.mnemonic, found.encoding, found.dst, found.src, found.mods, found.raw, found.text
-        )
+        return replace(found, pc=pc)
 
     def _build(self, form: Form, raw: int, size: int, pc: int) -> Instruction:
         row, mods = form.row, form.modifiers(raw, self.arch)
-        dst = tuple(slot.read(raw, mods) for slot in form.dst(mods))
-        src = tuple(slot.read(raw, mods) for slot in form.src)
+        dst = [slot.read(raw, mods) for slot in form.dst(mods)]
+        src = [slot.read(raw, mods) for slot in form.src]
         words = struct.unpack(f"<{size // 4}I", raw.to_bytes(size, "little"))
-        if None in dst or None in src:
-            bad = [word for word, operand in zip((*row.dst, *row.src), (*dst, *src), strict=False) if operand is None]
-            raise DecodeError(f"pc {pc:#x}: {row.mnemonic} names no register or constant as {bad} (bytes {_hex(words)}, {self.arch})")
+        read = [operand for operand in (*dst, *src) if operand is not None]
+        if len(read) != len(dst) + len(src):
+            at = [
+                word for word, operand in zip(row.dst + row.src, dst + src, strict=False) if operand is None
+            ]
+            found = f"no register or constant where {', '.join(at)} should be"
+            raise DecodeError(f"pc {pc:#x}: {self.arch} {row.mnemonic} ({_hex(words)}) has {found}")
+        outputs, inputs = tuple(read[: len(dst)]), tuple(read[len(dst) :])
+        line = self._text(form, mods, outputs, inputs)
         return Instruction(
-            pc, size, self.arch, row.mnemonic, form.encoding, dst, src, mods, words, self._text(form, mods, dst, src)
+            pc, size, self.arch, row.mnemonic, form.encoding, outputs, inputs, mods, words, line
         )  # fmt: skip
 
-    def _text(self, form: Form, mods: Mods, dst: tuple, src: tuple) -> str:
+    def _text(self, form: Form, mods: Mods, dst: tuple[Operand, ...], src: tuple[Operand, ...]) -> str:
         shown = [operand for slot, operand in zip(form.dst(mods), dst, strict=True) if slot.shown]
         shown += [operand for slot, operand in zip(form.src, src, strict=True) if slot.shown]
         if "mix" in form.row.src:
             neg, abs_ = mods.get("neg_lo", 0), mods.get("neg_hi", 0)
-            shown = [replace(o, neg=bool(neg >> i & 1), abs=bool(abs_ >> i & 1)) if i >= 0 else o for i, o in enumerate(shown, -1)]
-        return text.line(form.name, shown, form.text_modifiers(form.row, mods, self.arch), mods.get("sext", 0))
+            sources = enumerate(shown[1:])
+            shown[1:] = [replace(o, neg=bool(neg >> i & 1), abs=bool(abs_ >> i & 1)) for i, o in sources]
+        modifiers = form.text_modifiers(form.row, mods, self.arch)
+        return text.line(form.name, shown, modifiers, mods.get("sext", 0))
 
     def _unknown(self, low: int, code: bytes, offset: int, pc: int) -> DecodeError:
         words = [low, *struct.unpack_from("<I", code, offset + 4)] if len(code) - offset >= 8 else [low]
@@ -84,7 +94,7 @@ def _hex(words: list[int] | tuple[int, ...]) -> str:
 
 
 def nearest(low: int, arch: str) -> str:
-    """The mnemonic whose first word differs from `low` in the lowest-numbered opcode bit(s); empty if none is near."""
+    """The mnemonic of the same word on the other arch, or of a word one bit away; empty if there is none."""
     forms = form_table(arch)
     for other in ARCHS:
         found = select(form_table(other), low) if other != arch else None
@@ -100,8 +110,7 @@ def nearest(low: int, arch: str) -> str:
 @cache
 def _decoder(arch: str) -> _Decoder:
     if arch not in ARCHS:
-        close = difflib.get_close_matches(arch, ARCHS, 1)
-        raise DecodeError(f"unknown architecture {arch!r}; known: {', '.join(ARCHS)}" + (f" (did you mean {close[0]}?)" if close else ""))
+        raise DecodeError(f"unknown architecture {arch!r}; known: {', '.join(ARCHS)}")
     return _Decoder(arch, {})
 
 
@@ -116,7 +125,8 @@ def decode(code: bytes, offset: int, arch: str, pc: int | None = None) -> Instru
 
 
 def disassemble(code: bytes, arch: str, base: int = 0) -> list[Instruction]:
-    """Every instruction of `code`, one after the other; pc counts from `base`. Raises DecodeError as `decode` does."""
+    """Every instruction of `code`, one after the other; pc counts from `base`. Raises DecodeError as
+    `decode` does."""
     decoder = _decoder(arch)
     instructions = []
     offset = 0

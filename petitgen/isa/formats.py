@@ -1,13 +1,15 @@
 """Where the bits are: every encoding of gfx90a and gfx942, as data.
 
-Source: "AMD Instinct MI200" / "MI300" Instruction Set Architecture (CDNA2, CDNA3), chapter "Microcode Formats" (13 in both).
+Source: "AMD Instinct MI200" / "MI300" Instruction Set Architecture (CDNA2, CDNA3), chapter "Microcode
+Formats" (13 in both).
 Bit positions count from bit 0 of the first word; the second word is bits 32-63.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 ARCHS = ("gfx90a", "gfx942")
@@ -27,7 +29,8 @@ class Code(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`width` bits from bit `low`; `acc` is the bit that turns a VGPR number into an AGPR number (-1: none)."""
+    """`width` bits from bit `low`; `acc` is the bit that turns a VGPR number into an AGPR number (-1:
+    none)."""
 
     low: int
     width: int
@@ -58,106 +61,166 @@ class Format:
     prefix: str
     opcode: Field
     fields: Mapping[str, Field]
-    dst: tuple[str, ...] = ()
-    src: tuple[str, ...] = ()
-    mods: Mapping[str, Field] | None = None
+    dst: tuple[str, ...]
+    src: tuple[str, ...]
+    mods: Mapping[str, Field]
 
 
-def _number(low: int, width: int = 1) -> Field:
-    return Field(low, width)
+# One paragraph an encoding:  name  words  leading bits of the first word ("-": found otherwise)  opcode
+# Fields are name=lowest bit[+width][:code][/bit that says AGPR]; a width left out is 1.
+LAYOUTS = """
+SOP2 1 10 op=23+7
+    registers sdst=16+7:sdst src0=0+8:ssrc src1=8+8:ssrc
+    dst sdst
+    src src0 src1
+SOPK 1 1011 op=23+5
+    registers sdst=16+7:sdst
+    dst sdst
+SOP1 1 101111101 op=8+8
+    registers sdst=16+7:sdst src0=0+8:ssrc
+    dst sdst
+    src src0
+SOPC 1 101111110 op=16+7
+    registers src0=0+8:ssrc src1=8+8:ssrc
+    src src0 src1
+SOPP 1 101111111 op=16+7
+
+SMEM 2 110000 op=18+8
+    registers sbase=0+6:base sdata=6+7:sdst
+    dst sdata
+    src sdata
+    mods soffset_en=14 nv=15 glc=16 imm=17 offset=32+21 soffset=57+7
+
+VOP2 1 0 op=25+6
+    registers vdst=17+8:vgpr src0=0+9:src9 src1=9+8:vgpr
+    dst vdst
+    src src0 src1
+VOP1 1 0111111 op=9+8
+    registers vdst=17+8:vgpr sdst=17+7:sdst src0=0+9:src9
+    dst vdst
+    src src0
+VOPC 1 0111110 op=17+8
+    registers src0=0+9:src9 src1=9+8:vgpr
+    src src0 src1
+VOP3 2 110100 op=16+10
+    registers vdst=0+8:vgpr sdst=0+7:sdst src0=32+9:src9 src1=41+9:src9 src2=50+9:src9
+    dst vdst
+    src src0 src1 src2
+    mods abs=8+3 op_sel=11+4 clamp=15 omod=59+2 neg=61+3
+VOP3B 2 - op=16+10
+    registers vdst=0+8:vgpr sdst=8+7:sdst src0=32+9:src9 src1=41+9:src9 src2=50+9:src9
+    dst vdst sdst
+    src src0 src1 src2
+    mods clamp=15 omod=59+2 neg=61+3
+
+VOP3P 2 110100111 op=16+7
+    registers vdst=0+8:vgpr src0=32+9:src9 src1=41+9:src9 src2=50+9:src9
+    dst vdst
+    src src0 src1 src2
+    mods neg_hi=8+3 op_sel=11+3 clamp=15 neg_lo=61+3
+MAI 2 - op=16+7
+    registers vdst=0+8:vgpr/15 src0=32+9:src9/59 src1=41+9:src9/60 src2=50+9:src9/15
+    dst vdst
+    src src0 src1 src2
+    mods cbsz=8+3 abid=11+4 blgp=61+3
+ACCVGPR 2 - op=16+7
+    registers vdst=0+8:vgpr src0=32+9:src9
+    dst vdst
+    src src0
+
+VOP2_SDWA 2 - op=25+6
+    registers vdst=17+8:vgpr src0=32+8:vgpr src1=9+8:vgpr
+    dst vdst
+    src src0 src1
+    mods dst_sel=40+3 dst_unused=43+2 clamp=45 omod=46+2
+    mods src0_sel=48+3 src0_sext=51 src0_neg=52 src0_abs=53
+    mods src1_sel=56+3 src1_sext=59 src1_neg=60 src1_abs=61
+VOP1_SDWA 2 - op=9+8
+    registers vdst=17+8:vgpr src0=32+8:vgpr
+    dst vdst
+    src src0
+    mods dst_sel=40+3 dst_unused=43+2 clamp=45 omod=46+2
+    mods src0_sel=48+3 src0_sext=51 src0_neg=52 src0_abs=53
+VOPC_SDWA 2 - op=17+8
+    registers sdst=40+7:sdst src0=32+8:vgpr src1=9+8:vgpr
+    dst sdst
+    src src0 src1
+    mods src0_sel=48+3 src0_sext=51 src0_neg=52 src0_abs=53
+    mods src1_sel=56+3 src1_sext=59 src1_neg=60 src1_abs=61
+VOP2_DPP 2 - op=25+6
+    registers vdst=17+8:vgpr src0=32+8:vgpr src1=9+8:vgpr
+    dst vdst
+    src src0 src1
+    mods dpp_ctrl=40+9 bound_ctrl=51 src0_neg=52 src0_abs=53 src1_neg=54 src1_abs=55
+    mods bank_mask=56+4 row_mask=60+4
+VOP1_DPP 2 - op=9+8
+    registers vdst=17+8:vgpr src0=32+8:vgpr
+    dst vdst
+    src src0
+    mods dpp_ctrl=40+9 bound_ctrl=51 src0_neg=52 src0_abs=53 bank_mask=56+4 row_mask=60+4
+
+DS 2 110110 op=17+8
+    registers addr=32+8:vgpr data0=40+8:vgpr/25 data1=48+8:vgpr/25 vdst=56+8:vgpr/25
+    dst vdst
+    src data0 data1
+    mods offset0=0+8 offset1=8+8 gds=16
+MUBUF 2 111000 op=18+7
+    registers vaddr=32+8:vgpr vdata=40+8:vgpr/55 srsrc=48+5:rsrc soffset=56+8:ssrc
+    dst vdata
+    src vdata
+    mods offset=0+12 offen=12 idxen=13 glc=14 scc=15 lds=16 slc=17
+MTBUF 2 111010 op=15+4
+    registers vaddr=32+8:vgpr vdata=40+8:vgpr/55 srsrc=48+5:rsrc soffset=56+8:ssrc
+    dst vdata
+    src vdata
+    mods offset=0+12 offen=12 idxen=13 glc=14 format=19+7 scc=53 slc=54
+FLAT 2 110111 op=18+7
+    registers vaddr=32+8:vgpr vdata=40+8:vgpr/55 saddr=48+7:sdst vdst=56+8:vgpr/55
+    dst vdst
+    src vdata
+    mods offset=0+13 lds=13 glc=16 slc=17 scc=25
+"""
+# VOP3B: the bits of abs and op_sel hold a second, scalar destination.
+# ACCVGPR: v_accvgpr_read and _write, whose opcode says which side is an AGPR.
+# SDWA sources are VGPRs unless the S bit says scalar: the decoder joins it with the number.
 
 
-SSRC0, SSRC1, SDST = Field(0, 8, Code.SSRC), Field(8, 8, Code.SSRC), Field(16, 7, Code.SDST)
-SIMM16 = _number(0, 16)
-SRC0, VSRC1, VDST = Field(0, 9, Code.SRC9), Field(9, 8, Code.VGPR), Field(17, 8, Code.VGPR)
-VOP3_SOURCES = {"src0": Field(32, 9, Code.SRC9), "src1": Field(41, 9, Code.SRC9), "src2": Field(50, 9, Code.SRC9)}
-VOP3_DST = Field(0, 8, Code.VGPR)
-
-SDWA_SOURCE_MODS = {
-    "src0_sel": _number(48, 3), "src0_sext": _number(51), "src0_neg": _number(52), "src0_abs": _number(53),
-    "src1_sel": _number(56, 3), "src1_sext": _number(59), "src1_neg": _number(60), "src1_abs": _number(61),
-}  # fmt: skip
-SDWA_MODS = {
-    "dst_sel": _number(40, 3), "dst_unused": _number(43, 2), "clamp": _number(45), "omod": _number(46, 2), **SDWA_SOURCE_MODS
-}  # fmt: skip
-DPP_MODS = {
-    "dpp_ctrl": _number(40, 9), "bound_ctrl": _number(51), "src0_neg": _number(52), "src0_abs": _number(53),
-    "src1_neg": _number(54), "src1_abs": _number(55), "bank_mask": _number(56, 4), "row_mask": _number(60, 4),
-}  # fmt: skip
-# SDWA sources are VGPRs unless the S bit (55, 63) says scalar; the decoder joins that bit with the number.
-SDWA_SRC0, SDWA_SRC1 = Field(32, 8, Code.VGPR), Field(9, 8, Code.VGPR)
-
-_VOP2_ROLES = {"dst": ("vdst",), "src": ("src0", "src1")}
-_VMEM_CACHE = {"glc": _number(14), "slc": _number(17)}
-_FLAT_FIELDS = {
-    "vaddr": Field(32, 8, Code.VGPR), "vdata": Field(40, 8, Code.VGPR, acc=55),
-    "saddr": Field(48, 7, Code.SDST), "vdst": Field(56, 8, Code.VGPR, acc=55),
-}  # fmt: skip
+def _field(word: str) -> tuple[str, Field]:
+    name, _, rest = word.partition("=")
+    rest, _, acc = rest.partition("/")
+    bits, _, code = rest.partition(":")
+    low, _, width = bits.partition("+")
+    return name, Field(int(low), int(width or 1), Code(code), int(acc or -1))
 
 
-def _buffer(name: str, prefix: str, opcode: Field, mods: dict[str, Field]) -> Format:
-    fields = {
-        "vaddr": Field(32, 8, Code.VGPR), "vdata": Field(40, 8, Code.VGPR, acc=55),
-        "srsrc": Field(48, 5, Code.RSRC), "soffset": Field(56, 8, Code.SSRC),
-    }  # fmt: skip
-    common = {"offset": _number(0, 12), "offen": _number(12), "idxen": _number(13), "glc": _number(14)}
-    return Format(name, 2, prefix, opcode, fields, ("vdata",), ("vdata",), common | mods)
+def _formats(text: str) -> dict[str, Format]:
+    found: dict[str, Format] = {}
+    for paragraph in re.split(r"\n+(?=\S)", text.strip()):
+        first, *rest = paragraph.splitlines()
+        name, words, prefix, opcode = first.split()
+        parts: dict[str, list[str]] = {"registers": [], "dst": [], "src": [], "mods": []}
+        for line in rest:
+            key, *items = line.split()
+            parts[key] += items
+        fields, mods = (dict(map(_field, parts[key])) for key in ("registers", "mods"))
+        found[name] = Format(
+            name=name,
+            words=int(words),
+            prefix=prefix.strip("-"),
+            opcode=_field(opcode)[1],
+            fields=fields,
+            dst=tuple(parts["dst"]),
+            src=tuple(parts["src"]),
+            mods=mods,
+        )
+    return found
 
 
-def _flat(name: str) -> Format:
-    mods = {"offset": _number(0, 13), "lds": _number(13), "glc": _number(16), "slc": _number(17), "scc": _number(25)}
-    return Format(name, 2, "110111", _number(18, 7), _FLAT_FIELDS, ("vdst",), ("vdata",), mods)
+FORMATS = _formats(LAYOUTS)
+FLAT_SEGMENTS = ("FLAT", "SCRATCH", "GLOBAL")  # one layout; two bits say which
+FORMATS |= {name: replace(FORMATS["FLAT"], name=name, prefix="") for name in FLAT_SEGMENTS[1:]}
 
-
-FORMATS: dict[str, Format] = {
-    f.name: f
-    for f in (
-        Format("SOP2", 1, "10", _number(23, 7), {"src0": SSRC0, "src1": SSRC1, "sdst": SDST}, ("sdst",), ("src0", "src1")),
-        Format("SOPK", 1, "1011", _number(23, 5), {"sdst": SDST}, ("sdst",)),
-        Format("SOP1", 1, "101111101", _number(8, 8), {"src0": SSRC0, "sdst": SDST}, ("sdst",), ("src0",)),
-        Format("SOPC", 1, "101111110", _number(16, 7), {"src0": SSRC0, "src1": SSRC1}, (), ("src0", "src1")),
-        Format("SOPP", 1, "101111111", _number(16, 7), {}),
-        Format("SMEM", 2, "110000", _number(18, 8), {"sbase": Field(0, 6, Code.BASE), "sdata": Field(6, 7, Code.SDST)},
-               ("sdata",), ("sdata",),
-               {"soffset_en": _number(14), "nv": _number(15), "glc": _number(16), "imm": _number(17),
-                "offset": _number(32, 21), "soffset": _number(57, 7)}),
-        Format("VOP2", 1, "0", _number(25, 6), {"src0": SRC0, "src1": VSRC1, "vdst": VDST}, **_VOP2_ROLES),
-        Format("VOP1", 1, "0111111", _number(9, 8), {"src0": SRC0, "vdst": VDST, "sdst": Field(17, 7, Code.SDST)},
-               ("vdst",), ("src0",)),
-        Format("VOPC", 1, "0111110", _number(17, 8), {"src0": SRC0, "src1": VSRC1}, (), ("src0", "src1")),
-        Format("VOP3", 2, "110100", _number(16, 10), {**VOP3_SOURCES, "vdst": VOP3_DST, "sdst": Field(0, 7, Code.SDST)},
-               ("vdst",), ("src0", "src1", "src2"),
-               {"abs": _number(8, 3), "op_sel": _number(11, 4), "clamp": _number(15), "omod": _number(59, 2), "neg": _number(61, 3)}),
-        # VOP3B: the bits of abs and op_sel hold a second, scalar destination.
-        Format("VOP3B", 2, "110100", _number(16, 10), {**VOP3_SOURCES, "vdst": VOP3_DST, "sdst": Field(8, 7, Code.SDST)},
-               ("vdst", "sdst"), ("src0", "src1", "src2"),
-               {"clamp": _number(15), "omod": _number(59, 2), "neg": _number(61, 3)}),
-        Format("VOP3P", 2, "110100111", _number(16, 7), {**VOP3_SOURCES, "vdst": VOP3_DST}, ("vdst",), ("src0", "src1", "src2"),
-               {"neg_hi": _number(8, 3), "op_sel": _number(11, 3), "clamp": _number(15), "neg_lo": _number(61, 3)}),
-        Format("MAI", 2, "110100111", _number(16, 7),
-               {"vdst": Field(0, 8, Code.VGPR, acc=15), "src0": Field(32, 9, Code.SRC9, acc=59),
-                "src1": Field(41, 9, Code.SRC9, acc=60), "src2": Field(50, 9, Code.SRC9, acc=15)},
-               ("vdst",), ("src0", "src1", "src2"), {"cbsz": _number(8, 3), "abid": _number(11, 4), "blgp": _number(61, 3)}),
-        # v_accvgpr_read/write: which side is an AGPR is the opcode's affair.
-        Format("ACCVGPR", 2, "", _number(16, 7), {"vdst": VOP3_DST, "src0": VOP3_SOURCES["src0"]}, ("vdst",), ("src0",)),
-        Format("VOP2_SDWA", 2, "", _number(25, 6), {"src0": SDWA_SRC0, "src1": SDWA_SRC1, "vdst": VDST}, mods=SDWA_MODS, **_VOP2_ROLES),
-        Format("VOP1_SDWA", 2, "", _number(9, 8), {"src0": SDWA_SRC0, "vdst": VDST}, ("vdst",), ("src0",), SDWA_MODS),
-        Format("VOPC_SDWA", 2, "", _number(17, 8), {"src0": SDWA_SRC0, "src1": SDWA_SRC1, "sdst": Field(40, 7, Code.SDST)},
-               ("sdst",), ("src0", "src1"), SDWA_SOURCE_MODS),
-        Format("VOP2_DPP", 2, "", _number(25, 6), {"src0": SDWA_SRC0, "src1": SDWA_SRC1, "vdst": VDST}, mods=DPP_MODS, **_VOP2_ROLES),
-        Format("VOP1_DPP", 2, "", _number(9, 8), {"src0": SDWA_SRC0, "vdst": VDST}, ("vdst",), ("src0",), DPP_MODS),
-        Format("DS", 2, "110110", _number(17, 8),
-               {"addr": Field(32, 8, Code.VGPR), "data0": Field(40, 8, Code.VGPR, acc=25),
-                "data1": Field(48, 8, Code.VGPR, acc=25), "vdst": Field(56, 8, Code.VGPR, acc=25)},
-               ("vdst",), ("data0", "data1"), {"offset0": _number(0, 8), "offset1": _number(8, 8), "gds": _number(16)}),
-        _buffer("MUBUF", "111000", _number(18, 7), {"scc": _number(15), "lds": _number(16), "slc": _number(17)}),
-        _buffer("MTBUF", "111010", _number(15, 4), {"format": _number(19, 7), "scc": _number(53), "slc": _number(54)}),
-        _flat("FLAT"), _flat("SCRATCH"), _flat("GLOBAL"),
-    )
-}  # fmt: skip
-
-FLAT_SEGMENT = _number(14, 2)  # of the FLAT prefix: which of the three
-FLAT_SEGMENTS = ("FLAT", "SCRATCH", "GLOBAL")
+FLAT_SEGMENT = Field(14, 2)
 SDWA_MARK, DPP_MARK, LITERAL = 249, 250, 255  # src0 values that announce a second word
 SDWA_SCALAR_BIT = {"src0": 55, "src1": 63}
 VOPC_SDWA_HAS_SDST = 47

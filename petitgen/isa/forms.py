@@ -85,7 +85,11 @@ class Form:
             mods = {key: mods[key] for key in ("glc",) if key in mods}
         elif name in RENAMED:
             _memory_modifiers(mods, name, arch)
-        if name != "VOP3P" and any(word.startswith("pk_") for word in self.row.src) and self.format.name[:3] == "VOP":
+        if (
+            name != "VOP3P"
+            and any(word.startswith("pk_") for word in self.row.src)
+            and self.format.name[:3] == "VOP"
+        ):
             mods["op_sel_hi"] = 7  # not in the encoding: the high halves are the high halves
         return mods
 
@@ -98,7 +102,9 @@ def _memory_modifiers(mods: Mods, name: str, arch: str) -> None:
     if name in ("GLOBAL", "SCRATCH") and mods.get("offset", 0) >> 12:
         mods["offset"] -= 1 << 13
     if name in ("FLAT", "GLOBAL", "SCRATCH") and arch == "gfx942":
-        mods.pop("lds", None)  # in SCRATCH this bit says that vaddr is used; the others have instructions of their own
+        mods.pop(
+            "lds", None
+        )  # in SCRATCH this bit says that vaddr is used; the others have instructions of their own
 
 
 def _form(row: Row, format_: Format, name: str, encoding: str, arch: str) -> Form:
@@ -112,9 +118,12 @@ def _form(row: Row, format_: Format, name: str, encoding: str, arch: str) -> For
     literal_fields = tuple(
         (field.low, field.mask)
         for role, field in format_.fields.items()
-        if format_.words == 1 and role.startswith("src") and field.code.value in ("src9", "ssrc") and _uses(row, role)
+        if format_.words == 1
+        and role.startswith("src")
+        and field.code.value in ("src9", "ssrc")
+        and _uses(row, role)
     )
-    fields = tuple((key, field.low, field.mask) for key, field in (format_.mods or {}).items())
+    fields = tuple((key, field.low, field.mask) for key, field in format_.mods.items())
     return Form(
         row, format_, name, encoding, slots, returned, src, fields, literal_fields, "literal" in row.src,
         text.MODIFIERS.get(format_.name, text.no_modifiers),
@@ -122,7 +131,8 @@ def _form(row: Row, format_: Format, name: str, encoding: str, arch: str) -> For
 
 
 def _uses(row: Row, role: str) -> bool:
-    """Does the row read the source field `role`?  (v_nop has none; s_set_gpr_idx_on keeps a number in src1.)"""
+    """Does the row read the source field `role`?  (v_nop has none; s_set_gpr_idx_on keeps a number in
+    src1.)"""
     plain = [word for word in row.src if word not in IMPLICIT | ADDRESS | IMMEDIATE]
     return int(role[-1]) < len(plain)
 
@@ -187,19 +197,29 @@ def _forms(row: Row, arch: str) -> Iterator[tuple[tuple[str, int], Form]]:
     if row.format not in E32:
         moves = "acc:b32" in (*row.dst, *row.src)
         second = row.format == "VOP3" and "mask" in row.dst
-        layout = FORMATS["VOP3B"] if second else FORMATS["ACCVGPR"] if row.format == "MAI" and moves else format_
+        layout = (
+            FORMATS["VOP3B"] if second else FORMATS["ACCVGPR"] if row.format == "MAI" and moves else format_
+        )
         yield row.key, _form(row, layout, name, row.format, arch)
         return
-    suffixed = bool(row.dst) and not (row.flags >= {"noe64", "nosdwa", "nodpp"} and row.mnemonic != "v_pk_fmac_f16")
+    suffixed = bool(row.dst) and not (
+        row.flags >= {"noe64", "nosdwa", "nodpp"} and row.mnemonic != "v_pk_fmac_f16"
+    )
     yield row.key, _form(row, format_, name + ("_e32" if suffixed else ""), row.format, arch)
     if "noe64" not in row.flags:
         layout = FORMATS["VOP3B" if "vcc" in row.dst else "VOP3"]
         key = ("VOP3", PROMOTED[row.format] + row.opcode)
         yield key, _form(row, layout, name + ("_e64" if suffixed else ""), "VOP3", arch)
     if "nosdwa" not in row.flags:
-        yield (f"{row.format}_SDWA", row.opcode), _form(row, FORMATS[f"{row.format}_SDWA"], f"{name}_sdwa", "SDWA", arch)
+        yield (
+            (f"{row.format}_SDWA", row.opcode),
+            _form(row, FORMATS[f"{row.format}_SDWA"], f"{name}_sdwa", "SDWA", arch),
+        )
     if "nodpp" not in row.flags and row.format != "VOPC":
-        yield (f"{row.format}_DPP", row.opcode), _form(row, FORMATS[f"{row.format}_DPP"], f"{name}_dpp", "DPP", arch)
+        yield (
+            (f"{row.format}_DPP", row.opcode),
+            _form(row, FORMATS[f"{row.format}_DPP"], f"{name}_dpp", "DPP", arch),
+        )
 
 
 Forms = dict[tuple[str, int], Form]
@@ -218,7 +238,7 @@ def form_table(arch: str) -> Forms:
 @cache
 def _format_of() -> tuple[Format | None, ...]:
     """Format by the top nine bits of the first word: the one with the longest fitting prefix."""
-    names = [f for f in FORMATS.values() if f.prefix and f.name not in ("VOP3B", "MAI", "SCRATCH", "GLOBAL")]
+    names = [f for f in FORMATS.values() if f.prefix]
     names.sort(key=lambda f: len(f.prefix), reverse=True)
     tops = (f"{top:09b}" for top in range(512))
     return tuple(next((f for f in names if bits.startswith(f.prefix)), None) for bits in tops)

@@ -1,6 +1,7 @@
 """Immediates with a syntax of their own: s_waitcnt, hwreg(), sendmsg(), gpr_idx(), swizzle(), buffer formats.
 
-Source: CDNA3 ISA (MI300), 5.3 "Wait counters", 5.8 "Hardware registers", 5.5 s_sendmsg, 9.1.5 buffer formats, 11.3 ds_swizzle_b32;
+Source: CDNA3 ISA (MI300), 5.3 "Wait counters", 5.8 "Hardware registers", 5.5 s_sendmsg, 9.1.5 buffer
+formats, 11.3 ds_swizzle_b32;
 spelling: LLVM 19, AMDGPUInstPrinter.
 """
 
@@ -25,7 +26,8 @@ def waitcnt_text(simm: int) -> str:
 
 HWREGS = {
     1: "HW_REG_MODE", 2: "HW_REG_STATUS", 3: "HW_REG_TRAPSTS", 4: "HW_REG_HW_ID", 5: "HW_REG_GPR_ALLOC",
-    6: "HW_REG_LDS_ALLOC", 7: "HW_REG_IB_STS", 15: "HW_REG_SH_MEM_BASES", 16: "HW_REG_TBA_LO", 17: "HW_REG_TBA_HI",
+    6: "HW_REG_LDS_ALLOC", 7: "HW_REG_IB_STS", 15: "HW_REG_SH_MEM_BASES", 16: "HW_REG_TBA_LO",
+    17: "HW_REG_TBA_HI",
     18: "HW_REG_TMA_LO", 19: "HW_REG_TMA_HI",
 }  # fmt: skip
 HWREGS_ONLY = {
@@ -50,8 +52,10 @@ def hwreg_text(simm: int, arch: str) -> str:
 
 
 MESSAGES = {
-    1: "MSG_INTERRUPT", 2: "MSG_GS", 3: "MSG_GS_DONE", 4: "MSG_SAVEWAVE", 5: "MSG_STALL_WAVE_GEN", 6: "MSG_HALT_WAVES",
-    7: "MSG_ORDERED_PS_DONE", 8: "MSG_EARLY_PRIM_DEALLOC", 9: "MSG_GS_ALLOC_REQ", 10: "MSG_GET_DOORBELL", 15: "MSG_SYSMSG",
+    1: "MSG_INTERRUPT", 2: "MSG_GS", 3: "MSG_GS_DONE", 4: "MSG_SAVEWAVE", 5: "MSG_STALL_WAVE_GEN",
+    6: "MSG_HALT_WAVES",
+    7: "MSG_ORDERED_PS_DONE", 8: "MSG_EARLY_PRIM_DEALLOC", 9: "MSG_GS_ALLOC_REQ", 10: "MSG_GET_DOORBELL",
+    15: "MSG_SYSMSG",
 }  # fmt: skip
 GS_OPERATIONS = {0: "GS_OP_NOP", 1: "GS_OP_CUT", 2: "GS_OP_EMIT", 3: "GS_OP_EMIT_CUT"}
 SYSTEM_OPERATIONS = {1: "SYSMSG_OP_ECC_ERR_INTERRUPT", 2: "SYSMSG_OP_REG_RD", 4: "SYSMSG_OP_TTRACE_PC"}
@@ -102,7 +106,8 @@ def swizzle_text(offset: int) -> str:
     group = 32 - and_mask
     if and_mask != 31 and or_mask < group and not group & (group - 1) and not xor_mask:
         return f" offset:swizzle(BROADCAST,{group},{or_mask})"
-    # One letter a bit of the lane number, high bit first: what comes out for a lane of all zeros and of all ones.
+    # One letter a bit of the lane number, high bit first: what comes out for a lane of all zeros and of all
+    # ones.
     zeros, ones = or_mask ^ xor_mask, (and_mask | or_mask) ^ xor_mask
     letters = {(0, 0): "0", (1, 1): "1", (0, 1): "p", (1, 0): "i"}
     mask = "".join(letters[zeros >> bit & 1, ones >> bit & 1] for bit in reversed(range(5)))
@@ -117,7 +122,8 @@ NUMBER_FORMATS = ("UNORM", "SNORM", "USCALED", "SSCALED", "UINT", "SINT", "RESER
 
 
 def buffer_format_text(value: int) -> str:
-    """` format:[BUF_DATA_FORMAT_32,BUF_NUM_FORMAT_FLOAT]`; the defaults (data 8, number UNORM) are left out."""
+    """` format:[BUF_DATA_FORMAT_32,BUF_NUM_FORMAT_FLOAT]`; the defaults (data 8, number UNORM) are left
+    out."""
     data, number = value & 15, value >> 4
     names = [f"BUF_DATA_FORMAT_{DATA_FORMATS[data]}"] if data != 1 else []
     names += [f"BUF_NUM_FORMAT_{NUMBER_FORMATS[number]}"] if number != 0 else []

@@ -1,7 +1,9 @@
 """Register numbers and constants: from a field of an instruction to an Operand.
 
-Source: CDNA3 ISA (MI300), chapter 5 "Scalar ALU Operations" and 6.2 "Vector ALU operands" (the SSRC/SRC0 code tables);
-the width of inline constants in 16-bit operations: LLVM's AMDGPU backend (getInlineEncodingV216), which corrects the document.
+Source: CDNA3 ISA (MI300), chapter 5 "Scalar ALU Operations" and 6.2 "Vector ALU operands" (the SSRC/SRC0
+code tables);
+the width of inline constants in 16-bit operations: LLVM's AMDGPU backend (getInlineEncodingV216), which
+corrects the document.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from petitgen.isa.model import Kind, Operand
 from petitgen.isa.tables import type_bits, type_dwords
 
 PAIRS = {102: "flat_scratch", 104: "xnack_mask", 106: "vcc", 126: "exec"}
-SINGLES = {n + half: f"{name}_{'hi' if half else 'lo'}" for n, name in PAIRS.items() for half in (0, 1)} | {124: "m0"}
+SINGLES = {n + half: f"{name}_{'hi' if half else 'lo'}" for n, name in PAIRS.items() for half in (0, 1)} | {
+    124: "m0"
+}
 TTMP_FIRST, TTMP_LAST = 108, 123
 VCC, M0, EXEC = 106, 124, 126
 STATUS = {
@@ -27,7 +31,8 @@ LITERAL = 255
 
 
 def scalar_name(index: int, dwords: int) -> str:
-    """Assembler text of `dwords` scalar registers from encoding `index` (0-127) on; empty if there are none such."""
+    """Assembler text of `dwords` scalar registers from encoding `index` (0-127) on; empty if there are none
+    such."""
     if index <= 101:
         return f"s{index}" if dwords == 1 else f"s[{index}:{index + dwords - 1}]"
     if TTMP_FIRST <= index <= TTMP_LAST:
@@ -46,8 +51,10 @@ def vector_name(letter: str, index: int, dwords: int) -> str:
 def inline_bits(code: int, type_: str) -> int:
     """Bit pattern of inline constant `code` as a source of `type_`, at the width of the operand.
 
-    Integers are sign-extended to at least 32 bits. Floats have the format of the element; integer 16-bit operations, packed
-    or not, see the 32-bit float. Packed 16-bit sources get one 32-bit pattern, so the high half of a float is 0.
+    Integers are sign-extended to at least 32 bits. Floats have the format of the element; integer 16-bit
+    operations, packed
+    or not, see the 32-bit float. Packed 16-bit sources get one 32-bit pattern, so the high half of a float
+    is 0.
     """
     packed = type_.startswith("pk_")
     element = type_.removeprefix("pk_").partition("x")[0] if not type_.startswith("xf") else "f32"
@@ -65,7 +72,9 @@ def inline_bits(code: int, type_: str) -> int:
     return value & ((1 << width) - 1)
 
 
-HALF_BITS = {code: int.from_bytes(struct.pack("<e", value), "little") for code, value in INLINE_FLOATS.items()}
+HALF_BITS = {
+    code: int.from_bytes(struct.pack("<e", value), "little") for code, value in INLINE_FLOATS.items()
+}
 HALF_BITS[INV_2PI] = INV_2PI_BITS[16]
 INTEGERS_16 = frozenset({"u16", "i16", "b16"})
 
@@ -73,14 +82,17 @@ INTEGERS_16 = frozenset({"u16", "i16", "b16"})
 def inline_name(code: int, type_: str) -> str:
     """Assembler text of inline constant `code`; empty if the code is none.
 
-    For 16-bit integers LLVM writes float constants as the bits of a half, though the operation sees another value (above).
+    For 16-bit integers LLVM writes float constants as the bits of a half, though the operation sees another
+    value (above).
     """
     if 128 <= code <= 208:
         return str(code - 128 if code <= 192 else 192 - code)
     if type_ in INTEGERS_16 and code in HALF_BITS:
         return f"{HALF_BITS[code]:#x}"
     if code == INV_2PI:
-        return "0.15915494309189532" if type_bits(type_) == 64 and not type_.startswith("pk_") else "0.15915494"
+        return (
+            "0.15915494309189532" if type_bits(type_) == 64 and not type_.startswith("pk_") else "0.15915494"
+        )
     return str(INLINE_FLOATS[code]) if code in INLINE_FLOATS else ""
 
 
@@ -92,7 +104,8 @@ def _inline_by_bits(type_: str) -> dict[int, str]:
 
 
 def literal_name(type_: str, word: int) -> str:
-    """Assembler text of a literal: as the inline constant of the same value if there is one, else in hexadecimal."""
+    """Assembler text of a literal: as the inline constant of the same value if there is one, else in
+    hexadecimal."""
     if type_ == "f64":
         return _inline_by_bits("f64").get(word << 32, f"{word:#x}")
     if type_ in INTEGERS_16:
@@ -109,8 +122,11 @@ def literal_operand(role: str, type_: str, word: int, name: str = "") -> Operand
 
 
 @lru_cache(maxsize=1 << 16)
-def source(role: str, type_: str, code: int, neg: bool = False, abs_: bool = False, acc: bool = False) -> Operand | None:
-    """The operand of a 9-bit source code (0-255: the scalar half) that is no literal; None if the code means nothing."""
+def source(
+    role: str, type_: str, code: int, neg: bool = False, abs_: bool = False, acc: bool = False
+) -> Operand | None:
+    """The operand of a 9-bit source code (0-255: the scalar half) that is no literal; None if the code means
+    nothing."""
     dwords = type_dwords(type_)
     if code >= 256:
         kind, letter = (Kind.AGPR, "a") if acc else (Kind.VGPR, "v")
@@ -119,7 +135,9 @@ def source(role: str, type_: str, code: int, neg: bool = False, abs_: bool = Fal
     if code < 128:
         if dwords == 2 and code - 1 in PAIRS:
             return None
-        code &= -min(dwords, 4) if dwords in (2, 4, 8, 16) else -1  # pairs are even, quads and more a multiple of 4
+        code &= (
+            -min(dwords, 4) if dwords in (2, 4, 8, 16) else -1
+        )  # pairs are even, quads and more a multiple of 4
         name = scalar_name(code, dwords)
         return Operand(role, Kind.SGPR, type_, code, dwords, name=name, neg=neg, abs=abs_) if name else None
     if code in STATUS:
@@ -131,7 +149,9 @@ def source(role: str, type_: str, code: int, neg: bool = False, abs_: bool = Fal
 
 
 @lru_cache(maxsize=1 << 14)
-def vector(role: str, type_: str, index: int, acc: bool = False, neg: bool = False, abs_: bool = False) -> Operand:
+def vector(
+    role: str, type_: str, index: int, acc: bool = False, neg: bool = False, abs_: bool = False
+) -> Operand:
     """The operand of an 8-bit VGPR or AGPR number."""
     operand = source(role, type_, index + 256, neg, abs_, acc)
     assert operand is not None

@@ -1,6 +1,7 @@
 """From one word of a table row to a function that reads that operand out of an encoding.
 
-A reader takes (raw, mods): raw is the whole instruction as one little-endian integer, mods its modifier fields. It returns an
+A reader takes (raw, mods): raw is the whole instruction as one little-endian integer, mods its modifier
+fields. It returns an
 Operand, or None if the field names no register or constant.
 """
 
@@ -91,7 +92,11 @@ def _source_reader(role: str, type_: str, field: Field, format_: Format, float_m
 
     def short(raw: int, mods: Mods) -> Operand | None:
         code = raw >> low & 511
-        return literal_operand(role, type_, raw >> WHOLE_LITERAL) if code == LITERAL else source(role, type_, code)
+        return (
+            literal_operand(role, type_, raw >> WHOLE_LITERAL)
+            if code == LITERAL
+            else source(role, type_, code)
+        )
 
     return short
 
@@ -148,7 +153,11 @@ def immediate(word: str, row: Row, arch: str) -> Slot:
         type_ = row.dst[0] if row.dst else "b32"
         if row.format == "SOPK":
             return Slot(lambda raw, mods: literal_operand("literal", "b32", raw >> WHOLE_LITERAL))
-        return Slot(lambda raw, mods: literal_operand("literal", type_, raw >> WHOLE_LITERAL, hex(raw >> WHOLE_LITERAL)))
+        return Slot(
+            lambda raw, mods: literal_operand(
+                "literal", type_, raw >> WHOLE_LITERAL, hex(raw >> WHOLE_LITERAL)
+            )
+        )
     if word == "probe":
         return Slot(lambda raw, mods: number(word, raw >> 6 & 127, short_number(raw >> 6 & 127)))
     if row.format == "SOPC":  # s_set_gpr_idx_on keeps its modes in the src1 field
@@ -178,7 +187,7 @@ _SPELLING: dict[str, Callable[[int, str], str]] = {
     "sendmsg": lambda value, arch: messages.sendmsg_text(value),
     "gpridx": lambda value, arch: messages.gpr_index_text(value),
 }
-assert IMMEDIATE == {*_SPELLING, "probe", "literal"}
+assert {*_SPELLING, "probe", "literal"} == IMMEDIATE
 
 
 def short_number(value: int) -> str:
@@ -214,7 +223,11 @@ def address(word: str, row: Row, format_: Format, arch: str) -> Slot:
         return Slot(lambda raw, mods: vector("vaddr", "u64", raw >> 32 & 255))
     if word == "saddr":
         wide = "u64" if name == "GLOBAL" else "u32"
-        return Slot(lambda raw, mods: OFF_SADDR if raw >> 48 & 127 == NO_SADDR else source("saddr", wide, raw >> 48 & 127))
+        return Slot(
+            lambda raw, mods: (
+                OFF_SADDR if raw >> 48 & 127 == NO_SADDR else source("saddr", wide, raw >> 48 & 127)
+            )
+        )
     return Slot(_global_address if name == "GLOBAL" else _scratch_address(arch))
 
 
@@ -238,7 +251,8 @@ def _scratch_address(arch: str) -> Reader:
 
 
 def _smem_offset(raw: int, mods: Mods) -> Operand | None:
-    """The offset of a scalar memory access: an SGPR, a signed 21-bit immediate, or (mods.offset) an SGPR and the immediate."""
+    """The offset of a scalar memory access: an SGPR, a signed 21-bit immediate, or (mods.offset) an SGPR and
+    the immediate."""
     immediate_, register_ = raw >> 17 & 1, raw >> 14 & 1
     offset = raw >> 32 & 0x1FFFFF
     signed = offset - (offset >> 20 << 21)

@@ -5,25 +5,37 @@
 
 Sources and destinations are words, in the order in which the assembler writes them:
 
-    f32 u32 i32 b32 f16 u16 i16 b16 f64 u64 i64 b64 b96 b128 b256 b512   one element; 16-bit: the low half of the register
-    pk_f16 pk_i16 pk_u16 pk_bf16      two 16-bit elements in a register;  pk_f32 pk_b32: two registers
-    f32x16, bf16x4 ...                element type x count over consecutive registers (matrix instructions)
-    mix                               f32, or f16 where op_sel_hi says so (v_fma_mix*)
-    mask                              a 64-bit lane mask: vcc in VOPC, an SGPR pair in VOP3 and SDWA
-    type?                             a destination written only with glc (sc0) set: the returning form of an atomic
-    role:type                         not the next register field but this one (sdst:b32, src0:b32); acc:b32 is an AGPR
-    scc vcc exec m0                   implicit registers
-    dst                               the old value of the destination
-    addr saddr rsrc soff gws          address operands of memory instructions
-    simm uimm uimm? branch waitcnt hwreg sendmsg gpridx probe literal     immediates (uimm?: not written when 0)
+    f32 u32 i32 b32 f64 u64 i64 b64    one element
+    f16 u16 i16 b16                    one element in the low half of a register
+    b96 b128 b256 b512                 several registers
+    pk_f16 pk_i16 pk_u16 pk_bf16       two 16-bit elements in a register
+    pk_f32 pk_b32                      two registers
+    f32x16, bf16x4 ...                 element type x count over consecutive registers (matrix instructions)
+    mix                                f32, or f16 where op_sel_hi says so (v_fma_mix*)
+    mask                               a 64-bit lane mask: vcc in VOPC, an SGPR pair in VOP3 and SDWA
+    type?                              a destination of a returning atomic: there only with glc (sc0)
+    role:type                          not the next register field but this one: sdst:b32, src0:b32
+    acc:b32                            an AGPR
+    scc vcc exec m0                    implicit registers
+    dst                                the old value of the destination
+    addr saddr rsrc soff gws           address operands of memory instructions
+    simm uimm branch waitcnt hwreg sendmsg gpridx probe literal           immediates
+    uimm?                              an immediate that is not written when it is 0
 
-Flags: @gfx90a / @gfx942 (only there), noe64, nosdwa, nodpp (VOP1/2/C: no such form), sdwa_src_only (no dst_sel),
-floatmods (neg and abs apply though the type is no float), opsel (VOP3: the op_sel bits are used;
-opsel3: with three source bits), two_offsets, gds_only (DS), lds (may load to LDS: MUBUF, and
-GLOBAL and SCRATCH on gfx90a), noglc (SMEM), scope (MUBUF: sc0, sc1 say which caches).
+Flags:
 
-`Row.key` is (format, opcode); a row may occur once an arch, and no two rows of an arch may claim the same encoding, in the
-VOP3 forms of VOP1/2/C rows too.
+    @gfx90a @gfx942                    only there
+    noe64 nosdwa nodpp                 VOP1, VOP2, VOPC: there is no such form
+    sdwa_src_only                      the SDWA form has no dst_sel
+    floatmods                          neg and abs apply though the type is no float
+    opsel opsel3                       VOP3: the op_sel bits are used (opsel3: with three source bits)
+    two_offsets gds_only               DS
+    lds                                may load to LDS: MUBUF, and GLOBAL and SCRATCH on gfx90a
+    noglc                              SMEM
+    scope                              MUBUF: sc0 and sc1 say which caches
+
+A row's key is (format, opcode). No two rows of an arch may claim the same encoding, in the VOP3 forms of
+VOP1/2/C rows too.
 """
 
 from __future__ import annotations
@@ -43,8 +55,11 @@ ELEMENT_BITS = {
 }  # fmt: skip
 IMPLICIT = frozenset({"scc", "vcc", "exec", "m0", "dst"})
 ADDRESS = frozenset({"addr", "saddr", "rsrc", "soff", "gws"})
-IMMEDIATE = frozenset({"simm", "uimm", "uimm?", "branch", "waitcnt", "hwreg", "sendmsg", "gpridx", "probe", "literal"})
-FLAGS = frozenset({"noe64", "nosdwa", "nodpp", "two_offsets", "gds_only", "lds", "noglc", "sdwa_src_only", "floatmods", "opsel", "opsel3", "scope"})
+IMMEDIATE = frozenset(
+    {"simm", "uimm", "uimm?", "branch", "waitcnt", "hwreg", "sendmsg", "gpridx", "probe", "literal"}
+)
+FLAGS = frozenset({"noe64", "nosdwa", "nodpp", "sdwa_src_only", "floatmods", "opsel", "opsel3", "scope"})
+FLAGS |= {"two_offsets", "gds_only", "lds", "noglc"}
 ROLES = frozenset({"sdst", "src0", "acc"})
 _TYPE = re.compile(r"(pk_)?([a-z]+?\d+|mask|mix)(?:x(\d+))?")
 _SECTION = re.compile(r"\[(\w+)\]")
@@ -150,7 +165,8 @@ def _check_word(word: str, where: str) -> None:
 
 
 def check(rows: Iterable[Row], arch: str) -> dict[tuple[str, int], Row]:
-    """The rows of an arch by (format, opcode). TableError where two claim one encoding or share a name within a format."""
+    """The rows of an arch by (format, opcode). TableError where two claim one encoding or share a name
+    within a format."""
     claimed: dict[tuple[str, int], Row] = {}
     names: dict[tuple[str, str], Row] = {}
     table: dict[tuple[str, int], Row] = {}
@@ -160,10 +176,14 @@ def check(rows: Iterable[Row], arch: str) -> dict[tuple[str, int], Row]:
         for encoding in row.encodings:
             if encoding in claimed:
                 other = claimed[encoding]
-                raise TableError(f"{row.where}: {row.mnemonic} overlaps {other.mnemonic} ({other.where}) at {encoding}")
+                raise TableError(
+                    f"{row.where}: {row.mnemonic} overlaps {other.mnemonic} ({other.where}) at {encoding}"
+                )
             claimed[encoding] = row
         if (row.format, row.mnemonic) in names:
-            raise TableError(f"{row.where}: {row.mnemonic} is already in {names[row.format, row.mnemonic].where}")
+            raise TableError(
+                f"{row.where}: {row.mnemonic} is already in {names[row.format, row.mnemonic].where}"
+            )
         names[row.format, row.mnemonic] = row
         table[row.key] = row
     return table
@@ -187,7 +207,7 @@ def table(arch: str) -> dict[tuple[str, int], Row]:
 
 @cache
 def mnemonics(arch: str) -> dict[str, tuple[Row, ...]]:
-    """The rows of an arch by mnemonic (v_add_f32 has one row; its e64, SDWA and DPP forms are the same row)."""
+    """The rows of an arch by mnemonic; the e64, SDWA and DPP forms of an instruction are one row."""
     found: dict[str, list[Row]] = {}
     for row in table(arch).values():
         found.setdefault(row.mnemonic, []).append(row)

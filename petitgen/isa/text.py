@@ -1,6 +1,7 @@
 """Assembler text, as llvm-objdump 19 prints it.
 
-Spelling and order of the modifiers: LLVM 19, AMDGPUInstPrinter and the asm strings of the AMDGPU instruction definitions.
+Spelling and order of the modifiers: LLVM 19, AMDGPUInstPrinter and the asm strings of the AMDGPU instruction
+definitions.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def operand_text(operand: Operand, sext: bool = False) -> str:
 def line(mnemonic: str, operands: Sequence[Operand], modifiers: str, sext: int = 0) -> str:
     """mnemonic, operands, modifiers. Bit i of `sext` marks source i."""
     if sext:
-        shown = [operand_text(o, o.role in ("src0", "src1") and bool(sext >> int(o.role[-1]) & 1)) for o in operands]
+        shown = [
+            operand_text(o, o.role in ("src0", "src1") and bool(sext >> int(o.role[-1]) & 1))
+            for o in operands
+        ]
     else:
         shown = [operand_text(o) if o.neg or o.abs else o.name for o in operands]
     shown = [text for text in shown if text]
@@ -68,7 +72,8 @@ def vop3(row: Row, mods: Mods, arch: str) -> str:
 
 
 def vop3p(row: Row, mods: Mods, arch: str) -> str:
-    """op_sel, op_sel_hi, neg_lo, neg_hi, clamp. For v_fma_mix* op_sel_hi is 0 by default and the last two are - and | |."""
+    """op_sel, op_sel_hi, neg_lo, neg_hi, clamp. For v_fma_mix* op_sel_hi is 0 by default and the last two
+    are - and | |."""
     count = _register_sources(row)
     default = 0 if "mix" in row.src else (1 << count) - 1
     text = ""
@@ -94,7 +99,8 @@ def sdwa(row: Row, mods: Mods, arch: str) -> str:
     """clamp, omod, and the byte or word of each operand."""
     text = (" clamp" if mods.get("clamp") else "") + OMOD[mods.get("omod", 0)]
     if row.format != "VOPC" and "sdwa_src_only" not in row.flags:
-        text += f" dst_sel:{SDWA_SELECT[mods.get('dst_sel', 0)]} dst_unused:{SDWA_UNUSED[mods.get('dst_unused', 0)]}"
+        text += f" dst_sel:{SDWA_SELECT[mods.get('dst_sel', 0)]}"
+        text += f" dst_unused:{SDWA_UNUSED[mods.get('dst_unused', 0)]}"
     text += f" src0_sel:{SDWA_SELECT[mods.get('src0_sel', 0)]}"
     if row.format != "VOP1":
         text += f" src1_sel:{SDWA_SELECT[mods.get('src1_sel', 0)]}"
@@ -105,7 +111,8 @@ DPP_SINGLE = {
     0x130: "wave_shl:1", 0x134: "wave_rol:1", 0x138: "wave_shr:1", 0x13C: "wave_ror:1", 0x140: "row_mirror",
     0x141: "row_half_mirror", 0x142: "row_bcast:15", 0x143: "row_bcast:31",
 }  # fmt: skip
-DPP_RANGES = ((0x101, 0x10F, "row_shl", 0x100), (0x111, 0x11F, "row_shr", 0x110), (0x121, 0x12F, "row_ror", 0x120),
+DPP_RANGES = ((0x101, 0x10F, "row_shl", 0x100), (0x111, 0x11F, "row_shr", 0x110), (0x121, 0x12F, "row_ror",
+0x120),
               (0x150, 0x15F, "row_newbcast", 0x150))  # fmt: skip
 
 
@@ -121,12 +128,14 @@ def dpp_control(value: int) -> str:
 
 def dpp(row: Row, mods: Mods, arch: str) -> str:
     """The lane pattern and its masks."""
-    text = f" {dpp_control(mods.get('dpp_ctrl', 0))} row_mask:{mods.get('row_mask', 0):#x} bank_mask:{mods.get('bank_mask', 0):#x}"
-    return text + (" bound_ctrl:1" if mods.get("bound_ctrl") else "")
+    masks = "".join(f" {name}:{mods.get(name, 0):#x}" for name in ("row_mask", "bank_mask"))
+    bound = " bound_ctrl:1" if mods.get("bound_ctrl") else ""
+    return f" {dpp_control(mods.get('dpp_ctrl', 0))}{masks}{bound}"
 
 
 def ds(row: Row, mods: Mods, arch: str) -> str:
-    """offset or offset0 and offset1; gds only where nothing else is possible (these chips have GDS for GWS alone)."""
+    """offset or offset0 and offset1; gds only where nothing else is possible (these chips have GDS for GWS
+    alone)."""
     if row.mnemonic == "ds_swizzle_b32":
         text = swizzle_text(mods.get("offset", 0))
     else:
@@ -151,7 +160,9 @@ def smem(row: Row, mods: Mods, arch: str) -> str:
 def buffer(row: Row, mods: Mods, arch: str) -> str:
     """format, idxen, offen, offset, cache bits, lds."""
     if not row.src:  # cache control: no address, and cache bits only where they choose the level
-        return "".join(f" {name}" for name in ("sc0", "sc1") if mods.get(name)) if "scope" in row.flags else ""
+        return (
+            "".join(f" {name}" for name in ("sc0", "sc1") if mods.get(name)) if "scope" in row.flags else ""
+        )
     text = buffer_format_text(mods.get("format", 0)) if row.format == "MTBUF" else ""
     text += "".join(f" {name}" for name in ("idxen", "offen") if mods.get(name))
     text += f" offset:{mods['offset']}" if mods.get("offset") else ""
@@ -165,7 +176,9 @@ def flat(row: Row, mods: Mods, arch: str) -> str:
 
 
 MODIFIERS: dict[str, Modifiers] = {
-    "VOP3": vop3, "VOP3B": vop3, "VOP3P": vop3p, "MAI": mai, "DS": ds, "SMEM": smem, "MUBUF": buffer, "MTBUF": buffer,
+    "VOP3": vop3, "VOP3B": vop3, "VOP3P": vop3p, "MAI": mai, "DS": ds, "SMEM": smem, "MUBUF": buffer,
+    "MTBUF": buffer,
     "FLAT": flat, "GLOBAL": flat, "SCRATCH": flat,
-    **{f"{name}_SDWA": sdwa for name in ("VOP1", "VOP2", "VOPC")}, **{f"{name}_DPP": dpp for name in ("VOP1", "VOP2")},
+    **{f"{name}_SDWA": sdwa for name in ("VOP1", "VOP2", "VOPC")}, **{f"{name}_DPP": dpp for name in ("VOP1",
+    "VOP2")},
 }  # fmt: skip
