@@ -11,15 +11,14 @@ from pathlib import Path
 def cache_root() -> Path:
     """$XDG_CACHE_HOME/petitgen, or ~/.cache/petitgen, or else temp_root(). Made if missing."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification: a relative path is to be ignored.
-    home = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    root = home / "petitgen"
     try:
+        # The XDG base directory specification: a relative path is to be ignored.
+        root = (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "petitgen"
         root.mkdir(parents=True, exist_ok=True)
         if os.access(root, os.W_OK | os.X_OK):
             return root
-    except OSError:
-        pass  # a read-only or missing home: common in containers
+    except (OSError, RuntimeError):
+        pass  # a read-only home, or a user without one: common in containers
     return temp_root()
 
 

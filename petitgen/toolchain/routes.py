@@ -22,7 +22,7 @@ from petitgen.toolchain.cachedir import cache_root, temp_root, write_atomically
 from petitgen.toolchain.compiler import Compiler
 
 ZIGLANG = "ziglang"
-NEWEST_CLANG, OLDEST_CLANG = 30, 17  # gfx942 came with LLVM 17
+NEWEST_CLANG, OLDEST_CLANG = 30, 19  # clang 19 brought __amdgpu_buffer_rsrc_t
 # hipcc takes NVIDIA's compiler when it sees one, unless told.
 AMD = ("HIP_PLATFORM", "amd")
 

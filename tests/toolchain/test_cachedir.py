@@ -31,6 +31,18 @@ def test_no_home_to_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert cache_root() == tmp_path / f"petitgen-{os.getuid()}"
 
 
+def test_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An arbitrary user id that /etc/passwd does not know."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cache_root() == tmp_path / f"petitgen-{os.getuid()}"
+
+
 def test_temporary_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link or a directory others may write to is not run programs from."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

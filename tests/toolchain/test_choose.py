@@ -119,5 +119,5 @@ def test_packaged_hipcc_gets_links_to_a_newer_clang(bare: Path, make_hipcc) -> N
     assert choice.selected.detail == f"{hipcc} driving clang-19"
     assert [one.reason for one in choice.passed_over] == [
         "ROCM_PATH is not set",
-        "drives clang-15, but clang-17 or newer is needed",
+        "drives clang-15, but clang-19 or newer is needed",
     ]
