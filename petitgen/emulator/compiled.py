@@ -4,15 +4,15 @@
     def and_or(a, b, c):
         return (a & b) | c
 
-Nothing is compiled at import. The first call (or `.ufunc`) compiles, or loads what an earlier process left in numba's
-cache (beside the source, or in the user's cache directory where that is read-only; without either it compiles every
-time). A ufunc costs about 0.1 s to compile and 0.03 s to load.
+Nothing is compiled at import. The first call (or `.ufunc`) compiles, or loads what an earlier process left in
+numba's cache (beside the source, or in the user's cache directory where that is read-only; without either it
+compiles every time). A ufunc costs about 0.1 s to compile and 0.03 s to load.
 
-numba's cache watches only the file of the compiled function, not what it calls: after a change to the helpers below,
-touch the files that use them.
+numba's cache watches only the file of the compiled function, not what it calls: after a change to the helpers
+below, touch the files that use them.
 
-`fused` is IEEE fusedMultiplyAdd: one rounding. The f16 helpers work on bit patterns, because numba has no half type
-on the CPU; they are exact and need no hardware support.
+`fused` is IEEE fusedMultiplyAdd: one rounding. The f16 helpers work on bit patterns, because numba has no
+half type on the CPU; they are exact and need no hardware support.
 """
 
 from __future__ import annotations
@@ -54,8 +54,20 @@ class LazyUfunc:
         return self.ufunc(*arguments, **options)
 
 
+def loops(function: Callable[..., Any]) -> Any:
+    """Decorator: a function of whole arrays, compiled at its first call and cached as the ufuncs are."""
+    try:
+        return numba.njit(cache=True, error_model="numpy")(function)
+    except RuntimeError as error:
+        if "cache" not in str(error):
+            raise
+        return numba.njit(error_model="numpy")(function)
+
+
 def compiled(signature: str) -> Callable[[Callable[..., Any]], LazyUfunc]:
-    """Decorator: a scalar function as an element-wise ufunc. `signature` is numba's: "f4(f4,f4,f4)", u4, i4, f8, b1 ..."""
+    """Decorator: a scalar function as an element-wise ufunc. `signature` is numba's: "f4(f4,f4,f4)", u4, i4,
+    f8, b1 ...
+    """
     return lambda scalar: LazyUfunc(signature, scalar)
 
 
@@ -100,7 +112,9 @@ def half_to_float(half: Any) -> Any:
 
 @numba.njit(inline="always")
 def float_to_half(value: Any) -> Any:
-    """f16 bit pattern of a float32, rounded to nearest even; NaN becomes quiet and keeps its high payload bits."""
+    """f16 bit pattern of a float32, rounded to nearest even; NaN becomes quiet and keeps its high payload
+    bits.
+    """
     bits = bits32(np.float32(value))
     magnitude = np.uint32(bits & np.uint32(0x7FFFFFFF))
     odd = np.uint32((magnitude >> np.uint32(13)) & np.uint32(1))
@@ -116,8 +130,10 @@ def float_to_half(value: Any) -> Any:
 
 @numba.njit(inline="always")
 def double_to_half(value: Any) -> Any:
-    """f16 bit pattern of a float64, rounded once: the bits that float32 lacks are folded into its last bit (round to
-    odd), which leaves the second rounding exact because 24 >= 11 + 2. |value| must be 0, NaN, Inf or in 2**+-126."""
+    """f16 bit pattern of a float64, rounded once: the bits that float32 lacks are folded into its last bit
+    (round to odd), which leaves the second rounding exact because 24 >= 11 + 2. |value| must be 0, NaN, Inf
+    or in 2**+-126.
+    """
     bits = bits64(np.float64(value))
     low = np.uint64(bits & np.uint64(0x1FFFFFFF))
     kept = np.uint64(bits & np.uint64(0xFFFFFFFFE0000000))

@@ -1,9 +1,10 @@
 """Matrix instructions (MFMA, SMFMAC), bit for bit where mmasim models them.
 
-source: CDNA3 ISA 7.1, CDNA2 ISA 7.1, arXiv 2511.10909. See mfma_table for layouts, mfma_kernels for the arithmetic.
+source: CDNA3 ISA 7.1, CDNA2 ISA 7.1, arXiv 2511.10909. See mfma_table for layouts, mfma_kernels for the
+arithmetic.
 
-Not modelled by mmasim, so by this module alone: i8 (exact), and the order of summation of SMFMAC, which is taken to be that
-of the dense instruction over the stored half of K.
+Not modelled by mmasim, so by this module alone: i8 (exact), and the order of summation of SMFMAC, which is
+taken to be that of the dense instruction over the stored half of K.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from petitgen.emulator.mfma_table import SHAPES, Shape, layout, shape
 
 Words = NDArray[np.uint32]
 
-# bits, shift to the code's lowest bit, exponent bits, mantissa bits, bias, fnuz. xf32 drops the low 13 bits of an f32.
+# bits, shift to the code's lowest bit, exponent bits, mantissa bits, bias, fnuz. xf32 drops the low 13 bits
+# of an f32.
 _FORMATS = {
     "f16": (16, 0, 5, 10, 15, 0),
     "bf16": (16, 0, 8, 7, 127, 0),
@@ -49,7 +51,8 @@ def mfma(
 ) -> Words:
     """D = A * B + C of one matrix instruction in every wave.
 
-    a, b, c     uint32 (registers, waves, 64); c may be anything that broadcasts to its shape (an inline constant)
+    a, b, c     uint32 (registers, waves, 64); c may be anything that broadcasts to its shape (an inline
+                constant)
     cbsz, abid  broadcast of blocks of A; SMFMAC: which set of indices (abid, while cbsz is 0)
     blgp        lane permutation of B; f64: bits 0, 1, 2 negate A, B, C
     index       SMFMAC: uint32 (waves, 64), the 2-bit positions of the stored elements of A
@@ -74,14 +77,25 @@ def mfma(
 
 
 def smfmac(
-    mnemonic: str, arch: str, a: ArrayLike, b: ArrayLike, index: ArrayLike, c: ArrayLike, cbsz: int = 0, abid: int = 0
+    mnemonic: str,
+    arch: str,
+    a: ArrayLike,
+    b: ArrayLike,
+    index: ArrayLike,
+    c: ArrayLike,
+    cbsz: int = 0,
+    abid: int = 0,
 ) -> Words:
-    """mfma of a sparse instruction with its operands in the instruction's order; index is (waves, 64) or (1, waves, 64)."""
+    """mfma of a sparse instruction with its operands in the instruction's order; index is (waves, 64) or (1,
+    waves, 64).
+    """
     index = np.asarray(index, np.uint32)
     return mfma(mnemonic, arch, a, b, c, cbsz, abid, index=index[0] if index.ndim == 3 else index)
 
 
-def _run(s: Shape, arch: str, a: Words, b: Words, c: Words, d: Words, places: tuple[Any, ...], fields: Words) -> None:
+def _run(
+    s: Shape, arch: str, a: Words, b: Words, c: Words, d: Words, places: tuple[Any, ...], fields: Words
+) -> None:
     from petitgen.emulator import mfma_kernels as kernels  # numba: not before it is needed
 
     index_bits = 2 if s.sparse else 0
@@ -108,8 +122,9 @@ def _run_f64(s: Shape, arch: str, a: Words, b: Words, c: Words, d: Words, negate
 
 
 def _index_set(s: Shape, index: ArrayLike | None, cbsz: int, abid: int) -> Words:
-    """The chosen set of 2-bit fields, one a stored element of the lane, moved to bit 0. source: CDNA3 ISA, SMFMAC: 16-bit
-    types have four sets of four fields in the register, 8-bit types two sets of eight."""
+    """The chosen set of 2-bit fields, one a stored element of the lane, moved to bit 0. source: CDNA3 ISA,
+    SMFMAC: 16-bit types have four sets of four fields in the register, 8-bit types two sets of eight.
+    """
     if index is None:
         raise ValueError(f"{s.mnemonic} needs an index register")
     width, sets = (8, 4) if s.a_type in ("f16", "bf16") else (16, 2)

@@ -1,20 +1,23 @@
-"""Compiled loops of the matrix instructions: one wave after another, vectorised over the columns of a row of D.
+"""Compiled loops of the matrix instructions: one wave after another, vectorised over the columns of D.
 
-source: the arithmetic of AMD's matrix cores as measured in arXiv 2511.10909 ("MMA-Sim"); written from the paper's
-description, tested against the authors' package.
+source: the arithmetic of AMD's matrix cores as measured in arXiv 2511.10909 ("MMA-Sim"); written from the
+paper's description, tested against the authors' package.
 
 Two families:
 
-- gfx942, inputs below 32 bits (and xf32): fused dot products of `chunk` products. Products are exact; they are aligned to the
-  largest exponent among them, truncated (toward zero) at 24 fraction bits and summed exactly. The sum is aligned with the
-  accumulator and cut (toward minus infinity) at 32 fraction bits, the accumulator at 24; the total is cut at 31 fraction bits
-  below its leading one and rounded to f32, nearest even. 8-bit formats sum even and odd products apart first.
-- gfx90a, f16 and bf16: f32 multiplications and additions with denormals flushed, as (p0 + p1) + (p2 + p3), then + c.
+- gfx942, inputs below 32 bits (and xf32): fused dot products of `chunk` products. Products are exact; they
+  are aligned to the largest exponent among them, truncated (toward zero) at 24 fraction bits and summed
+  exactly. The sum is aligned with the accumulator and cut (toward minus infinity) at 32 fraction bits, the
+  accumulator at 24; the total is cut at 31 fraction bits below its leading one and rounded to f32, nearest
+  even. 8-bit formats sum even and odd products apart first.
+- gfx90a, f16 and bf16: f32 multiplications and additions with denormals flushed, as (p0 + p1) + (p2 + p3),
+  then + c.
 
 f32 and f64 are chains of fused multiply-adds, i8 sums wrap, on both.
 
-Exponents here are those of the leading digit place: a number is mantissa * 2**(exponent - mantissa bits), with denormals at
-the smallest exponent. Zero operands get an exponent so small that they never decide an alignment.
+Exponents here are those of the leading digit place: a number is mantissa * 2**(exponent - mantissa bits),
+with denormals at the smallest exponent. Zero operands get an exponent so small that they never decide an
+alignment.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from petitgen.emulator.compiled import bits32, bits64, float32_of, float64_of, fused
+from petitgen.emulator.compiled import bits32, bits64, float32_of, float64_of, fused, loops
 
 NO_EXPONENT = -1000
 FRACTION = 24  # fraction bits that an aligned product keeps
@@ -74,10 +77,10 @@ def _decode(raw: Any, exponent_bits: int, mantissa_bits: int, bias: int, fnuz: i
 
 @numba.njit(inline="always")
 def _accumulate(dot: Any, dot_exponent: int, c_bits: Any, drops_small_c: int) -> Any:
-    """f32 bits of dot * 2**(dot_exponent - 24) + c. A c that is not finite stays as it is (NaN made canonical).
+    """f32 bits of dot * 2**(dot_exponent - 24) + c. A c that is not finite stays as it is (one NaN).
 
-    drops_small_c (8-bit formats): a c more than 25 places below the sum is left out. The model ranks a c that is not finite
-    as if its exponent were -1, so that a sum of 2**25 or more loses it too.
+    drops_small_c (8-bit formats): a c more than 25 places below the sum is left out. The model ranks a c that
+    is not finite as if its exponent were -1, so that a sum of 2**25 or more loses it too.
     """
     field = np.int64(c_bits >> np.uint32(23)) & 0xFF
     mantissa = np.int64(c_bits & np.uint32(0x7FFFFF)) | (0x800000 if field else 0)
@@ -98,40 +101,129 @@ def _accumulate(dot: Any, dot_exponent: int, c_bits: Any, drops_small_c: int) ->
     return kept if field == 0xFF and not dropped else result
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _special_row(i, k0, chunk, a_class, a_mantissa, a_exponent, a_sign, b_class, b_mantissa, b_exponent, b_sign, k_of,
-                 fraction, row_of_c):  # fmt: skip
-    """Products that are infinite, NaN or beyond the range of f32: what they make of the accumulators, in place.
-
-    Returns the columns that are settled; the others take the usual path.
+@loops
+def _decode_a(a, wave, block, places, form, index, index_bits, out, k_of):
+    """Decode one block of A into `out` (mantissa, exponent, sign, class), and find the row of B that each of
+    its elements meets. Returns (is any not finite, largest exponent).
     """
-    n = row_of_c.shape[0]
-    settled = np.zeros(n, np.bool_)
-    for j in range(n):
+    lanes, items = places[0], places[1]
+    bits, shift, exponent_bits, mantissa_bits, bias, fnuz = form
+    mantissas, exponents, signs, classes = out
+    special, highest = False, NO_EXPONENT
+    for i in range(lanes.shape[1]):
+        for k in range(lanes.shape[2]):
+            lane, item = lanes[block, i, k], items[block, i, k]
+            raw = _element(a, wave, lane, item, bits) >> shift
+            mantissa, exponent, sign, kind = _decode(raw, exponent_bits, mantissa_bits, bias, fnuz)
+            mantissas[i, k], exponents[i, k] = mantissa, exponent
+            signs[i, k], classes[i, k] = sign, kind
+            special |= kind != 0
+            highest = max(highest, exponent)
+            field = (np.int64(index[wave, lane]) >> (item * index_bits)) & 3 if index_bits else 0
+            k_of[i, k] = 4 * (k >> 1) + field if index_bits else k
+    return special, highest
+
+
+@loops
+def _decode_b(b, wave, block, places, form, out):
+    """Decode one block of B. Returns (is any not finite, largest exponent)."""
+    lanes, items = places[2], places[3]
+    bits, shift, exponent_bits, mantissa_bits, bias, fnuz = form
+    mantissas, exponents, signs, classes = out
+    special, highest = False, NO_EXPONENT
+    for k in range(lanes.shape[1]):
+        for j in range(lanes.shape[2]):
+            raw = _element(b, wave, lanes[block, k, j], items[block, k, j], bits) >> shift
+            mantissa, exponent, sign, kind = _decode(raw, exponent_bits, mantissa_bits, bias, fnuz)
+            mantissas[k, j], exponents[k, j] = mantissa, exponent
+            signs[k, j], classes[k, j] = sign, kind
+            special |= kind != 0
+            highest = max(highest, exponent)
+    return special, highest
+
+
+@loops
+def _special_products(i, k0, chunk, left, right, k_of, fraction, row, settled):
+    """Products that are infinite, NaN or beyond the range of f32: what becomes of the accumulators in `row`.
+
+    `settled` marks the columns that have their result; the others take the usual path.
+    """
+    for j in range(row.shape[0]):
         nan, plus, minus = False, False, False
         for k in range(k0, k0 + chunk):
             kb = k_of[i, k]
-            negative = (a_sign[i, k] ^ b_sign[kb, j]) != 0
-            infinite = a_class[i, k] == 1 or b_class[kb, j] == 1
-            zero = (a_class[i, k] == 0 and a_mantissa[i, k] == 0) or (b_class[kb, j] == 0 and b_mantissa[kb, j] == 0)
-            product = np.int64(a_mantissa[i, k]) * np.int64(b_mantissa[kb, j])
-            exponent = np.int64(a_exponent[i, k]) + np.int64(b_exponent[kb, j])
-            beyond = exponent + (1 if product >> (fraction + 1) else 0) >= 128
-            if a_class[i, k] == 2 or b_class[kb, j] == 2 or (infinite and zero):
+            x, y = left[3][i, k], right[3][kb, j]
+            negative = (left[2][i, k] ^ right[2][kb, j]) != 0
+            product = np.int64(left[0][i, k]) * np.int64(right[0][kb, j])
+            zero = (x == 0 and left[0][i, k] == 0) or (y == 0 and right[0][kb, j] == 0)
+            exponent = np.int64(left[1][i, k]) + np.int64(right[1][kb, j])
+            infinite = x == 1 or y == 1
+            if not infinite and not zero:
+                infinite = exponent + (1 if product >> (fraction + 1) else 0) >= 128
+            if x == 2 or y == 2 or (infinite and zero):
                 nan = True
-            elif infinite or (beyond and not zero):
+            elif infinite:
                 plus, minus = plus or not negative, minus or negative
-        c = row_of_c[j]
-        if (c >> np.uint32(23)) & np.uint32(0xFF) == np.uint32(0xFF) and (nan or plus or minus):
+        settled[j] = nan or plus or minus
+        c = row[j]
+        if settled[j] and (c >> np.uint32(23)) & np.uint32(0xFF) == np.uint32(0xFF):
             nan = nan or (c & np.uint32(0x7FFFFF)) != 0
-            plus, minus = plus or not c >> np.uint32(31), minus or c >> np.uint32(31)
-        if nan or plus or minus:
-            settled[j] = True
-            row_of_c[j] = NAN if nan or (plus and minus) else (0x7F800000 if plus else 0xFF800000)
-    return settled
+            plus, minus = plus or c >> np.uint32(31) == 0, minus or c >> np.uint32(31) != 0
+        if settled[j]:
+            row[j] = NAN if nan or (plus and minus) else (0x7F800000 if plus else 0xFF800000)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(inline="always")
+def _sum_products(i, first, last, step, left, right, k_of, scale, largest, total):
+    """total[j] = sum of the products k = first, first + step ... of row i and column j, at largest[j]."""
+    n = largest.shape[0]
+    for j in range(n):
+        largest[j] = 2 * NO_EXPONENT
+        total[j] = 0
+    for k in range(first, last, step):
+        kb, exponent = k_of[i, k], left[1][i, k]
+        for j in range(n):
+            largest[j] = max(largest[j], np.int32(exponent + right[1][kb, j]))
+    for k in range(first, last, step):
+        kb, exponent, sign = k_of[i, k], left[1][i, k], left[2][i, k]
+        mantissa = np.uint32(left[0][i, k] << np.uint32(scale))
+        for j in range(n):
+            apart = np.int32(largest[j] - np.int32(exponent + right[1][kb, j]))
+            magnitude = np.uint32(mantissa * right[0][kb, j])
+            magnitude = np.int32(_shift_right(magnitude, np.uint32(min(apart, np.int32(31)))))
+            negate = np.int32(sign ^ right[2][kb, j])
+            total[j] += np.int32(np.int32(magnitude ^ negate) - negate)
+
+
+@numba.njit(inline="always")
+def _fused_chunk(i, k0, chunk, groups, left, right, k_of, scale, largest, total, row, settled):
+    """One fused sum: row[j] += products k0 to k0 + chunk, except in the columns that are settled."""
+    for g in range(groups):
+        _sum_products(i, k0 + g, k0 + chunk, groups, left, right, k_of, scale, largest[g], total[g])
+    if groups == 2:
+        for j in range(row.shape[0]):
+            e0, e1 = largest[0, j], largest[1, j]
+            exponent = max(e0, e1)
+            total[0, j] = (total[0, j] >> min(exponent - e0, 31)) + (total[1, j] >> min(exponent - e1, 31))
+            largest[0, j] = exponent
+    for j in range(row.shape[0]):
+        result = _accumulate(total[0, j], largest[0, j], row[j], groups == 2)
+        row[j] = row[j] if settled[j] else result
+
+
+@numba.njit(inline="always")
+def _decoded(rows: int, columns: int) -> Any:
+    """Room for a decoded matrix: mantissa, exponent, sign, class."""
+    shape = (rows, columns)
+    return (
+        np.empty(shape, np.uint32),
+        np.empty(shape, np.int32),
+        np.empty(shape, np.int32),
+        np.empty(shape, np.int8),
+    )
+
+
+@loops
 def fused_dot(a, b, c, d, places, a_format, b_format, chunk, groups, checks_range, index, index_bits):
     """gfx942's f16, bf16, xf32, fp8 and bf8: see the module. All formats share one compilation.
 
@@ -141,83 +233,44 @@ def fused_dot(a, b, c, d, places, a_format, b_format, chunk, groups, checks_rang
     chunk                products in one fused sum
     groups               1, or 2: even and odd products are summed apart
     checks_range         products beyond f32's range are infinite
-    index, index_bits    SMFMAC: uint32 (waves, 64) already shifted so that the 2-bit fields start at bit 0, and 2; else 0
+    index, index_bits    SMFMAC: uint32 (waves, 64) with the 2-bit fields from bit 0 on, and 2; else 0
     """
-    a_lane, a_item, b_lane, b_item, c_lane, c_item = places
-    blocks, m, stored = a_lane.shape
-    dense, n = b_lane.shape[1:]
-    a_bits, a_shift, a_eb, a_mb, a_bias, a_fnuz = a_format
-    b_bits, b_shift, b_eb, b_mb, b_bias, b_fnuz = b_format
-    scale = FRACTION - a_mb - b_mb
-    a_mantissa, b_mantissa = np.empty((m, stored), np.uint32), np.empty((dense, n), np.uint32)
-    a_exponent, b_exponent = np.empty((m, stored), np.int32), np.empty((dense, n), np.int32)
-    a_sign, b_sign = np.empty((m, stored), np.int32), np.empty((dense, n), np.int32)
-    a_class, b_class = np.empty((m, stored), np.int8), np.empty((dense, n), np.int8)
+    blocks, m, stored = places[0].shape
+    dense, n = places[2].shape[1:]
+    fraction = a_format[3] + b_format[3]
+    left, right = _decoded(m, stored), _decoded(dense, n)
     k_of = np.empty((m, stored), np.int64)
     largest, total = np.empty((groups, n), np.int32), np.empty((groups, n), np.int32)
-    row = np.empty(n, np.uint32)
-    settled = np.zeros(n, np.bool_)
+    row, settled = np.empty(n, np.uint32), np.zeros(n, np.bool_)
+    items, lanes = places[5], places[4]
     for wave in range(a.shape[1]):
         for block in range(blocks):
-            special = False
-            highest_a, highest_b = NO_EXPONENT, NO_EXPONENT
-            for i in range(m):
-                for k in range(stored):
-                    lane, item = a_lane[block, i, k], a_item[block, i, k]
-                    raw = _element(a, wave, lane, item, a_bits) >> a_shift
-                    mantissa, exponent, sign, kind = _decode(raw, a_eb, a_mb, a_bias, a_fnuz)
-                    a_mantissa[i, k], a_exponent[i, k], a_sign[i, k], a_class[i, k] = mantissa, exponent, sign, kind
-                    special |= kind != 0
-                    highest_a = max(highest_a, exponent)
-                    field = (np.int64(index[wave, lane]) >> (item * index_bits)) & 3 if index_bits else 0
-                    k_of[i, k] = 4 * (k >> 1) + field if index_bits else k
-            for k in range(dense):
-                for j in range(n):
-                    raw = _element(b, wave, b_lane[block, k, j], b_item[block, k, j], b_bits) >> b_shift
-                    mantissa, exponent, sign, kind = _decode(raw, b_eb, b_mb, b_bias, b_fnuz)
-                    b_mantissa[k, j], b_exponent[k, j], b_sign[k, j], b_class[k, j] = mantissa, exponent, sign, kind
-                    special |= kind != 0
-                    highest_b = max(highest_b, exponent)
-            special |= checks_range and highest_a + highest_b + 1 >= 128
+            special_a, highest_a = _decode_a(a, wave, block, places, a_format, index, index_bits, left, k_of)
+            special_b, highest_b = _decode_b(b, wave, block, places, b_format, right)
+            special = special_a or special_b or (checks_range and highest_a + highest_b + 1 >= 128)
             for i in range(m):
                 for j in range(n):
-                    row[j] = c[c_item[block, i, j], wave, c_lane[block, i, j]]
+                    row[j] = c[items[block, i, j], wave, lanes[block, i, j]]
                 for k0 in range(0, stored, chunk):
+                    settled[:] = False
                     if special:
-                        settled = _special_row(i, k0, chunk, a_class, a_mantissa, a_exponent, a_sign, b_class, b_mantissa,
-                                               b_exponent, b_sign, k_of, a_mb + b_mb, row)  # fmt: skip
-                    for g in range(groups):
-                        for j in range(n):
-                            largest[g, j] = 2 * NO_EXPONENT
-                            total[g, j] = 0
-                        for k in range(k0 + g, k0 + chunk, groups):
-                            kb, exponent = k_of[i, k], a_exponent[i, k]
-                            for j in range(n):
-                                largest[g, j] = max(largest[g, j], np.int32(exponent + b_exponent[kb, j]))
-                        for k in range(k0 + g, k0 + chunk, groups):
-                            kb, exponent, sign = k_of[i, k], a_exponent[i, k], a_sign[i, k]
-                            mantissa = np.uint32(a_mantissa[i, k] << np.uint32(scale))
-                            for j in range(n):
-                                apart = np.uint32(min(np.int32(largest[g, j] - np.int32(exponent + b_exponent[kb, j])),
-                                                      np.int32(31)))  # fmt: skip
-                                magnitude = np.int32(_shift_right(np.uint32(mantissa * b_mantissa[kb, j]), apart))
-                                negate = np.int32(sign ^ b_sign[kb, j])
-                                total[g, j] += np.int32(np.int32(magnitude ^ negate) - negate)
-                    if groups == 2:
-                        for j in range(n):
-                            e0, e1 = largest[0, j], largest[1, j]
-                            e = max(e0, e1)
-                            total[0, j] = (total[0, j] >> min(e - e0, 31)) + (total[1, j] >> min(e - e1, 31))
-                            largest[0, j] = e
-                    if special:
-                        for j in range(n):
-                            if not settled[j]:
-                                row[j] = _accumulate(total[0, j], largest[0, j], row[j], groups == 2)
-                    else:
-                        for j in range(n):
-                            row[j] = _accumulate(total[0, j], largest[0, j], row[j], groups == 2)
+                        _special_products(i, k0, chunk, left, right, k_of, fraction, row, settled)
+                    _fused_chunk(
+                        i,
+                        k0,
+                        chunk,
+                        groups,
+                        left,
+                        right,
+                        k_of,
+                        FRACTION - fraction,
+                        largest,
+                        total,
+                        row,
+                        settled,
+                    )
                 for j in range(n):
-                    d[c_item[block, i, j], wave, c_lane[block, i, j]] = row[j]
+                    d[items[block, i, j], wave, lanes[block, i, j]] = row[j]
 
 
 @numba.njit(inline="always")
@@ -238,7 +291,7 @@ def _flushed_input(raw: Any, exponent_bits: int) -> Any:
     return float32_of(np.uint32(magnitude | (raw & 0x8000) << 16))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@loops
 def flushed_sums(a, b, c, d, places, exponent_bits, together):
     """gfx90a's f16 and bf16: see the module. `together` products (2 or 4) are summed before c is added."""
     a_lane, a_item, b_lane, b_item, c_lane, c_item = places
@@ -250,17 +303,23 @@ def flushed_sums(a, b, c, d, places, exponent_bits, together):
         for block in range(blocks):
             for i in range(m):
                 for k in range(k_size):
-                    left[i, k] = _flushed_input(_element(a, wave, a_lane[block, i, k], a_item[block, i, k], 16), exponent_bits)
+                    left[i, k] = _flushed_input(
+                        _element(a, wave, a_lane[block, i, k], a_item[block, i, k], 16), exponent_bits
+                    )
             for k in range(k_size):
                 for j in range(n):
-                    right[k, j] = _flushed_input(_element(b, wave, b_lane[block, k, j], b_item[block, k, j], 16), exponent_bits)
+                    right[k, j] = _flushed_input(
+                        _element(b, wave, b_lane[block, k, j], b_item[block, k, j], 16), exponent_bits
+                    )
             for i in range(m):
                 for j in range(n):
                     value = float32_of(c[c_item[block, i, j], wave, c_lane[block, i, j]])
                     row[j] = np.float32(0) if abs(value) < np.float32(2.0**-126) else value
                 for k in range(0, k_size, together):
                     for j in range(n):
-                        part = _flush(_flush(left[i, k] * right[k, j]) + _flush(left[i, k + 1] * right[k + 1, j]))
+                        part = _flush(
+                            _flush(left[i, k] * right[k, j]) + _flush(left[i, k + 1] * right[k + 1, j])
+                        )
                         if together == 4:
                             other = _flush(left[i, k + 2] * right[k + 2, j])
                             part = _flush(part + _flush(other + _flush(left[i, k + 3] * right[k + 3, j])))
@@ -269,7 +328,7 @@ def flushed_sums(a, b, c, d, places, exponent_bits, together):
                     d[c_item[block, i, j], wave, c_lane[block, i, j]] = bits32(row[j])
 
 
-@numba.njit(cache=True, error_model="numpy")
+@loops
 def chain_f32(a, b, c, d, places):
     """f32: fused multiply-adds in the order of k."""
     a_lane, _, b_lane, _, c_lane, c_item = places
@@ -293,7 +352,7 @@ def _double(words: Any, item: int, wave: int, lane: int) -> Any:
     return float64_of(np.uint64(high << np.uint64(32)) | low)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@loops
 def chain_f64(a, b, c, d, places, a_factor, b_factor, c_factor):
     """f64: fused multiply-adds in the order of k; the factors (1 or -1) negate whole matrices."""
     a_lane, _, b_lane, _, c_lane, c_item = places
@@ -313,7 +372,7 @@ def chain_f64(a, b, c, d, places, a_factor, b_factor, c_factor):
                     d[2 * item + 1, wave, lane] = np.uint32(bits >> np.uint64(32))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@loops
 def sums_i8(a, b, c, d, places, index, index_bits):
     """i8: exact sums modulo 2**32. index as in fused_dot."""
     a_lane, a_item, b_lane, b_item, c_lane, c_item = places

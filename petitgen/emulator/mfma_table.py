@@ -1,8 +1,8 @@
 """Every MFMA and SMFMAC of gfx90a and gfx942: shape, element types, and where each matrix element lives.
 
-source of the layouts: CDNA3 ISA 7.1.4 (input and output layout), 7.1.6 (BLGP), AMD's matrix instruction calculator (CBSZ and
-ABID: the ISA text and the calculator differ where 2**CBSZ is less than the number of blocks; the calculator's rule, which
-the LLVM documentation repeats, is used).
+source of the layouts: CDNA3 ISA 7.1.4 (input and output layout), 7.1.6 (BLGP), AMD's matrix instruction
+calculator (CBSZ and ABID: the ISA text and the calculator differ where 2**CBSZ is less than the number of
+blocks; the calculator's rule, which the LLVM documentation repeats, is used).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from petitgen.errors import EmulationError
 
 Index = NDArray[np.int64]
 
-# mnemonic (M x N x K follows from it), blocks, type of A, type of B, type of C and D, 'sparse' where A is compressed
+# mnemonic (M x N x K follows from it), blocks, type of A, type of B, type of C and D, 'sparse' where A is
+# compressed
 _GFX90A = """
 v_mfma_f32_32x32x1f32       2  f32  f32  f32
 v_mfma_f32_16x16x1f32       4  f32  f32  f32
@@ -102,7 +103,9 @@ BITS = {"f64": 64, "f32": 32, "xf32": 32, "i32": 32, "f16": 16, "bf16": 16, "i8"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One instruction: D[b, i, j] = C[b, i, j] + sum over k of A[b, i, k] * B[b, k, j], b < blocks, i < m, j < n, k < k."""
+    """One instruction: D[b, i, j] = C[b, i, j] + sum over k of A[b, i, k] * B[b, k, j], b < blocks, i < m, j
+    < n, k < k.
+    """
 
     mnemonic: str
     m: int
@@ -205,9 +208,11 @@ def _permuted_b(lane: Index, blgp: int) -> Index:
 
 @cache
 def layout(mnemonic: str, arch: str, cbsz: int = 0, abid: int = 0, blgp: int = 0) -> Layout:
-    """Where the elements are, with the broadcasts of A (cbsz, abid) and the lane permutation of B (blgp) applied.
+    """Where the elements are, with the broadcasts of A (cbsz, abid) and the lane permutation of B (blgp)
+    applied.
 
-    f64 instructions use blgp for signs, and sparse ones cbsz and abid to choose their indices: pass 0 for these.
+    f64 instructions use blgp for signs, and sparse ones cbsz and abid to choose their indices: pass 0 for
+    these.
     """
     s = shape(mnemonic, arch)
     lanes_per_row = 64 // (s.m * s.blocks)
@@ -219,4 +224,6 @@ def layout(mnemonic: str, arch: str, cbsz: int = 0, abid: int = 0, blgp: int = 0
         a_lane = a_lane[[block // group * group + abid % group for block in range(s.blocks)]]
     b_lane = _permuted_b(b_lane, blgp)
     b_lane, b_item = b_lane.transpose(0, 2, 1), b_item.transpose(0, 2, 1)
-    return Layout(*(np.ascontiguousarray(x, np.int64) for x in (a_lane, a_item, b_lane, b_item, c_lane, c_item)))
+    return Layout(
+        *(np.ascontiguousarray(x, np.int64) for x in (a_lane, a_item, b_lane, b_item, c_lane, c_item))
+    )

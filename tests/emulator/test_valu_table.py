@@ -1,4 +1,6 @@
-"""Every vector row of the instruction tables has semantics that take the row's sources and give its destinations."""
+"""Every vector row of the instruction tables has semantics that take the row's sources and give its
+destinations.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ DTYPES = {
 PACKED = {"pk_f16": np.float16, "pk_i16": np.int16, "pk_u16": np.uint16}
 WIDE = {"pk_f32": (2, np.float32), "pk_b32": (2, np.uint32), "b128": (4, np.uint32)}
 # Lanes, matrices and no-ops are the business of other modules.
-ELSEWHERE = ("v_readlane", "v_readfirstlane", "v_writelane", "v_mfma", "v_smfmac", "v_nop", "v_clrexcp", "v_swap")
+ELSEWHERE = (
+    "v_readlane",
+    "v_readfirstlane",
+    "v_writelane",
+    "v_mfma",
+    "v_smfmac",
+    "v_nop",
+    "v_clrexcp",
+    "v_swap",
+)
 UNPUBLISHED = {"v_screen_partition_4se_b32"}  # the ISA documents give no table for it
 ROWS = [
     row
@@ -63,9 +74,13 @@ def test_row_has_semantics_of_its_types(row) -> None:
         with np.errstate(all="ignore"):
             result = function(*sources, **keywords)
         results = result if isinstance(result, tuple) else (result,)
-        assert [(r.shape, r.dtype) for r in results] == [(s, np.dtype(d)) for s, d in map(layout, destinations)]
+        assert [(r.shape, r.dtype) for r in results] == [
+            (s, np.dtype(d)) for s, d in map(layout, destinations)
+        ]
         for source, old in zip(sources, before, strict=True):
-            np.testing.assert_array_equal(source.view(np.uint8), old.view(np.uint8))  # operands are never written
+            np.testing.assert_array_equal(
+                source.view(np.uint8), old.view(np.uint8)
+            )  # operands are never written
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.mnemonic)

@@ -1,6 +1,7 @@
 """Logic, shifts, bit fields, permutes and bit counts of the vector ALU.
 
-source: CDNA3 ISA 12.7 (VOP2), 12.8 (VOP1), 12.11 (VOP3). Shift counts use as many low bits as the width needs.
+source: CDNA3 ISA 12.7 (VOP2), 12.8 (VOP1), 12.11 (VOP3).
+Shift counts use as many low bits as the width needs.
 """
 
 from __future__ import annotations
@@ -124,12 +125,14 @@ def _alignbyte(high, low, shift):
 
 @compiled("u4(u4,u4,u4)")
 def _perm(high, low, selectors):
-    """Each selector byte: 0-7 a byte of {high, low}, 8-11 the sign of byte 1, 3, 5, 7 repeated, 12 0x00, above 0xff."""
+    """Each selector byte: 0-7 a byte of {high, low}, 8-11 signs of bytes 1, 3, 5, 7, 12 0x00, above 0xff."""
     pair = np.uint64(np.uint64(np.uint64(high) << np.uint64(32)) | np.uint64(low))
     result = np.uint32(0)
     for byte in range(4):
         selector = np.uint64(np.uint64(selectors >> np.uint32(8 * byte)) & np.uint64(0xFF))
-        picked = np.uint64(pair >> np.uint64(np.uint64(selector & np.uint64(7)) * np.uint64(8))) & np.uint64(0xFF)
+        picked = np.uint64(pair >> np.uint64(np.uint64(selector & np.uint64(7)) * np.uint64(8))) & np.uint64(
+            0xFF
+        )
         top = np.uint64(np.uint64(np.uint64(selector & np.uint64(3)) * np.uint64(16)) + np.uint64(15))
         sign = np.uint64(np.uint64(np.uint64(pair >> top) & np.uint64(1)) * np.uint64(0xFF))
         value = picked if selector < np.uint64(8) else sign
@@ -186,7 +189,7 @@ def v_ffbl_b32(a):
 
 @op
 def v_ffbh_i32(a):
-    """Leading bits equal to the sign bit (not counting past the first that differs); -1 when all are equal."""
+    """Leading bits equal to the sign bit up to the first that differs; -1 when all are equal."""
     a = np.asarray(a).view(I32)
     return v_ffbh_u32((a ^ (a >> I32(31))).view(U32)).view(I32)
 
@@ -222,5 +225,5 @@ def v_cndmask_b32(a, b, mask):
 
 @op
 def v_swap_b32(a, b):
-    """The two registers exchanged: a is src0, b the destination's old value; results for the destination and src0."""
+    """The two registers exchanged: a is src0, b the old destination; results for destination and src0."""
     return a, b

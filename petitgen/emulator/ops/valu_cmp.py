@@ -1,5 +1,5 @@
-"""Comparisons of the vector ALU: every v_cmp_* and v_cmpx_*. They return the lane mask; the executor masks it with EXEC
-and, for v_cmpx, writes EXEC too.
+"""Comparisons of the vector ALU: every v_cmp_* and v_cmpx_*. They return the lane mask; the executor masks it
+with EXEC and, for v_cmpx, writes EXEC too.
 
 source: CDNA3 ISA 12.9 (VOPC).
 """
@@ -51,8 +51,9 @@ _FLOAT = {
 
 
 def _class(signature: str, exponent_mask: int, mantissa_mask: int, quiet_bit: int):
-    """Is a of one of the classes named by the bits of `classes`? 0 signalling NaN, 1 quiet NaN, 2 -infinity, 3 -normal,
-    4 -denormal, 5 -0, 6 +0, 7 +denormal, 8 +normal, 9 +infinity."""
+    """Is a of one of the classes named by the bits of `classes`? 0 signalling NaN, 1 quiet NaN, 2 -infinity,
+    3 -normal, 4 -denormal, 5 -0, 6 +0, 7 +denormal, 8 +normal, 9 +infinity.
+    """
     integer = {2: np.uint16, 4: np.uint32, 8: np.uint64}[int(signature[1])]
     exponent_bits, mantissa_bits, quiet = integer(exponent_mask), integer(mantissa_mask), integer(quiet_bit)
 

@@ -1,6 +1,7 @@
 """Conversions of the vector ALU (but FP8: valu_fp8).
 
-source: CDNA3 ISA 12.8, 12.11. Float to integer truncates and saturates, NaN gives 0. To a float: nearest even.
+source: CDNA3 ISA 12.8, 12.11. Float to integer truncates and saturates, NaN gives 0. To a float: nearest
+even.
 """
 
 from __future__ import annotations
@@ -188,7 +189,9 @@ def v_cvt_pk_i16_i32(a, b):
 
 @op
 def v_cvt_pk_u8_f32(a, byte, c):
-    """a as u8 into byte `byte` of c. The ISA does not say how it rounds; GCN hardware rounds to nearest and saturates."""
+    """a as u8 into byte `byte` of c. The ISA does not say how it rounds; GCN hardware rounds to nearest and
+    saturates.
+    """
     shift = (np.asarray(byte) & U32(3)) * U32(8)
     value = saturate(np.rint(a), U8).astype(U32)
     return (c & ~(U32(0xFF) << shift)) | (value << shift)

@@ -1,16 +1,19 @@
-"""The division macro's steps and the argument reduction of trigonometry: v_div_scale, v_div_fmas, v_div_fixup,
-v_trig_preop.
+"""The division macro's steps and the argument reduction of trigonometry: v_div_scale, v_div_fmas,
+v_div_fixup, v_trig_preop.
 
 source: CDNA3 ISA 12.11. Four places where the text cannot be taken literally:
 
-- v_div_scale gives the vcc bit "iff post-scaling is required" and scales either the denominator or the numerator by 2**64
-  (f64: 2**128); v_div_fmas must therefore multiply by 2**64 when the quotient is large and by 2**-64 when it is small. The
-  CDNA texts print 2**32 (2**64); the RDNA texts print what is done here, by the exponent of the third source.
-- DENORM of a quotient means below the normal range of the format, f64 for the reciprocal of an f32 included: a literal
-  test of 1/f32 for a float64 denormal is never true, so 1/S1 is tested in S1's own format.
-- Where both 1/S1 and S2/S1 are denormal the text scales the denominator by 2**64, which overflows: it is 2**-64.
-- v_div_fixup tests "exponent(S1) == 255" for an overflow after infinite and NaN denominators are dealt with, where it can
-  never hold. A quotient that overflows reaches it as infinity or as the NaN of infinity - infinity, so S0 is tested.
+- v_div_scale gives the vcc bit "iff post-scaling is required" and scales either the denominator or the
+  numerator by 2**64 (f64: 2**128); v_div_fmas must therefore multiply by 2**64 when the quotient is large and
+  by 2**-64 when it is small. The CDNA texts print 2**32 (2**64); the RDNA texts print what is done here, by
+  the exponent of the third source.
+- DENORM of a quotient means below the normal range of the format, f64 for the reciprocal of an f32 included:
+  a literal test of 1/f32 for a float64 denormal is never true, so 1/S1 is tested in S1's own format.
+- Where both 1/S1 and S2/S1 are denormal the text scales the denominator by 2**64, which overflows: it is
+  2**-64.
+- v_div_fixup tests "exponent(S1) == 255" for an overflow after infinite and NaN denominators are dealt with,
+  where it can never hold. A quotient that overflows reaches it as infinity or as the NaN of infinity -
+  infinity, so S0 is tested.
 
 With these the compilers' division sequences give the correctly rounded quotient for every pair of operands.
 """
@@ -44,7 +47,9 @@ class _Format:
 
     def exponent(self, a):
         """Biased exponent field."""
-        return ((a.view(self.bits) >> self.bits(self.mantissa)) & self.bits(self.exponent_mask)).astype(np.int64)
+        return ((a.view(self.bits) >> self.bits(self.mantissa)) & self.bits(self.exponent_mask)).astype(
+            np.int64
+        )
 
     def denormal(self, a):
         """Nonzero and below the normal range."""
@@ -56,15 +61,16 @@ F64 = _Format(np.float64, np.uint64, 52, 0x7FF, 128, 768, 53, -1075, 0xFFF800000
 
 
 def _denormal_quotient(form: _Format, a, b):
-    """Is a / b nonzero but below the normal range? A quotient that rounds to zero counts: it needs the scaling as much."""
+    """Is a / b nonzero but below the normal range? A quotient that rounds to zero counts too."""
     quotient = np.abs(a / b)
     return (quotient < form.smallest_normal) & (a != 0) & np.isfinite(b)
 
 
 def _div_scale(form: _Format):
     def scale(s0, denominator, numerator):
-        """s0 (the denominator or the numerator) scaled so that no step of the division meets denormals, and whether
-        v_div_fmas must scale back."""
+        """s0 (the denominator or the numerator) scaled so that no step of the division meets denormals, and
+        whether v_div_fmas must scale back.
+        """
         s0, d, n = (np.asarray(x, form.dtype) for x in (s0, denominator, numerator))
         up, down = np.ldexp(s0, form.scale), np.ldexp(s0, -form.scale)
         zero = (n == 0) | (d == 0)
@@ -76,7 +82,15 @@ def _div_scale(form: _Format):
         conditions = [zero, large, denormal, tiny_reciprocal & tiny_quotient, tiny_reciprocal, tiny_quotient]
         conditions.append(form.exponent(n) <= form.tiny)
         nan = np.full_like(s0, np.nan)
-        choices = [nan, np.where(is_d, up, s0), up, np.where(is_d, down, s0), down, np.where(is_n, up, s0), up]
+        choices = [
+            nan,
+            np.where(is_d, up, s0),
+            up,
+            np.where(is_d, down, s0),
+            down,
+            np.where(is_n, up, s0),
+            up,
+        ]
         shape = np.broadcast_shapes(s0.shape, d.shape, n.shape)
         scaled = np.select([np.broadcast_to(c, shape) for c in conditions], choices, s0)
         back = ~zero & (large | (~denormal & tiny_quotient))
@@ -86,7 +100,7 @@ def _div_scale(form: _Format):
 
 
 def _fma_error(a, b, c, result, fma):
-    """a * b + c - result, for a result that fma rounded to nearest (Boldo and Muller's ErrFmaNearest), in one number."""
+    """a * b + c - result, for a result that fma rounded to nearest (Boldo and Muller's ErrFmaNearest)."""
     product = a * b
     product_error = fma(a, b, -product)
     inner, inner_error = _two_sum(c, product_error)
@@ -102,7 +116,7 @@ def _two_sum(a, b):
 
 
 def _scale_down(form: _Format, a, b, c, result, fma):
-    """(a * b + c) * 2**-scale, rounded once: where the scaled fma lies halfway, the fma's own error decides."""
+    """(a * b + c) * 2**-scale, rounded once: where the scaled fma is a tie, the fma's own error decides."""
     scaled = np.ldexp(result, -form.scale)
     half = form.dtype(np.ldexp(form.dtype(1), form.scale - 1) * np.finfo(form.dtype).smallest_subnormal)
     halfway = np.abs(result - np.ldexp(scaled, form.scale)) == half
@@ -115,7 +129,7 @@ def _div_fmas(form: _Format, fma):
     bias = form.exponent_mask >> 1
 
     def fmas(a, b, c, scale):
-        """a * b + c, and where vcc is set scaled back: up when the quotient (c) is large, down when it is small."""
+        """a * b + c, and where vcc is set scaled back: up if c (the quotient) is large, else down."""
         result = fma(a, b, c)
         if not np.any(scale):
             return result
@@ -132,7 +146,7 @@ def _quiet(form: _Format, a):
 
 def _div_fixup(form: _Format, exponents: bool = True):
     def fixup(quotient, denominator, numerator):
-        """The quotient with its right sign, or what the operands demand (NaN, infinity, zero, under- and overflow)."""
+        """The quotient with its right sign, or what the operands demand."""
         q, d, n = (np.asarray(x, form.dtype) for x in (quotient, denominator, numerator))
         negative = np.signbit(d) ^ np.signbit(n)
         infinite_d, infinite_n = np.isinf(d), np.isinf(n)
@@ -185,7 +199,7 @@ def two_over_pi(bits: int = 1201) -> int:
 
 @cache
 def _segments() -> np.ndarray:
-    """float64 of the 53 bits of 2/pi that start at each of the 1201 shifts (bits beyond the table are zero)."""
+    """float64 of the 53 bits of 2/pi that start at each shift (bits beyond the table are zero)."""
     table = two_over_pi()
     return np.array([float(((table << shift) >> 1148) & ((1 << 53) - 1)) for shift in range(1201 + 64)])
 

@@ -1,10 +1,12 @@
 """f32 and f64 arithmetic, min/max/med and rounding of the vector ALU.
 
-source: CDNA3 ISA 12.7, 12.8, 12.11; CDNA2 ISA for v_mac_f32, v_mad_f32, v_mad_legacy_f32, v_madmk_f32, v_madak_f32.
+source: CDNA3 ISA 12.7, 12.8, 12.11; CDNA2 ISA for v_mac_f32, v_mad_f32, v_mad_legacy_f32, v_madmk_f32,
+v_madak_f32.
 
-NaN: a result that is NaN is quiet. An operation with NaN operands returns one of them, quieted; an invalid operation
-returns the default NaN of the host (the ISA documents name none). min and max follow the IEEE mode that compilers set:
-a signalling NaN operand comes back quieted, a quiet one loses to a number. Rounding is to nearest even.
+NaN: a result that is NaN is quiet. An operation with NaN operands returns one of them, quieted; an invalid
+operation returns the default NaN of the host (the ISA documents name none). min and max follow the IEEE mode
+that compilers set: a signalling NaN operand comes back quieted, a quiet one loses to a number. Rounding is to
+nearest even.
 """
 
 from __future__ import annotations
@@ -97,8 +99,8 @@ def v_madmk_f32(a, k, b):
     return _mad_f32(a, k, b)
 
 
-# A number against a NaN wins unless the NaN is signalling; equal operands are told apart by their sign, which is what
-# or (and) of the two patterns does.
+# A number against a NaN wins unless the NaN is signalling; equal operands are told apart by their sign, which
+# is what or (and) of the two patterns does.
 @compiled("f4(f4,f4)")
 def min_f32(a, b):
     quiet = np.uint32(0x400000)
@@ -190,7 +192,9 @@ for _type in ("f32", "f64"):
 
 
 def _fract(dtype):
-    """a - floor(a), at most the largest number below 1 (ISA: result clamped to 0x3f7fffff); NaN for NaN and infinity."""
+    """a - floor(a), at most the largest number below 1 (ISA: result clamped to 0x3f7fffff); NaN for NaN and
+    infinity.
+    """
     below_one = np.nextafter(dtype(1), dtype(0))
     return lambda a: np.minimum(a - np.floor(a), below_one)
 

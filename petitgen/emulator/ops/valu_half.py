@@ -2,10 +2,11 @@
 
 source: CDNA3 ISA 12.7, 12.8, 12.10, 12.11.
 
-Packed operands are (W, 64, 2) and every operation is element-wise, so one function serves v_add_f16 and v_pk_add_f16.
-Sums and products are formed in float32 and rounded once more: exact, because 24 bits are at least twice 11 plus 2.
-Fused forms add in float64 (the product is exact; where the sum is not, the small term is below half an f16 ulp of the
-large one and cannot make or break a tie) and round to f16 once. NaN as in valu_float.
+Packed operands are (W, 64, 2) and every operation is element-wise, so one function serves v_add_f16 and
+v_pk_add_f16. Sums and products are formed in float32 and rounded once more: exact, because 24 bits are at
+least twice 11 plus 2. Fused forms add in float64 (the product is exact; where the sum is not, the small term
+is below half an f16 ulp of the large one and cannot make or break a tie) and round to f16 once. NaN as in
+valu_float.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def _mul(a, b):
 
 @compiled("u2(u2,u2,u2)")
 def _fma(a, b, c):
-    return double_to_half(np.float64(half_to_float(a)) * np.float64(half_to_float(b)) + np.float64(half_to_float(c)))
+    return double_to_half(
+        np.float64(half_to_float(a)) * np.float64(half_to_float(b)) + np.float64(half_to_float(c))
+    )
 
 
 # v_mad_f16 and its kin round the product and flush denormals whatever the mode says.

@@ -55,7 +55,8 @@ _SIGNED = {
 _PLAIN = {
     "v_min_u16": np.minimum, "v_max_u16": np.maximum, "v_min_i16": np.minimum, "v_max_i16": np.maximum,
     "v_lshlrev_b16": _lshlrev, "v_lshrrev_b16": _lshrrev, "v_ashrrev_i16": _ashrrev,
-    "v_pk_min_u16": np.minimum, "v_pk_max_u16": np.maximum, "v_pk_min_i16": np.minimum, "v_pk_max_i16": np.maximum,
+    "v_pk_min_u16": np.minimum, "v_pk_max_u16": np.maximum,
+    "v_pk_min_i16": np.minimum, "v_pk_max_i16": np.maximum,
     "v_pk_lshlrev_b16": _lshlrev, "v_pk_lshrrev_b16": _lshrrev, "v_pk_ashrrev_i16": _ashrrev,
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Sums of absolute differences, byte averages and cube map coordinates of the vector ALU.
 
-source: CDNA3 ISA 12.11. Bytes are taken lowest first. The clamped forms saturate where the ISA gives them clamp.
-v_screen_partition_4se_b32 has no published table and therefore no semantics.
+source: CDNA3 ISA 12.11. Bytes are taken lowest first. The clamped forms saturate where the ISA gives them
+clamp. v_screen_partition_4se_b32 has no published table and therefore no semantics.
 """
 
 from __future__ import annotations
@@ -67,12 +67,16 @@ def _quad_u16(difference):
     """Four sums with the four u16 of c, packed in a b64: wrapping and saturating."""
 
     def sums(a, b, c):
-        return _quad(difference, a, b) + ((np.asarray(c)[..., None] >> _HALF_SHIFTS) & U64(0xFFFF)).astype(I64)
+        return _quad(difference, a, b) + ((np.asarray(c)[..., None] >> _HALF_SHIFTS) & U64(0xFFFF)).astype(
+            I64
+        )
 
     def pack(fields):
         return np.bitwise_or.reduce(fields.astype(U64) << _HALF_SHIFTS, axis=-1)
 
-    return lambda a, b, c: pack(sums(a, b, c) & 0xFFFF), lambda a, b, c: pack(np.minimum(sums(a, b, c), 0xFFFF))
+    return lambda a, b, c: pack(sums(a, b, c) & 0xFFFF), lambda a, b, c: pack(
+        np.minimum(sums(a, b, c), 0xFFFF)
+    )
 
 
 alias("v_qsad_pk_u16_u8", *_quad_u16(_sad))
@@ -102,7 +106,9 @@ def _cube(on_z, on_y, on_x):
 
     def select(x, y, z):
         ax, ay, az = np.abs(x), np.abs(y), np.abs(z)
-        return np.where((az >= ax) & (az >= ay), on_z(x, y, z), np.where(ay >= ax, on_y(x, y, z), on_x(x, y, z))).astype(F32)
+        return np.where(
+            (az >= ax) & (az >= ay), on_z(x, y, z), np.where(ay >= ax, on_y(x, y, z), on_x(x, y, z))
+        ).astype(F32)
 
     return select
 
@@ -123,4 +129,6 @@ alias(
     "v_cubetc_f32",
     _cube(lambda x, y, z: -y, lambda x, y, z: np.where(y < 0, -z, z), lambda x, y, z: -y),
 )
-alias("v_cubema_f32", _cube(lambda x, y, z: z * F32(2), lambda x, y, z: y * F32(2), lambda x, y, z: x * F32(2)))
+alias(
+    "v_cubema_f32", _cube(lambda x, y, z: z * F32(2), lambda x, y, z: y * F32(2), lambda x, y, z: x * F32(2))
+)

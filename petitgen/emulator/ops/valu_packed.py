@@ -1,9 +1,10 @@
-"""Packed f32, dot products and mixed-precision multiply-add of the vector ALU (VOP3P, and the accumulating VOP2 forms).
+"""Packed f32, dot products and mixed-precision multiply-add of the vector ALU (VOP3P, and the accumulating
+VOP2 forms).
 
 source: CDNA3 ISA 12.10 (VOP3P), 12.7 (v_dot*c_*).
 
-The ISA gives v_dot2_f32_f16 as two accumulations in float32 without saying where it rounds; here each product (exact in
-float32) is added with one rounding, in the order of the ISA's text.
+The ISA gives v_dot2_f32_f16 as two accumulations in float32 without saying where it rounds; here each product
+(exact in float32) is added with one rounding, in the order of the ISA's text.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _halves(packed, bits: int):
 
 
 def _dot(fields, bits: int, dtype):
-    """c + sum of the products of the fields, wrapping at 32 bits; and the form that saturates the exact sum."""
+    """c + sum of the products of the fields, wrapping at 32 bits; and its saturating form."""
     info = np.iinfo(dtype)
 
     def exact(a, b, c):
@@ -91,7 +92,9 @@ def _extend(half):
 
 
 def _mix_source(raw, position: int, mods):
-    """Source `position` of v_fma_mix*: f32, or the f16 half that op_sel names where op_sel_hi is set; then abs, then neg."""
+    """Source `position` of v_fma_mix*: f32, or the f16 half that op_sel names where op_sel_hi is set; then
+    abs, then neg.
+    """
     bit = 1 << position
     raw = np.asarray(raw)
     if mods.get("op_sel_hi", 0) & bit:

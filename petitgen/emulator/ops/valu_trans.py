@@ -1,8 +1,9 @@
 """Reciprocals, roots, exponentials, logarithms and trigonometry of the vector ALU.
 
-source: CDNA3 ISA 12.8. The hardware is accurate to 1 ulp (2**29 ulp for f64 rcp, rsq and sqrt) and its exact bits are not
-published: here the result is computed in float64 and rounded once, which is within half an ulp up to the error of the
-host's float64 library. The f32 forms of exp, log, rcp, rsq and sqrt flush denormal operands and results, as the ISA says.
+source: CDNA3 ISA 12.8. The hardware is accurate to 1 ulp (2**29 ulp for f64 rcp, rsq and sqrt) and its exact
+bits are not published: here the result is computed in float64 and rounded once, which is within half an ulp
+up to the error of the host's float64 library. The f32 forms of exp, log, rcp, rsq and sqrt flush denormal
+operands and results, as the ISA says.
 """
 
 from __future__ import annotations
