@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from runtime.pack import PackedWeight
 
 GUARD_BYTES = 256  # before and after every buffer; keeps the buffer's start aligned
 GUARD = 0xFF  # NaN in every type that a kernel reads
+STEPS_PER_K = 100  # wave-instructions for each element of K, some ten times what kernels take
+LONGEST_TURN = 4096  # K that a kernel's loop may cover in one turn, however small the problem is
 SENTINEL = 0x5A  # C before the launch: no NaN, and not what any result is likely to be
 
 
@@ -65,9 +68,11 @@ def execute(
     buffers = {name: _place(memory, name, data) for name, data in contents.items()}
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc}
     kernarg = _kernarg(kernel, buffers, scalars, arch)
-    result = launch(
-        code_object, kernel.symbol, kernel.grid.size(m=m, n=n, k=k), kernel.block, kernarg, memory=memory
+    grid = kernel.grid.size(m=m, n=n, k=k)
+    limit = (
+        math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
     )
+    result = launch(code_object, kernel.symbol, grid, kernel.block, kernarg, memory=memory, limit=limit)
     after = {
         name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()
     }

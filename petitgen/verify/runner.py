@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -119,6 +120,8 @@ def _all(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise VerifyError("a verification process died, out of memory perhaps; try --jobs 1") from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -9,6 +9,7 @@ from itertools import cycle, product
 from petitgen.errors import VerifyError
 from runtime.formats import BRICK_K
 
+VECTOR = 8  # elements of C that a kernel may store at once when N and ldc allow it
 BLOCK = 16  # K values that share one NVFP4 scale: the smallest K
 
 
@@ -61,6 +62,7 @@ def default_shapes(tile: Mapping[str, int], k_multiple: int = BLOCK) -> tuple[Sh
         Shape(1, 1, k_multiple),
         *edges,
         Shape(tile["m"] + 1, tile["n"] + 1, ragged, pad_a=24, pad_c=5),
+        Shape(tile["m"] + 1, tile["n"] + VECTOR, ragged, pad_a=8, pad_c=VECTOR),
         Shape(2 * tile["m"] + 1, 2 * tile["n"] + 1, _pipeline(tile) + ragged),
     )
 

@@ -45,9 +45,11 @@ FAULTS = [
           "p.source[i] + k0 * 2"),
     Fault("N tail of C not masked", GEMM, "n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE",
           "row_offset + (n + e) * 2"),
+    Fault("N tail of C not masked where four are stored at once", GEMM,
+          "n < N ? row_offset + n * 2 : OUT_OF_RANGE", "row_offset + n * 2"),
     Fault("M tail: descriptor a little too long", BUFFER, "bytes = words[2]", "bytes = words[2] + 256"),
     Fault("row pitch of A taken for K", GEMM, "place_a(thread, m0, lda)", "place_a(thread, m0, K)"),
-    Fault("row pitch of C taken for N", GEMM, "row * ldc * 2", "row * N * 2"),
+    Fault("row pitch of C taken for N", GEMM, "(m + i * MFMA) * ldc * 2", "(m + i * MFMA) * N * 2"),
     Fault("bricks along N rounded down", GEMM, "tiles_n = (N + 15) / 16", "tiles_n = N / 16"),
     Fault("columns of a 32-wide tile mixed up", GEMM, "lane / 32 * 512", "lane / 32 * 256", PREFILL),
     Fault("weights advance by one wave's bricks", GEMM, "p.codes += p.brick_codes * (BRICKS * WAVES_K)",
@@ -66,7 +68,8 @@ FAULTS = [
     Fault("partial sums of all waves in one place", GEMM, "mine, (wave_k - 1) * SLICE", "mine, 0 * SLICE"),
     Fault("outer scale of the neighbour", GEMM, "const u32 word = outer_bits[e]",
           "const u32 word = outer_bits[e ^ 1]"),
-    Fault("outer scale without what the dequantization left over", GEMM, " * {{ k.outer_factor }}", ""),
+    Fault("outer scale without what the dequantization left over", GEMM,
+          "const float factor = {{ k.outer_factor }};", "const float factor = 1;"),
     Fault("nibbles in the wrong order", NVFP4, "pair[1] = bits<f16x2>((q << 8) & CODE)",
           "pair[1] = bits<f16x2>((q >> 8) & CODE)"),
     Fault("code signs dropped", NVFP4, "CODE = 0x8e008e00u", "CODE = 0x0e000e00u", HALF),
@@ -80,7 +83,8 @@ FAULTS = [
           "return bits<u32>(__builtin_amdgcn_cvt_pkrtz(x, 0.0f)) & 0xffffu;", HALF),
     Fault("subnormal activations flushed", SUBNORMAL, "w.smallest[0] <= LARGEST || w.smallest[1] <= LARGEST",
           "w.smallest[0] > 0xffff", FLUSHING),
-    Fault("a second pass without the first's share", GEMM, "sum[i][j] *= RESCUE", "sum[i][j] *= 2 * RESCUE", FLUSHING),
+    Fault("a second pass without the first's share", GEMM, "sum[i][j] *= RESCUE", "sum[i][j] *= 2 * RESCUE",
+          FLUSHING),
 ]  # fmt: skip
 
 
@@ -121,6 +125,20 @@ def test_a_fault_is_found(fault, tmp_path):
     report = verified(instance_of(*fault.kernel), templates, tmp_path / "generated")
     assert not report.ok
     assert any(case.mismatch or case.trespasses for case in report.cases), "found, but not by its result"
+
+
+@pytest.mark.compiler
+def test_a_kernel_that_never_ends_is_stopped(tmp_path):
+    templates = tmp_path / "templates"
+    shutil.copytree(TEMPLATES, templates)
+    path = templates / GEMM
+    text = path.read_text()
+    step = "k0 < K; k0 += STAGES * STAGE_K"
+    assert text.count(step) == 1
+    path.write_text(text.replace(step, "k0 < K; k0 += k0"))
+    report = verified(instance_of(*DECODE), templates, tmp_path / "generated")
+    assert [bool(case.error) for case in report.cases] == [True]
+    assert "endless loop" in report.cases[0].error
 
 
 def test_there_are_faults_of_every_kind():

@@ -88,12 +88,13 @@ class Device:
         self.after = after
         self.launches = []
 
-    def __call__(self, code_object, symbol, grid, block, kernarg, *, memory):
+    def __call__(self, code_object, symbol, grid, block, kernarg, *, memory, limit):
         where = {argument.name: argument for argument in made_up_kernel().kernarg.args}
         scalars = {
             n: struct.unpack_from("<I", kernarg, where[n].offset)[0] for n in ("m", "n", "k", "lda", "ldc")
         }
         buffers = {name: self.resource(kernarg, where[name].offset) for name in "awsoc"}
+        assert limit > 1000
         self.launches.append(
             (code_object, symbol, grid, block, scalars, {k: v[1] for k, v in buffers.items()})
         )
@@ -144,10 +145,10 @@ def test_a_right_device_passes_at_every_shape(device, generated):
     assert report.ok
     (kernel,) = report.kernels
     assert (kernel.name, kernel.arch) == (NAME, "gfx942")
-    assert len(kernel.cases) == len(fake.launches) == 12
+    assert len(kernel.cases) == len(fake.launches) == 13
     assert {case.instructions for case in kernel.cases} == {7}
     strided = [(c.shape.k, c.lda, c.shape.n, c.ldc) for c in kernel.cases if c.shape.pad_a]
-    assert strided == [(48, 72, 9, 14)]
+    assert strided == [(48, 72, 9, 14), (48, 56, 16, 24)]
 
 
 def test_the_launch_is_the_manifests(device, generated):
@@ -198,7 +199,7 @@ def test_what_the_device_refuses_is_a_finding_and_the_other_shapes_go_on(device,
 
     device(fail_once)
     cases = run(select(generated), jobs=1).kernels[0].cases
-    assert [case.ok for case in cases] == [False] + [True] * 11
+    assert [case.ok for case in cases] == [False] + [True] * 12
     assert cases[0].findings == ["buffer_store_short at pc 0x40: no such address"]
     assert len(run(select(generated), jobs=1, stop_early=True).kernels[0].cases) == 1
 
@@ -243,7 +244,7 @@ def test_the_command_prints_a_table_and_notes_the_outcome(device, generated):
     assert result.exit_code == 0, result.output
     assert "1 of 1 kernels verified" in result.output
     noted = json.loads((generated / "gfx942" / "verified.json").read_text())[NAME]
-    assert (noted["ok"], noted["cases"]) == (True, 12)
+    assert (noted["ok"], noted["cases"]) == (True, 13)
 
 
 def test_the_command_fails_with_index_expected_and_got(device, generated):
