@@ -15,7 +15,7 @@ from functools import lru_cache
 from petitgen.errors import PetitgenError, VerifyError
 from petitgen.verify.compare import Mismatch, compare
 from petitgen.verify.device import execute
-from petitgen.verify.inputs import make_problem
+from petitgen.verify.inputs import Problem, make_problem
 from petitgen.verify.reference import evaluate
 from petitgen.verify.shapes import Shape, default_shapes
 from petitgen.verify.targets import Target
@@ -30,6 +30,7 @@ class Case:
 
     error         the emulator stopped, or the kernel could not be launched: its message
     mismatch      a wrong result
+    inputs        the kinds of row (petitgen.verify.inputs) that met in its first element
     trespasses    memory changed that the kernel must not touch
     instructions  wave-instructions executed
     """
@@ -39,6 +40,7 @@ class Case:
     ldc: int
     error: str
     mismatch: Mismatch | None
+    inputs: str
     trespasses: tuple[str, ...]
     instructions: int
     seconds: float
@@ -50,7 +52,8 @@ class Case:
     @property
     def findings(self) -> list[str]:
         """What is wrong, a line each."""
-        return [text for text in (self.error, str(self.mismatch or ""), *self.trespasses) if text]
+        wrong = f"{self.mismatch} ({self.inputs})" if self.mismatch else ""
+        return [text for text in (self.error, wrong, *self.trespasses) if text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +170,16 @@ def _case(target: Target, kernel: Kernel, shape: Shape) -> Case:
     try:
         done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc)
     except (PetitgenError, RuntimeLibraryError) as error:
-        return Case(shape, lda, ldc, str(error), None, (), 0, time.perf_counter() - start)
+        return Case(shape, lda, ldc, str(error), None, "", (), 0, time.perf_counter() - start)
     reference = evaluate(problem, flushes=_flushes(target.arch))
     mismatch = compare(done.c, reference, kernel.tolerance, kernel.activations)
     seconds = time.perf_counter() - start
-    return Case(shape, lda, ldc, "", mismatch, done.trespasses, done.instructions, seconds)
+    inputs = _kinds(problem, mismatch.index) if mismatch else ""
+    return Case(shape, lda, ldc, "", mismatch, inputs, done.trespasses, done.instructions, seconds)
+
+
+def _kinds(problem: Problem, index: tuple[int, int]) -> str:
+    return f"A row: {problem.a_kinds[index[0]]}, W row: {problem.w_kinds[index[1]]}"
 
 
 @lru_cache
