@@ -100,6 +100,7 @@ class _BatchRun:
                     self.put(target, waves[taken])
                 return
             elif after == END:
+                group.flush()
                 self._retire(waves)
                 return
             pc = after

@@ -295,8 +295,14 @@ def s_pack_hh_b32_b16(a, b):
     return (a >> np.uint32(16)) | (b & 0xFFFF0000)
 
 
-alias("s_sext_i32_i8", np.int32)
-alias("s_sext_i32_i16", np.int32)
+
+def _extend(narrow: type) -> Callable[..., Any]:
+    """The low 8 or 16 bits, sign-extended."""
+    return lambda a: np.asarray(a).astype(narrow).astype(np.int32)
+
+
+alias("s_sext_i32_i8", _extend(np.int8))
+alias("s_sext_i32_i16", _extend(np.int16))
 
 # --- bits counted and searched -------------------------------------------------------------------------------------------
 
