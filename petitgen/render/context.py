@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from petitgen.spec.model import KernelInstance
 from runtime.formats import BRICK_K, FORMATS
@@ -74,6 +75,7 @@ class GemmContext:
     occupancy: int
     accumulators: int
     weight_registers: int
+    weight_places: tuple[str, ...]  # the members of a weight stage
     a_ahead: int
     a_registers: int
     a_bytes: int
@@ -138,6 +140,7 @@ def gemm_context(instance: KernelInstance) -> GemmContext:
         occupancy=t.occupancy,
         accumulators=accumulators,
         weight_registers=bricks * columns * (4 * quads + fmt.scales_per_brick // 4),
+        weight_places=tuple(_weight_places(bricks, columns, quads)),
         a_ahead=t.a_ahead,
         a_registers=t.m * t.k // 8 // instance.block * 4 * t.a_ahead,
         a_bytes=a_bytes,
@@ -153,6 +156,13 @@ def gemm_context(instance: KernelInstance) -> GemmContext:
         code_step=f"{2.0**-_CODE_EXPONENT}f",
         outer_factor=f"{2.0**-product_exponent}f",
     )
+
+
+def _weight_places(bricks: int, columns: int, quads: int) -> list[str]:
+    places = []
+    for b, j in product(range(bricks), range(columns)):
+        places += [f"codes[{b}][{j}][{q}]" for q in range(quads)] + [f"scales[{b}][{j}]"]
+    return places
 
 
 def _fours(mfma: int) -> list[Four]:
