@@ -22,7 +22,8 @@ def _f16_f32(a):
 
 @compiled("f4(u2)")
 def _f32_f16(a):
-    return half_to_float(a)
+    value = half_to_float(a)
+    return float32_of(np.uint32(bits32(value) | np.uint32(0x400000))) if value != value else value
 
 
 @compiled("u2(f4)")

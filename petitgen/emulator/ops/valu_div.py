@@ -15,7 +15,9 @@ source: CDNA3 ISA 12.11. Four places where the text cannot be taken literally:
   where it can never hold. A quotient that overflows reaches it as infinity or as the NaN of infinity -
   infinity, so S0 is tested.
 
-With these the compilers' division sequences give the correctly rounded quotient for every pair of operands.
+With these the compilers' f32 sequence gives the correctly rounded quotient for every pair of operands, and
+the f64 one for every pair but those whose denominator has a significand of ones (an exception of the
+iteration).
 """
 
 from __future__ import annotations
