@@ -1,8 +1,7 @@
 """Bytes to instructions.
 
 `decode` looks the encoding up in the tables and reads its operands; `disassemble` does so for a whole code
-section.
-Both raise petitgen.errors.DecodeError for bytes that are no instruction.
+section. Both raise petitgen.errors.DecodeError for bytes that are no instruction.
 """
 
 from __future__ import annotations
@@ -61,11 +60,10 @@ class _Decoder:
         words = struct.unpack(f"<{size // 4}I", raw.to_bytes(size, "little"))
         read = [operand for operand in (*dst, *src) if operand is not None]
         if len(read) != len(dst) + len(src):
-            at = [
-                word for word, operand in zip(row.dst + row.src, dst + src, strict=False) if operand is None
-            ]
-            found = f"no register or constant where {', '.join(at)} should be"
-            raise DecodeError(f"pc {pc:#x}: {self.arch} {row.mnemonic} ({_hex(words)}) has {found}")
+            words_read = (*row.dst[: len(dst)], *row.src)
+            at = [word for word, operand in zip(words_read, dst + src, strict=True) if operand is None]
+            reason = f"no register or constant where {', '.join(at)} should be"
+            raise DecodeError(f"pc {pc:#x}: {self.arch} {row.mnemonic} ({_hex(words)}) has {reason}")
         outputs, inputs = tuple(read[: len(dst)]), tuple(read[len(dst) :])
         line = self._text(form, mods, outputs, inputs)
         return Instruction(

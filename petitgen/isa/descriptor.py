@@ -38,6 +38,7 @@ class KernelDescriptor:
     enable_ieee_mode: int
     bulky: int
     cdbg_user: int
+    fp16_overflow: int
     enable_private_segment: int  # gfx90a: wave offset SGPR; gfx942: architected scratch is set up
     user_sgpr_count: int
     enable_trap_handler: int
@@ -86,7 +87,7 @@ LAYOUT: dict[str, tuple[int, int]] = {
     "priv": (_RSRC1 + 20, 1),
     "enable_dx10_clamp": (_RSRC1 + 21, 1), "debug_mode": (_RSRC1 + 22, 1), "enable_ieee_mode": (_RSRC1 + 23,
     1),
-    "bulky": (_RSRC1 + 24, 1), "cdbg_user": (_RSRC1 + 25, 1),
+    "bulky": (_RSRC1 + 24, 1), "cdbg_user": (_RSRC1 + 25, 1), "fp16_overflow": (_RSRC1 + 26, 1),
     "enable_private_segment": (_RSRC2, 1), "user_sgpr_count": (_RSRC2 + 1, 5),
     "enable_trap_handler": (_RSRC2 + 6, 1),
     "enable_sgpr_workgroup_id_x": (_RSRC2 + 7, 1), "enable_sgpr_workgroup_id_y": (_RSRC2 + 8, 1),

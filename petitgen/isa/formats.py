@@ -1,7 +1,7 @@
 """Where the bits are: every encoding of gfx90a and gfx942, as data.
 
-Source: "AMD Instinct MI200" / "MI300" Instruction Set Architecture (CDNA2, CDNA3), chapter "Microcode
-Formats" (13 in both).
+Source: "AMD Instinct MI200" and "AMD Instinct MI300" Instruction Set Architecture (CDNA2, CDNA3), chapter
+"Microcode Formats".
 Bit positions count from bit 0 of the first word; the second word is bits 32-63.
 """
 
@@ -29,8 +29,7 @@ class Code(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`width` bits from bit `low`; `acc` is the bit that turns a VGPR number into an AGPR number (-1:
-    none)."""
+    """`width` bits from bit `low`. `acc`: the bit that makes a VGPR number an AGPR number (-1: none)."""
 
     low: int
     width: int

@@ -23,6 +23,7 @@ from petitgen.isa.formats import (
 from petitgen.isa.readers import Mods, Slot
 from petitgen.isa.tables import ADDRESS, IMMEDIATE, IMPLICIT, Row, table
 
+ONE_FORM = {"noe64", "nosdwa", "nodpp"}
 E32 = frozenset({"VOP1", "VOP2", "VOPC"})
 CACHE_NAMES = {"glc": "sc0", "slc": "nt", "scc": "sc1"}
 RENAMED = frozenset({"MUBUF", "MTBUF", "FLAT", "GLOBAL", "SCRATCH"})
@@ -202,24 +203,19 @@ def _forms(row: Row, arch: str) -> Iterator[tuple[tuple[str, int], Form]]:
         )
         yield row.key, _form(row, layout, name, row.format, arch)
         return
-    suffixed = bool(row.dst) and not (
-        row.flags >= {"noe64", "nosdwa", "nodpp"} and row.mnemonic != "v_pk_fmac_f16"
-    )
-    yield row.key, _form(row, format_, name + ("_e32" if suffixed else ""), row.format, arch)
+    # The assembler leaves the suffix out where there is only one form, or no operand.
+    suffixed = bool(row.dst) and (not row.flags >= ONE_FORM or name.startswith("v_pk_"))
+    e32, e64, sdwa, dpp = ("_e32", "_e64", "_sdwa", "_dpp") if suffixed else ("", "", "", "")
+    yield row.key, _form(row, format_, name + e32, row.format, arch)
     if "noe64" not in row.flags:
         layout = FORMATS["VOP3B" if "vcc" in row.dst else "VOP3"]
-        key = ("VOP3", PROMOTED[row.format] + row.opcode)
-        yield key, _form(row, layout, name + ("_e64" if suffixed else ""), "VOP3", arch)
+        yield ("VOP3", PROMOTED[row.format] + row.opcode), _form(row, layout, name + e64, "VOP3", arch)
     if "nosdwa" not in row.flags:
-        yield (
-            (f"{row.format}_SDWA", row.opcode),
-            _form(row, FORMATS[f"{row.format}_SDWA"], f"{name}_sdwa", "SDWA", arch),
-        )
+        layout = FORMATS[f"{row.format}_SDWA"]
+        yield (layout.name, row.opcode), _form(row, layout, name + sdwa, "SDWA", arch)
     if "nodpp" not in row.flags and row.format != "VOPC":
-        yield (
-            (f"{row.format}_DPP", row.opcode),
-            _form(row, FORMATS[f"{row.format}_DPP"], f"{name}_dpp", "DPP", arch),
-        )
+        layout = FORMATS[f"{row.format}_DPP"]
+        yield (layout.name, row.opcode), _form(row, layout, name + dpp, "DPP", arch)
 
 
 Forms = dict[tuple[str, int], Form]

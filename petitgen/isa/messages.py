@@ -1,8 +1,7 @@
 """Immediates with a syntax of their own: s_waitcnt, hwreg(), sendmsg(), gpr_idx(), swizzle(), buffer formats.
 
-Source: CDNA3 ISA (MI300), 5.3 "Wait counters", 5.8 "Hardware registers", 5.5 s_sendmsg, 9.1.5 buffer
-formats, 11.3 ds_swizzle_b32;
-spelling: LLVM 19, AMDGPUInstPrinter.
+Source: CDNA3 ISA (MI300), the instructions s_waitcnt, s_getreg_b32, s_sendmsg, ds_swizzle_b32 and the MTBUF
+format; spelling: LLVM 19, AMDGPUInstPrinter.
 """
 
 from __future__ import annotations
@@ -122,8 +121,7 @@ NUMBER_FORMATS = ("UNORM", "SNORM", "USCALED", "SSCALED", "UINT", "SINT", "RESER
 
 
 def buffer_format_text(value: int) -> str:
-    """` format:[BUF_DATA_FORMAT_32,BUF_NUM_FORMAT_FLOAT]`; the defaults (data 8, number UNORM) are left
-    out."""
+    """` format:[BUF_DATA_FORMAT_32,BUF_NUM_FORMAT_FLOAT]` without the defaults (data 8, number UNORM)."""
     data, number = value & 15, value >> 4
     names = [f"BUF_DATA_FORMAT_{DATA_FORMATS[data]}"] if data != 1 else []
     names += [f"BUF_NUM_FORMAT_{NUMBER_FORMATS[number]}"] if number != 0 else []

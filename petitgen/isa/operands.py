@@ -1,9 +1,8 @@
 """Register numbers and constants: from a field of an instruction to an Operand.
 
-Source: CDNA3 ISA (MI300), chapter 5 "Scalar ALU Operations" and 6.2 "Vector ALU operands" (the SSRC/SRC0
-code tables);
-the width of inline constants in 16-bit operations: LLVM's AMDGPU backend (getInlineEncodingV216), which
-corrects the document.
+Source: CDNA3 ISA (MI300), the SSRC and SRC0 code tables of "Scalar ALU Operations" and "Vector ALU
+Operations". For inline constants in 16-bit operations LLVM's AMDGPU backend corrects it
+(getInlineEncodingV216).
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ LITERAL = 255
 
 
 def scalar_name(index: int, dwords: int) -> str:
-    """Assembler text of `dwords` scalar registers from encoding `index` (0-127) on; empty if there are none
-    such."""
+    """Assembler text of `dwords` scalar registers from encoding `index` (0-127) on; "" if there is none."""
     if index <= 101:
         return f"s{index}" if dwords == 1 else f"s[{index}:{index + dwords - 1}]"
     if TTMP_FIRST <= index <= TTMP_LAST:
@@ -90,9 +88,7 @@ def inline_name(code: int, type_: str) -> str:
     if type_ in INTEGERS_16 and code in HALF_BITS:
         return f"{HALF_BITS[code]:#x}"
     if code == INV_2PI:
-        return (
-            "0.15915494309189532" if type_bits(type_) == 64 and not type_.startswith("pk_") else "0.15915494"
-        )
+        return "0.15915494309189532" if type_[1:3] == "64" else "0.15915494"
     return str(INLINE_FLOATS[code]) if code in INLINE_FLOATS else ""
 
 
@@ -104,8 +100,7 @@ def _inline_by_bits(type_: str) -> dict[int, str]:
 
 
 def literal_name(type_: str, word: int) -> str:
-    """Assembler text of a literal: as the inline constant of the same value if there is one, else in
-    hexadecimal."""
+    """Assembler text of a literal: that of the inline constant of its value, or hexadecimal."""
     if type_ == "f64":
         return _inline_by_bits("f64").get(word << 32, f"{word:#x}")
     if type_ in INTEGERS_16:
@@ -125,8 +120,7 @@ def literal_operand(role: str, type_: str, word: int, name: str = "") -> Operand
 def source(
     role: str, type_: str, code: int, neg: bool = False, abs_: bool = False, acc: bool = False
 ) -> Operand | None:
-    """The operand of a 9-bit source code (0-255: the scalar half) that is no literal; None if the code means
-    nothing."""
+    """The operand of a 9-bit source code (0-255: the scalar half) but a literal; None if it means nothing."""
     dwords = type_dwords(type_)
     if code >= 256:
         kind, letter = (Kind.AGPR, "a") if acc else (Kind.VGPR, "v")

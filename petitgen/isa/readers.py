@@ -1,8 +1,7 @@
 """From one word of a table row to a function that reads that operand out of an encoding.
 
 A reader takes (raw, mods): raw is the whole instruction as one little-endian integer, mods its modifier
-fields. It returns an
-Operand, or None if the field names no register or constant.
+fields. It returns an Operand, or None if the field names no register or constant.
 """
 
 from __future__ import annotations
@@ -251,8 +250,10 @@ def _scratch_address(arch: str) -> Reader:
 
 
 def _smem_offset(raw: int, mods: Mods) -> Operand | None:
-    """The offset of a scalar memory access: an SGPR, a signed 21-bit immediate, or (mods.offset) an SGPR and
-    the immediate."""
+    """The offset of a scalar memory access: an SGPR or a signed 21-bit immediate.
+
+    Where there are both, the immediate goes to mods.
+    """
     immediate_, register_ = raw >> 17 & 1, raw >> 14 & 1
     offset = raw >> 32 & 0x1FFFFF
     signed = offset - (offset >> 20 << 21)

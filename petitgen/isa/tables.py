@@ -165,8 +165,10 @@ def _check_word(word: str, where: str) -> None:
 
 
 def check(rows: Iterable[Row], arch: str) -> dict[tuple[str, int], Row]:
-    """The rows of an arch by (format, opcode). TableError where two claim one encoding or share a name
-    within a format."""
+    """The rows of an arch by (format, opcode).
+
+    Raises TableError where two claim one encoding or share a name within a format.
+    """
     claimed: dict[tuple[str, int], Row] = {}
     names: dict[tuple[str, str], Row] = {}
     table: dict[tuple[str, int], Row] = {}

@@ -97,6 +97,8 @@ def mai(row: Row, mods: Mods, arch: str) -> str:
 
 def sdwa(row: Row, mods: Mods, arch: str) -> str:
     """clamp, omod, and the byte or word of each operand."""
+    if not row.dst:
+        return ""
     text = (" clamp" if mods.get("clamp") else "") + OMOD[mods.get("omod", 0)]
     if row.format != "VOPC" and "sdwa_src_only" not in row.flags:
         text += f" dst_sel:{SDWA_SELECT[mods.get('dst_sel', 0)]}"
@@ -134,8 +136,7 @@ def dpp(row: Row, mods: Mods, arch: str) -> str:
 
 
 def ds(row: Row, mods: Mods, arch: str) -> str:
-    """offset or offset0 and offset1; gds only where nothing else is possible (these chips have GDS for GWS
-    alone)."""
+    """offset, or offset0 and offset1; gds where the instruction has no other form (GWS)."""
     if row.mnemonic == "ds_swizzle_b32":
         text = swizzle_text(mods.get("offset", 0))
     else:
