@@ -130,14 +130,19 @@ def compile_step(ins: Instruction) -> Step | None:
     An instruction that cannot be compiled becomes a step that raises, so that only executing it is an error.
     """
     try:
+        return compile_known(ins)
+    except (EmulationError, CodeObjectError) as fault:
+        return failing(ins, str(fault))
+
+
+def compile_known(ins: Instruction) -> Step | None:
+    """compile_step for what can be executed. EmulationError or CodeObjectError says why an instruction cannot."""
+    try:
         if ins.mnemonic in SPECIAL:
             return compile_special(ins)
         return _BY_ENCODING[ins.encoding](ins)
-    except (EmulationError, CodeObjectError) as fault:
-        reason = str(fault)
     except KeyError:
-        reason = f"{ins.mnemonic}: no semantics"
-    return failing(ins, reason)
+        raise EmulationError(f"{ins.mnemonic}: no semantics") from None
 
 
 def failing(ins: Instruction, reason: str) -> Step:
