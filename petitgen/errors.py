@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PetitgenError(Exception):
     """Base. The message says what is wrong, where, and what to do about it."""
@@ -32,7 +34,12 @@ class CodeObjectError(PetitgenError):
 
 
 class EmulationError(PetitgenError):
-    """A kernel did something the emulated device cannot do (bad address, unknown instruction, deadlock)."""
+    """A kernel did something the emulated device cannot do (bad address, unknown instruction, deadlock).
+
+    findings: what the sanitizer had found until then, if it was on (petitgen.emulator.sanitizer.Finding)
+    """
+
+    findings: tuple[Any, ...] = ()
 
 
 class VerifyError(PetitgenError):

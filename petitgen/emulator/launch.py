@@ -13,8 +13,9 @@ from petitgen.emulator import kernarg
 from petitgen.emulator.kernarg import Dim3
 from petitgen.emulator.memory import DeviceMemory
 from petitgen.emulator.program import Program
+from petitgen.emulator.sanitizer import Finding, Sanitizer
 from petitgen.emulator.scheduler import Scheduler
-from petitgen.emulator.state import Observer
+from petitgen.emulator.state import Group, Observer
 from petitgen.errors import EmulationError
 from petitgen.isa import CodeObject, Kernel
 
@@ -28,12 +29,14 @@ class LaunchResult:
     executed  wave-instructions by mnemonic (an instruction that W waves execute counts W)
     total     their sum
     waves     number of waves launched
+    findings  what the sanitizer found, by pc
     """
 
     kernel: str
     executed: Counter[str] = field(repr=False)
     total: int
     waves: int
+    findings: tuple[Finding, ...] = ()
 
 
 class LoadedCode:
@@ -79,6 +82,7 @@ def launch(
     memory: DeviceMemory | None = None,
     observer: Observer | None = None,
     limit: int | None = None,
+    sanitize: bool | Sanitizer = False,
 ) -> LaunchResult:
     """Run `kernel` to its end and write buffer arguments back.
 
@@ -91,13 +95,14 @@ def launch(
     memory       where buffers are; give one to allocate beforehand and keep contents across launches
     observer     watches every instruction (slow)
     limit        most wave-instructions to execute
+    sanitize     look for faults that results do not show (petitgen.emulator.sanitizer); a Sanitizer says how
     Raises EmulationError for a fault of the kernel or of the arguments, CodeObjectError or DecodeError for a bad code object.
     """
     memory = memory or (code_object.memory if isinstance(code_object, LoadedCode) else DeviceMemory())
     owned = not isinstance(code_object, LoadedCode)
     loaded = LoadedCode(_code(code_object), memory) if not isinstance(code_object, LoadedCode) else code_object
     try:
-        return _launch(loaded, kernel, _dim3(grid, "grid"), _dim3(block, "block"), args, dynamic_lds, observer, limit)
+        return _launch(loaded, kernel, _dim3(grid, "grid"), _dim3(block, "block"), args, dynamic_lds, observer, limit, sanitize)
     finally:
         if owned:
             loaded.unload()
@@ -105,10 +110,12 @@ def launch(
 
 def _launch(
     loaded: LoadedCode, name: str | None, grid: Dim3, block: Dim3, args: Sequence[Any] | bytes, dynamic_lds: int,
-    observer: Observer | None, limit: int | None,
+    observer: Observer | None, limit: int | None, sanitize: bool | Sanitizer,
 ) -> LaunchResult:  # fmt: skip
     code, memory = loaded.code, loaded.memory
     kernel = code.kernel(name)
+    sanitizer = sanitize if isinstance(sanitize, Sanitizer) else Sanitizer() if sanitize else None
+    observer = _together(observer, sanitizer)
     lds = _checked_lds(kernel, block, dynamic_lds)
     private = -(-kernel.descriptor.private_segment_fixed_size // 4) * 4
     segment = kernarg.build(kernel, args, grid, block, dynamic_lds, memory)
@@ -123,16 +130,43 @@ def _launch(
         )  # fmt: skip
         scheduler = Scheduler(_program(code, kernel), limit)
         waves = 0
+        if sanitizer is not None:
+            sanitizer.start(run)
         for batch in run.batches():
             waves += batch.waves
+            if sanitizer is not None:
+                sanitizer.batch(batch)
             scheduler.run(batch, run.entry)
         segment.write_back(memory)
+    except EmulationError as fault:
+        if sanitizer is not None:
+            fault.findings = sanitizer.findings()
+        raise
     finally:
         segment.free(memory)
         for address in held:
             memory.free(address)
     executed = scheduler.executed()
-    return LaunchResult(kernel.name, executed, executed.total(), waves)
+    return LaunchResult(kernel.name, executed, executed.total(), waves, sanitizer.findings() if sanitizer else ())
+
+
+class _Both(Observer):
+    """Two observers of one run."""
+
+    def __init__(self, first: Observer, second: Observer) -> None:
+        self.observers = first, second
+
+    def instruction(self, group: Group, instruction: Any) -> None:
+        for observer in self.observers:
+            observer.instruction(group, instruction)
+
+    def access(self, *event: Any) -> None:
+        for observer in self.observers:
+            observer.access(*event)
+
+
+def _together(first: Observer | None, second: Observer | None) -> Observer | None:
+    return _Both(first, second) if first is not None and second is not None else first if first is not None else second
 
 
 def _code(source: str | PathLike[str] | bytes | CodeObject) -> CodeObject:

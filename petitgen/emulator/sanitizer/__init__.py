@@ -1,1 +1,67 @@
-"""Watches a run for faults that results do not show: missing waits and wait states, races, undefined values, bad accesses."""
+"""Watches a run for faults that results do not show: missing waits and wait states, races, undefined values, bad accesses.
+
+`launch(..., sanitize=True)` makes a Sanitizer and puts what it found into `LaunchResult.findings`. Semantics know nothing of
+it; without it a run costs nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from petitgen.emulator.dispatch import Dispatch
+from petitgen.emulator.sanitizer.findings import Finding, Findings
+from petitgen.emulator.sanitizer.footprint import Footprint, footprint
+from petitgen.emulator.sanitizer.issue import IssueCheck
+from petitgen.emulator.state import Array, Batch, Group, Observer
+from petitgen.isa.model import Instruction
+
+__all__ = ["Finding", "Sanitizer", "footprint"]
+
+
+class Sanitizer(Observer):
+    """All checks of one launch.
+
+    intended  buffer descriptors (16 bytes each) whose out-of-range accesses are meant; None: those of none
+
+    One object serves one launch: `start`, then `batch` before each batch, then the events of an Observer.
+    """
+
+    def __init__(self, intended: Sequence[bytes] | None = None) -> None:
+        self.intended = frozenset(intended or ())
+        self.found = Findings()
+        self._footprints: dict[int, Footprint] = {}  # by pc
+        self._entry = 0
+        self._kernel = ""
+
+    def start(self, run: Dispatch) -> None:
+        """The launch begins; the checks are made for its kernel and architecture."""
+        self._kernel, self._entry = run.kernel.name, run.kernel.entry
+        self.issue = IssueCheck(run.arch, self.found, run.kernel.entry)
+        self._each_instruction = [self.issue.instruction]
+        self._each_batch = [self.issue.batch]
+        self._each_access: list[Any] = []
+
+    def batch(self, batch: Batch) -> None:
+        """New waves; state of the ones before is forgotten."""
+        for check in self._each_batch:
+            check(batch)
+
+    def instruction(self, group: Group, instruction: Instruction) -> None:
+        """See Observer."""
+        touched = self._footprints.get(instruction.pc)
+        if touched is None:
+            touched = self._footprints[instruction.pc] = footprint(instruction)
+        for check in self._each_instruction:
+            check(group, touched)
+
+    def access(
+        self, group: Group, instruction: Instruction, space: str, kind: str, addresses: Array, size: int, active: Array
+    ) -> None:
+        """See Observer."""
+        for check in self._each_access:
+            check(group, instruction, space, kind, addresses, size, active)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found so far, by pc."""
+        return tuple(self.found.named(self._kernel, self._entry))

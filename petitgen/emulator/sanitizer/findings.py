@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from petitgen.emulator.state import Batch
 from petitgen.isa.model import Instruction
 
 
@@ -84,3 +87,9 @@ class Findings:
         """As Finding objects, by pc; `base` is the kernel's entry, subtracted from every pc."""
         for (check, pc, message), e in sorted(self._entries.items(), key=lambda item: (item[0][1], item[0][0], item[0][2])):
             yield Finding(check, message, kernel, pc - base, e.instruction.text, e.workgroup, e.wave, e.lanes, e.count)
+
+
+def place(batch: Batch, wave: int) -> tuple[int, int]:
+    """(workgroup in the grid, wave in its workgroup) of a wave of a batch, as Findings.add wants them."""
+    first = int(np.searchsorted(batch.workgroup, batch.workgroup[wave]))
+    return batch.workgroup_name(wave), wave - first

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from petitgen.emulator.registry import KEEPS_HIGH_HALF, WRITES_HIGH_HALF
 from petitgen.isa.model import Instruction, Kind, Operand
+from petitgen.isa.operands import scalar_name
 
 AGPR, SGPR, SCC, ROWS = 256, 512, 640, 641
 VCC, M0, EXEC = SGPR + 106, SGPR + 124, SGPR + 126
@@ -153,3 +154,12 @@ def _implicit(ins: Instruction, unit: Unit, to_lds: bool) -> frozenset[int]:
     if to_lds:
         read |= {M0}
     return read | _FLAT_SCRATCH if ins.encoding == "SCRATCH" else read
+
+
+def row_name(row: int) -> str:
+    """Assembler name of a register row."""
+    if row >= SCC:
+        return "scc"
+    if row >= SGPR:
+        return scalar_name(row - SGPR, 1) or f"scalar register {row - SGPR}"
+    return f"v{row}" if row < AGPR else f"a{row - AGPR}"
