@@ -88,14 +88,16 @@ bits64 = _bitcast(types.float64, types.uint64)
 float64_of = _bitcast(types.uint64, types.float64)
 
 
-@intrinsic
-def fused(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+def _fused(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c with one rounding; the three have one float type."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fma(*arguments)
 
     return a(a, b, c), generate
+
+
+fused: Any = intrinsic(_fused)
 
 
 @numba.njit(inline="always")

@@ -96,7 +96,8 @@ def smfmac(
 def _run(
     s: Shape, arch: str, a: Words, b: Words, c: Words, d: Words, places: tuple[Any, ...], fields: Words
 ) -> None:
-    from petitgen.emulator import mfma_kernels as kernels  # numba: not before it is needed
+    from petitgen.emulator import mfma_fused  # numba: not before it is needed
+    from petitgen.emulator import mfma_kernels as kernels
 
     index_bits = 2 if s.sparse else 0
     if s.a_type == "i8":
@@ -108,7 +109,7 @@ def _run(
         kernels.flushed_sums(a, b, c, d, places, _FORMATS[s.a_type][2], together)
     else:
         eight = s.a_type in ("fp8", "bf8")
-        kernels.fused_dot(
+        mfma_fused.fused_dot(
             a, b, c, d, places, _FORMATS[s.a_type], _FORMATS[s.b_type], min(_CHUNK[s.a_type], s.stored_k),
             2 if eight else 1, not eight, fields, index_bits,
         )  # fmt: skip

@@ -146,8 +146,7 @@ def test_every_half(mnemonic: str) -> None:
 
 
 def test_f32_to_f16_on_every_f32_exponent() -> None:
-    """Every sign and exponent with the mantissas at and around each rounding boundary, against numpy's cast.
-    """
+    """Every sign and exponent with the mantissas around each rounding boundary, against numpy's cast."""
     mantissas = np.array(
         [0, 1, 0xFFF, 0x1000, 0x1001, 0x1FFF, 0x2000, 0x3000, 0x3001, 0x7FF000, 0x7FEFFF, 0x7FFFFF]
     )
@@ -180,8 +179,7 @@ def test_every_code_decodes(name: str) -> None:
 
 
 def interesting_singles(name: str) -> np.ndarray:
-    """Every code's value, what lies halfway between neighbours, the next f32 on both sides, and random bits.
-    """
+    """Every code's value, what lies halfway between, the next f32 on both sides, and random bits."""
     values = np.arange(256, dtype=np.uint8).view(EIGHT[name]).astype(np.float32)
     values = np.sort(values[np.isfinite(values)])
     halfway = (values[1:] + values[:-1]) / 2
@@ -256,7 +254,8 @@ def mix_source(raw: int, position: int, mods: dict[str, int]) -> int:
 
 
 MIXES = [
-    {}, {"op_sel_hi": 7}, {"op_sel_hi": 3, "op_sel": 2}, {"op_sel_hi": 5, "op_sel": 5, "neg_lo": 3, "neg_hi": 6},
+    {}, {"op_sel_hi": 7}, {"op_sel_hi": 3, "op_sel": 2},
+    {"op_sel_hi": 5, "op_sel": 5, "neg_lo": 3, "neg_hi": 6},
     {"op_sel": 7, "neg_lo": 4}, {"op_sel_hi": 2, "op_sel": 2, "neg_hi": 1},
 ]  # fmt: skip
 
@@ -298,10 +297,11 @@ def test_every_operation_has_an_expectation() -> None:
     """Vector operations that no test of values names: none."""
     from . import test_valu_float as floats
     from . import test_valu_int as integers
+    from . import test_valu_math as math_tests
 
     named = {*integers.EXACT, *integers.PACKED, *integers.PLAIN, *INTEGER_RESULTS, *FLOAT_RESULTS, *PAIRS}
-    named |= {*floats.EXPECTED, *floats.PACKED, *floats.EXAMPLES}
-    named |= {f"v_{name}_{kind}" for name, kind in floats.TRANSCENDENTAL}
+    named |= {*floats.EXPECTED, *floats.PACKED, *math_tests.EXAMPLES}
+    named |= {f"v_{name}_{kind}" for name, kind in math_tests.TRANSCENDENTAL}
     named |= {
         f"v_cmp{x}_{name}_{kind}"
         for x in ("", "x")

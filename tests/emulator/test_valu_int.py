@@ -68,6 +68,29 @@ def quad(a: int, b: int, masked: bool) -> list[int]:
     return [sad(a >> 8 * at & 0xFFFFFFFF, b, masked) for at in range(4)]
 
 
+def lerp(*operands: int) -> int:
+    """The average of the bytes of two operands; the lowest bit of the third's bytes rounds."""
+    return join([x + y + z % 2 >> 1 for x, y, z in zip(*(fields(v, 8) for v in operands), strict=True)], 8)
+
+
+def quad_u16(masked: bool, finish):
+    """Four sums in 16 bits each, packed; `finish` cuts or saturates them."""
+
+    def expected(a: int, b: int, c: int) -> int:
+        sums = map(operator.add, quad(a, b, masked), fields(c, 16, 64))
+        return join([finish(total, 16) for total in sums], 16)
+
+    return expected
+
+
+def quad_u32(finish):
+    return lambda a, b, c: tuple(finish(total, 32) for total in map(operator.add, quad(a, b, True), c))
+
+
+def limit_unsigned(value: int, bits: int) -> int:
+    return limit(value, bits, False)
+
+
 # What the result is before it is cut to the destination's width.
 EXACT = {
     "v_add_u32": lambda a, b: a + b,
@@ -176,10 +199,10 @@ PLAIN = {
     "v_bcnt_u32_b32": lambda a, b: u(a.bit_count() + b),
     "v_cndmask_b32": lambda a, b, choose: b if choose else a,
     "v_swap_b32": lambda a, old: (a, old),
-    "v_lerp_u8": lambda a, b, c: join([x + y + z % 2 >> 1 for x, y, z in zip(*(fields(v, 8) for v in (a, b, c)), strict=True)], 8),
-    "v_qsad_pk_u16_u8": lambda a, b, c: join([u(x + y, 16) for x, y in zip(quad(a, b, False), fields(c, 16, 64), strict=True)], 16),
-    "v_mqsad_pk_u16_u8": lambda a, b, c: join([u(x + y, 16) for x, y in zip(quad(a, b, True), fields(c, 16, 64), strict=True)], 16),
-    "v_mqsad_u32_u8": lambda a, b, c: tuple(u(x + y) for x, y in zip(quad(a, b, True), c, strict=True)),
+    "v_lerp_u8": lerp,
+    "v_qsad_pk_u16_u8": quad_u16(False, u),
+    "v_mqsad_pk_u16_u8": quad_u16(True, u),
+    "v_mqsad_u32_u8": quad_u32(u),
     "v_sat_pk_u8_i16": lambda a: limit(a[0], 8, False) | limit(a[1], 8, False) << 8,
     "v_pk_mov_b32": lambda a, b: (a[0], b[0]),
     "v_pk_lshlrev_b16": lambda n, a: tuple(u(x << y % 16, 16) for x, y in zip(a, n, strict=True)),
@@ -216,9 +239,9 @@ SATURATING_CARRY = {
     "v_addc_co_u32": lambda a, b, c: (limit(a + b + c, 32, False), a + b + c >= 2**32),
     "v_subb_co_u32": lambda a, b, c: (limit(a - b - c, 32, False), a - b - c < 0),
     "v_subbrev_co_u32": lambda a, b, c: (limit(b - a - c, 32, False), b - a - c < 0),
-    "v_qsad_pk_u16_u8": lambda a, b, c: join([limit(x + y, 16, False) for x, y in zip(quad(a, b, False), fields(c, 16, 64), strict=True)], 16),
-    "v_mqsad_pk_u16_u8": lambda a, b, c: join([limit(x + y, 16, False) for x, y in zip(quad(a, b, True), fields(c, 16, 64), strict=True)], 16),
-    "v_mqsad_u32_u8": lambda a, b, c: tuple(limit(x + y, 32, False) for x, y in zip(quad(a, b, True), c, strict=True)),
+    "v_qsad_pk_u16_u8": quad_u16(False, limit_unsigned),
+    "v_mqsad_pk_u16_u8": quad_u16(True, limit_unsigned),
+    "v_mqsad_u32_u8": quad_u32(limit_unsigned),
 }  # fmt: skip
 
 

@@ -21,14 +21,19 @@ W = 6
 ROWS = {row.mnemonic: row for row in tables.rows() if row.mnemonic.startswith("v_")}
 UNSIGNED = {16: np.uint16, 32: np.uint32, 64: np.uint64}
 F_EDGES = {
-    16: [0, 1, 0x3FF, 0x400, 0x3C00, 0x3C01, 0x3BFF, 0x4000, 0x3800, 0x7BFF, 0x7C00, 0x7C01, 0x7E00, 0x5BFF, 0x1400],
+    16: [
+        0, 1, 0x3FF, 0x400, 0x3C00, 0x3C01, 0x3BFF, 0x4000, 0x3800, 0x7BFF, 0x7C00, 0x7C01, 0x7E00, 0x5BFF,
+        0x1400,
+    ],
     32: [
-        0, 1, 0x7FFFFF, 0x800000, 0x3F800000, 0x3F800001, 0x3F7FFFFF, 0x40000000, 0x3F000000, 0x7F7FFFFF, 0x7F800000,
-        0x7F800001, 0x7FC00000, 0x4B000001, 0x4F000000, 0x33800000, 0x477FE000, 0x477FF000, 0x00800001, 0x3EFFFFFF,
+        0, 1, 0x7FFFFF, 0x800000, 0x3F800000, 0x3F800001, 0x3F7FFFFF, 0x40000000, 0x3F000000, 0x7F7FFFFF,
+        0x7F800000, 0x7F800001, 0x7FC00000, 0x4B000001, 0x4F000000, 0x33800000, 0x477FE000, 0x477FF000,
+        0x00800001, 0x3EFFFFFF,
     ],
     64: [
-        0, 1, 0xFFFFFFFFFFFFF, 0x10000000000000, 0x3FF0000000000000, 0x3FF0000000000001, 0x3FEFFFFFFFFFFFFF, 0x4000000000000000,
-        0x7FEFFFFFFFFFFFFF, 0x7FF0000000000000, 0x7FF0000000000001, 0x7FF8000000000000, 0x41DFFFFFFFC00000, 0x41F0000000000000,
+        0, 1, 0xFFFFFFFFFFFFF, 0x10000000000000, 0x3FF0000000000000, 0x3FF0000000000001, 0x3FEFFFFFFFFFFFFF,
+        0x4000000000000000, 0x7FEFFFFFFFFFFFFF, 0x7FF0000000000000, 0x7FF0000000000001, 0x7FF8000000000000,
+        0x41DFFFFFFFC00000, 0x41F0000000000000,
     ],
 }  # fmt: skip
 
@@ -44,15 +49,8 @@ def edges(kind: str) -> list[int]:
         return F_EDGES[bits] + [pattern | 1 << (bits - 1) for pattern in F_EDGES[bits]]
     top = 1 << bits
     small = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 63, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF]
-    return small + [
-        top // 2 - 1,
-        top // 2,
-        top // 2 + 1,
-        top - 1,
-        top - 2,
-        (1 << bits // 2) - 1,
-        1 << bits // 2,
-    ]
+    half = 1 << bits // 2
+    return [*small, top // 2 - 1, top // 2, top // 2 + 1, top - 1, top - 2, half - 1, half]
 
 
 def patterns(kind: str, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -6,9 +6,11 @@ source: CDNA3 ISA 12.9 (VOPC).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from petitgen.emulator.registry import alias
+from petitgen.emulator.registry import Function, alias
 
 
 def _false(a, b):
@@ -19,7 +21,7 @@ def _true(a, b):
     return np.ones(np.broadcast_shapes(np.shape(a), np.shape(b)), bool)
 
 
-_INTEGER = {
+_INTEGER: dict[str, Function] = {
     "f": _false, "lt": np.less, "eq": np.equal, "le": np.less_equal,
     "gt": np.greater, "ne": np.not_equal, "ge": np.greater_equal, "t": _true,
 }  # fmt: skip
@@ -42,7 +44,7 @@ def _negated(compare):
     return lambda a, b: np.logical_not(compare(a, b))
 
 
-_FLOAT = {
+_FLOAT: dict[str, Function] = {
     "f": _false, "lt": np.less, "eq": np.equal, "le": np.less_equal, "gt": np.greater, "lg": _less_or_greater,
     "ge": np.greater_equal, "o": _ordered, "u": _unordered, "nge": _negated(np.greater_equal),
     "nlg": _negated(_less_or_greater), "ngt": _negated(np.greater), "nle": _negated(np.less_equal),
@@ -50,11 +52,11 @@ _FLOAT = {
 }  # fmt: skip
 
 
-def _class(signature: str, exponent_mask: int, mantissa_mask: int, quiet_bit: int):
+def _class(size: int, exponent_mask: int, mantissa_mask: int, quiet_bit: int):
     """Is a of one of the classes named by the bits of `classes`? 0 signalling NaN, 1 quiet NaN, 2 -infinity,
     3 -normal, 4 -denormal, 5 -0, 6 +0, 7 +denormal, 8 +normal, 9 +infinity.
     """
-    integer = {2: np.uint16, 4: np.uint32, 8: np.uint64}[int(signature[1])]
+    integer: Any = {2: np.uint16, 4: np.uint32, 8: np.uint64}[size]
     exponent_bits, mantissa_bits, quiet = integer(exponent_mask), integer(mantissa_mask), integer(quiet_bit)
 
     def classify(bits, classes):
@@ -70,9 +72,9 @@ def _class(signature: str, exponent_mask: int, mantissa_mask: int, quiet_bit: in
 
 
 _CLASS = {
-    "f16": _class("u2", 0x7C00, 0x3FF, 0x200),
-    "f32": _class("u4", 0x7F800000, 0x7FFFFF, 0x400000),
-    "f64": _class("u8", 0x7FF0000000000000, 0xFFFFFFFFFFFFF, 0x8000000000000),
+    "f16": _class(2, 0x7C00, 0x3FF, 0x200),
+    "f32": _class(4, 0x7F800000, 0x7FFFFF, 0x400000),
+    "f64": _class(8, 0x7FF0000000000000, 0xFFFFFFFFFFFFF, 0x8000000000000),
 }
 
 for _prefix in ("v_cmp", "v_cmpx"):

@@ -66,15 +66,13 @@ def v_cvt_pkrtz_f16_f32(a, b):
 @compiled("i4(f4)")
 def _i32_f32(a):
     wide = np.float64(a)
-    wide = min(max(wide, -2147483648.0), 2147483647.0) if wide == wide else 0.0
-    return np.int32(wide)
+    return np.int32(min(max(wide, -2147483648.0), 2147483647.0) if wide == wide else 0.0)
 
 
 @compiled("u4(f4)")
 def _u32_f32(a):
     wide = np.float64(a)
-    wide = min(max(wide, 0.0), 4294967295.0) if wide == wide else 0.0
-    return np.uint32(np.int64(wide))
+    return np.uint32(np.int64(min(max(wide, 0.0), 4294967295.0) if wide == wide else 0.0))
 
 
 def saturate(values, dtype):

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class _Format:
     @property
     def smallest_normal(self):
         return np.finfo(self.dtype).smallest_normal
+
+    def arrays(self, *operands: Any) -> tuple[Any, ...]:
+        """The operands as arrays of this format."""
+        return tuple(np.asarray(operand, self.dtype) for operand in operands)
 
     def exponent(self, a):
         """Biased exponent field."""
@@ -73,7 +78,7 @@ def _div_scale(form: _Format):
         """s0 (the denominator or the numerator) scaled so that no step of the division meets denormals, and
         whether v_div_fmas must scale back.
         """
-        s0, d, n = (np.asarray(x, form.dtype) for x in (s0, denominator, numerator))
+        s0, d, n = form.arrays(s0, denominator, numerator)
         up, down = np.ldexp(s0, form.scale), np.ldexp(s0, -form.scale)
         zero = (n == 0) | (d == 0)
         large = form.exponent(n) - form.exponent(d) >= form.near_max
@@ -149,7 +154,7 @@ def _quiet(form: _Format, a):
 def _div_fixup(form: _Format, exponents: bool = True):
     def fixup(quotient, denominator, numerator):
         """The quotient with its right sign, or what the operands demand."""
-        q, d, n = (np.asarray(x, form.dtype) for x in (quotient, denominator, numerator))
+        q, d, n = form.arrays(quotient, denominator, numerator)
         negative = np.signbit(d) ^ np.signbit(n)
         infinite_d, infinite_n = np.isinf(d), np.isinf(n)
         magnitude = np.abs(q)

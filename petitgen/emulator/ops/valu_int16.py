@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from petitgen.emulator.registry import alias
+from petitgen.emulator.registry import Function, alias
 
 U16, I16, I32, I64 = np.uint16, np.int16, np.int32, np.int64
 
@@ -43,16 +43,16 @@ def _ashrrev(shift, a):
     return np.right_shift(a, (shift & U16(15)).astype(I16))
 
 
-_UNSIGNED = {
+_UNSIGNED: dict[str, Function] = {
     "v_add_u16": np.add, "v_sub_u16": np.subtract, "v_subrev_u16": _subrev, "v_mul_lo_u16": np.multiply,
     "v_mad_u16": _mad, "v_mad_legacy_u16": _mad, "v_pk_add_u16": np.add, "v_pk_sub_u16": np.subtract,
     "v_pk_mul_lo_u16": np.multiply, "v_pk_mad_u16": _mad,
 }  # fmt: skip
-_SIGNED = {
+_SIGNED: dict[str, Function] = {
     "v_add_i16": np.add, "v_sub_i16": np.subtract, "v_mad_i16": _mad, "v_mad_legacy_i16": _mad,
     "v_pk_add_i16": np.add, "v_pk_sub_i16": np.subtract, "v_pk_mad_i16": _mad,
 }  # fmt: skip
-_PLAIN = {
+_PLAIN: dict[str, Function] = {
     "v_min_u16": np.minimum, "v_max_u16": np.maximum, "v_min_i16": np.minimum, "v_max_i16": np.maximum,
     "v_lshlrev_b16": _lshlrev, "v_lshrrev_b16": _lshrrev, "v_ashrrev_i16": _ashrrev,
     "v_pk_min_u16": np.minimum, "v_pk_max_u16": np.maximum,
