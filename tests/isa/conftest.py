@@ -11,20 +11,21 @@ from petitgen.toolchain import Compiler, choose
 
 KERNELS = Path(__file__).parent / "kernels"
 NAMES = sorted(path.stem for path in KERNELS.glob("*.hip"))
-Build = Callable[[str, str, str], bytes]
+COMPILERS = ("clang-19", "ziglang")
+Build = Callable[[Path, str, str], bytes]
 
 
 @pytest.fixture(scope="session")
 def build() -> Build:
-    """build(name, arch, "clang-19" or "ziglang") -> the raw ELF of kernels/NAME.hip."""
-    known: dict[tuple[str, str, str], bytes] = {}
+    """build(source, arch, "clang-19" or "ziglang") -> the raw ELF."""
+    known: dict[tuple[Path, str, str], bytes] = {}
 
-    def made(name: str, arch: str, compiler: str) -> bytes:
-        key = (name, arch, compiler)
+    def made(source: Path, arch: str, compiler: str) -> bytes:
+        key = (source, arch, compiler)
         if key not in known:
             clang = Compiler("test", "clang", ("clang-19",), detail="clang-19")
             tool = clang if compiler == "clang-19" else choose(arch, "ziglang").selected
-            known[key] = tool.compile(KERNELS / f"{name}.hip", arch)
+            known[key] = tool.compile(source, arch)
         return known[key]
 
     return made

@@ -13,7 +13,7 @@ from petitgen.isa.bundle import MAGIC
 from petitgen.isa.descriptor import parse_descriptor
 from petitgen.isa.formats import ARCHS
 
-from .conftest import Build
+from .conftest import KERNELS, Build
 from .llvm import objdump
 
 STORED = Path(__file__).parent / "objects"  # built once from kernels/memory.hip, see objects/README.md
@@ -209,7 +209,7 @@ def test_missing_things(tmp_path: Path) -> None:
 def test_entries_are_where_objdump_finds_them(arch: str, build: Build, tmp_path: Path) -> None:
     """A kernel starts at an instruction, and its last one ends the program."""
     path = tmp_path / "k.hsaco"
-    path.write_bytes(build("memory", arch, "ziglang"))
+    path.write_bytes(build(KERNELS / "memory.hip", arch, "ziglang"))
     theirs = dict(objdump(path, arch))
     for kernel in CodeObject.load(path).kernels.values():
         assert kernel.entry in theirs
