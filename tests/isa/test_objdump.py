@@ -39,7 +39,7 @@ def test_plain_kernels(name: str, arch: str, compiler: str, build: Build, tmp_pa
     """Small HIP kernels: f64, atomics, packed math, SDWA, DPP, scratch, 64-bit integers, MFMA."""
     path = tmp_path / "k.hsaco"
     path.write_bytes(build(KERNELS / f"{name}.hip", arch, compiler))
-    assert compare(path) > 60
+    assert compare(path) >= 50
 
 
 @pytest.mark.llvm
