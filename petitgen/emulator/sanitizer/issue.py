@@ -28,7 +28,14 @@ class Issue:
     pending: Pending
 
 
+NOTHING_ISSUED = Issue(NOTHING_PENDING)
 Step = tuple[int, tuple[Problem, ...]]
+
+
+def step(state: Issue, touched: Footprint, entry: int) -> tuple[Issue, tuple[Problem, ...]]:
+    """The state after an instruction, and what is wrong with it. `entry`: as in IssueCheck."""
+    pending, problems = wait.step(state.pending, touched, entry)
+    return Issue(pending), problems
 
 
 class IssueCheck:
@@ -49,7 +56,7 @@ class IssueCheck:
     def batch(self, batch: Batch) -> None:
         """New waves, which have issued nothing."""
         self._group = None
-        self._waves = np.full(batch.waves, self._number(Issue(NOTHING_PENDING)))
+        self._waves = np.full(batch.waves, self._number(NOTHING_ISSUED))
 
     def instruction(self, group: Group, touched: Footprint) -> None:
         """The waves of `group` issue an instruction."""
@@ -58,10 +65,10 @@ class IssueCheck:
         pc = touched.instruction.pc
         if self._which is None:
             state = self._now[0]
-            step = self._steps[state].get(pc) or self._compute(state, touched)
-            if step[1]:
-                self._report(step[1], group, touched, None)
-            self._now[0] = step[0]
+            number, problems = self._steps[state].get(pc) or self._compute(state, touched)
+            if problems:
+                self._report(problems, group, touched, None)
+            self._now[0] = number
         else:
             self._several(group, touched, pc)
 
@@ -141,8 +148,6 @@ class IssueCheck:
         self._waves = np.array([self._number(state) for state in kept])[which]
 
     def _compute(self, number: int, touched: Footprint) -> Step:
-        state = self._states[number]
-        pending, problems = wait.step(state.pending, touched, self.entry)
-        step = self._number(Issue(pending)), problems
-        self._steps[number][touched.instruction.pc] = step
-        return step
+        state, problems = step(self._states[number], touched, self.entry)
+        known = self._steps[number][touched.instruction.pc] = self._number(state), problems
+        return known
