@@ -21,6 +21,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Read built code objects: resources, instructions, assembly.",
     ),
     "verify": ("petitgen.verify.command:verify", "Run built kernels on the emulator against float64."),
+    "emulate": (
+        "petitgen.cli.emulate:emulate",
+        "Run any gfx90a or gfx942 code object on the emulated device.",
+    ),
     "doctor": ("petitgen.cli.doctor:doctor", "Say what this machine has, what is missing and what to do."),
 }
 

@@ -140,10 +140,15 @@ def _facts(file: Path, built: CodeObject, kernel: Any) -> Facts:
 
 def classify(instruction: Instruction) -> str:
     """MFMA, VALU, SALU, VMEM, LDS, ... : which part of the machine an instruction keeps busy."""
+    return unit(instruction.mnemonic, instruction.encoding)
+
+
+def unit(mnemonic: str, encoding: str) -> str:
+    """classify() for a mnemonic and any of its encodings."""
     for prefixes, name in BY_PREFIX:
-        if instruction.mnemonic.startswith(prefixes):
+        if mnemonic.startswith(prefixes):
             return name
-    return BY_ENCODING[instruction.encoding]
+    return BY_ENCODING[encoding]
 
 
 def _text(facts: Facts) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,26 @@ import pytest
 from petitgen.isa import CodeObject
 from petitgen.toolchain import Compiler, choose
 
+from .recording import RECORDING, Recorder
+
 KERNELS = Path(__file__).parent / "kernels"
 Build = Callable[[str], CodeObject]
+
+recorder = Recorder()
+recorder.install()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Note what each test executes, and hold it against what the record says."""
+    recorder.begin()
+    yield
+    recorder.passed(item)
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    if RECORDING and exitstatus == 0:
+        recorder.write()
 
 
 @pytest.fixture(scope="session")
