@@ -49,7 +49,7 @@ class LoadedCode:
         self.code = code
         self.memory = memory
         size = max((address + len(data) for address, data in code.segments), default=0)
-        self.base = memory.allocate(size)
+        self.base = memory.allocate(bytes(size))  # what no segment fills is 0
         for address, data in code.segments:
             memory.write(self.base + address, data)
 
@@ -89,33 +89,54 @@ def launch(
     code_object  path or bytes (ELF or offload bundle), a CodeObject, or LoadedCode
     kernel       symbol, or None when the code object has one kernel
     grid, block  workgroups, and work-items a workgroup: int or up to three numbers (x, y, z)
-    args         in kernarg order: numpy arrays are device buffers, written back in place; numpy scalars, ints and bytes go by value
-                 (an int for a pointer is a device address). Or bytes: the whole explicit kernarg segment.
+    args         in kernarg order: numpy arrays are device buffers, written back in place; numpy scalars,
+                 ints and bytes go by value (an int for a pointer is a device address). Or bytes: the whole
+                 explicit kernarg segment.
     dynamic_lds  bytes of LDS beyond what the kernel declares
     memory       where buffers are; give one to allocate beforehand and keep contents across launches
     observer     watches every instruction (slow)
     limit        most wave-instructions to execute
     sanitize     look for faults that results do not show (petitgen.emulator.sanitizer); a Sanitizer says how
-    Raises EmulationError for a fault of the kernel or of the arguments, CodeObjectError or DecodeError for a bad code object.
+    Raises EmulationError for a fault of the kernel or of the arguments, CodeObjectError or DecodeError for a
+    bad code object.
     """
     memory = memory or (code_object.memory if isinstance(code_object, LoadedCode) else DeviceMemory())
     owned = not isinstance(code_object, LoadedCode)
-    loaded = LoadedCode(_code(code_object), memory) if not isinstance(code_object, LoadedCode) else code_object
+    loaded = code_object if isinstance(code_object, LoadedCode) else LoadedCode(_code(code_object), memory)
     try:
-        return _launch(loaded, kernel, _dim3(grid, "grid"), _dim3(block, "block"), args, dynamic_lds, observer, limit, sanitize)
+        return _launch(
+            loaded,
+            kernel,
+            _dim3(grid, "grid"),
+            _dim3(block, "block"),
+            args,
+            dynamic_lds,
+            observer,
+            limit,
+            sanitize,
+        )
     finally:
         if owned:
             loaded.unload()
 
 
 def _launch(
-    loaded: LoadedCode, name: str | None, grid: Dim3, block: Dim3, args: Sequence[Any] | bytes, dynamic_lds: int,
-    observer: Observer | None, limit: int | None, sanitize: bool | Sanitizer,
-) -> LaunchResult:  # fmt: skip
+    loaded: LoadedCode,
+    name: str | None,
+    grid: Dim3,
+    block: Dim3,
+    args: Sequence[Any] | bytes,
+    dynamic_lds: int,
+    observer: Observer | None,
+    limit: int | None,
+    sanitize: bool | Sanitizer,
+) -> LaunchResult:
     code, memory = loaded.code, loaded.memory
     kernel = code.kernel(name)
     sanitizer = sanitize if isinstance(sanitize, Sanitizer) else Sanitizer() if sanitize else None
     observer = _together(observer, sanitizer)
+    if sanitizer is None:
+        memory.unwritten.assume_written()
     lds = _checked_lds(kernel, block, dynamic_lds)
     private = -(-kernel.descriptor.private_segment_fixed_size // 4) * 4
     segment = kernarg.build(kernel, args, grid, block, dynamic_lds, memory)
@@ -123,11 +144,24 @@ def _launch(
     try:
         for data in (bytes(segment.data), entry.queue_record()):
             held.append(memory.allocate(data))
-        packet = entry.aql_packet(grid, block, private, lds, loaded.base + _descriptor_address(code, kernel), held[0])
+        packet = entry.aql_packet(
+            grid, block, private, lds, loaded.base + _descriptor_address(code, kernel), held[0]
+        )
         held.append(memory.allocate(packet))
         run = entry.Dispatch(
-            kernel, code.arch, grid, block, lds, private, held[0], held[2], held[1], loaded.base, memory, observer
-        )  # fmt: skip
+            kernel,
+            code.arch,
+            grid,
+            block,
+            lds,
+            private,
+            kernarg=held[0],
+            packet=held[2],
+            queue=held[1],
+            load_base=loaded.base,
+            memory=memory,
+            observer=observer,
+        )
         scheduler = Scheduler(_program(code, kernel), limit)
         waves = 0
         if sanitizer is not None:
@@ -147,7 +181,9 @@ def _launch(
         for address in held:
             memory.free(address)
     executed = scheduler.executed()
-    return LaunchResult(kernel.name, executed, executed.total(), waves, sanitizer.findings() if sanitizer else ())
+    return LaunchResult(
+        kernel.name, executed, executed.total(), waves, sanitizer.findings() if sanitizer else ()
+    )
 
 
 class _Both(Observer):
@@ -164,9 +200,15 @@ class _Both(Observer):
         for observer in self.observers:
             observer.access(*event)
 
+    def out_of_range(self, *event: Any) -> None:
+        for observer in self.observers:
+            observer.out_of_range(*event)
+
 
 def _together(first: Observer | None, second: Observer | None) -> Observer | None:
-    return _Both(first, second) if first is not None and second is not None else first if first is not None else second
+    if first is None or second is None:
+        return first or second
+    return _Both(first, second)
 
 
 def _code(source: str | PathLike[str] | bytes | CodeObject) -> CodeObject:
@@ -174,7 +216,7 @@ def _code(source: str | PathLike[str] | bytes | CodeObject) -> CodeObject:
 
 
 def _dim3(value: int | Sequence[int], what: str) -> Dim3:
-    numbers = [int(value)] if not isinstance(value, (tuple, list)) else [int(v) for v in value]
+    numbers = [int(v) for v in value] if isinstance(value, Sequence) else [int(value)]
     if not 1 <= len(numbers) <= 3 or min(numbers) < 1:
         raise EmulationError(f"{what} {value!r}: one to three numbers, each at least 1")
     x, y, z = (*numbers, 1, 1)[:3]
@@ -185,12 +227,18 @@ def _checked_lds(kernel: Kernel, block: Dim3, dynamic_lds: int) -> int:
     items = block[0] * block[1] * block[2]
     if items > kernel.resources.max_flat_workgroup_size:
         most = kernel.resources.max_flat_workgroup_size
-        raise EmulationError(f"{kernel.name}: a block of {items} work-items; the kernel is compiled for at most {most}")
+        raise EmulationError(
+            f"{kernel.name}: a block of {items} work-items; the kernel is compiled for at most {most}"
+        )
     if kernel.resources.uses_dynamic_stack:
-        raise EmulationError(f"{kernel.name}: uses a dynamic stack (recursion or alloca), whose size the launch does not know")
+        raise EmulationError(
+            f"{kernel.name}: uses a dynamic stack (recursion or alloca), whose size the launch does not know"
+        )
     wanted = kernel.descriptor.group_segment_fixed_size + dynamic_lds
     if dynamic_lds < 0 or wanted > entry.LDS_LIMIT:
-        raise EmulationError(f"{kernel.name}: {wanted} bytes of LDS asked, a workgroup has at most {entry.LDS_LIMIT}")
+        raise EmulationError(
+            f"{kernel.name}: {wanted} bytes of LDS asked, a workgroup has at most {entry.LDS_LIMIT}"
+        )
     return -(-wanted // entry.LDS_GRANULE) * entry.LDS_GRANULE
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from petitgen.emulator.unwritten import Unwritten
 from petitgen.errors import EmulationError
 
 BASE = 0x7F00_0000_0000  # device address of the arena's first byte
@@ -30,7 +31,9 @@ def _reserve() -> mmap.mmap:
             return mmap.mmap(-1, capacity, flags=flags)
         except (OSError, ValueError):
             continue
-    raise EmulationError(f"cannot reserve {_CAPACITIES[-1] >> 20} MiB of address space for device memory; raise `ulimit -v`")
+    raise EmulationError(
+        f"cannot reserve {_CAPACITIES[-1] >> 20} MiB of address space for device memory; raise `ulimit -v`"
+    )
 
 
 class DeviceMemory:
@@ -51,6 +54,7 @@ class DeviceMemory:
         self._free: list[tuple[int, int]] = []  # sorted (offset, bytes) of holes below _top
         self._ends_array: NDArray[np.int64] | None = None
         self._starts_array: NDArray[np.int64] = np.empty(0, np.int64)
+        self.unwritten = Unwritten(self.u8.size)
         self._last = (0, 0)  # start and end of the allocation found last: most accesses stay in it
 
     def allocate(self, source: NDArray[Any] | bytes | bytearray | int) -> int:
@@ -60,13 +64,14 @@ class DeviceMemory:
         EmulationError when the device memory is exhausted.
         """
         data = None if isinstance(source, (int, np.integer)) else _bytes_of(source)
-        size = int(source) if data is None else data.size  # type: ignore[arg-type]
+        size = int(source) if data is None else data.size
         if size < 0:
             raise EmulationError(f"allocate: {size} bytes; the size must not be negative")
         offset = self._place(-(-(size + GAP) // ALIGNMENT) * ALIGNMENT)
         bisect.insort(self._starts, offset)
         self._sizes[offset] = size
         self._changed()
+        self.unwritten.allocated(offset, offset + size, filled=data is not None)
         if data is not None:
             self.u8[offset : offset + size] = data
         return BASE + offset
@@ -93,17 +98,26 @@ class DeviceMemory:
         """Copy an array or bytes to `address`. EmulationError outside an allocation."""
         data = _bytes_of(source)
         offset = self.offset_of(address, data.size, "write")
+        self.unwritten.written(offset, offset + data.size)
         self.u8[offset : offset + data.size] = data
 
     def offset_of(self, address: int, size: int, what: str) -> int:
         """Arena offset of an address range that must lie inside one allocation."""
         offset = address - BASE
         if not self.contains(offset, offset + size):
-            raise EmulationError(f"{what} of {size} bytes at {address:#x} is outside every allocation; {self.nearest(address)}")
+            raise EmulationError(
+                f"{what} of {size} bytes at {address:#x} is outside every allocation; {self.nearest(address)}"
+            )
         return offset
 
+    @property
+    def extent(self) -> int:
+        """Bytes of the arena that hold every allocation."""
+        return self._top
+
     def contains(self, start: int, end: int) -> bool:
-        """True if the arena offsets [start, end) lie inside one allocation (its size rounded up to a dword)."""
+        """True if the arena offsets [start, end) lie inside one allocation (its size rounded up to a
+        dword)."""
         low, high = self._last
         if low <= start and end <= high:
             return True

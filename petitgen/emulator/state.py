@@ -1,8 +1,9 @@
 """The registers of all waves in flight, and a group of them that steps together.
 
-A register of all waves is one contiguous row of shape (waves, 64), so an instruction is a numpy call on whole rows.
-A `Group` is the waves standing at one pc. When it holds every wave, or a contiguous run of them, its rows are views of
-the batch; when waves have diverged it copies a row the first time it is touched and writes it back in `flush()`.
+A register of all waves is one contiguous row of shape (waves, 64), so an instruction is a numpy call on whole
+rows. A `Group` is the waves standing at one pc. When it holds every wave, or a contiguous run of them, its
+rows are views of the batch; when waves have diverged it copies a row the first time it is touched and writes
+it back in `flush()`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ AGPR = 256  # row of a0: rows 0-255 are VGPRs, 256-511 AGPRs, as in the 9-bit so
 VCC, M0, EXEC, FLAT_SCRATCH = 106, 124, 126, 102
 # A register that was never written holds this: NaN as f32, f16, bf16 and f64, far out of range as an address.
 POISON = 0xFFFBFFFB
-SHARED_APERTURE, PRIVATE_APERTURE = 0x0001_0000, 0x0002_0000  # high halves of flat addresses of LDS and scratch
+# High halves of the flat addresses of LDS and scratch.
+SHARED_APERTURE, PRIVATE_APERTURE = 0x0001_0000, 0x0002_0000
 NORMAL_MODE = 0xF0  # MODE bits 7:0 with round to nearest even and all denormals kept
 
 
@@ -31,25 +33,39 @@ class Observer(Protocol):
     """Watches a run: tracer, profiler, sanitizer. Off by default; it must not change the state it sees.
 
     instruction  called before each instruction, with the waves that execute it
-    access       called by a memory instruction with the byte addresses (n, 64) it touches, for the lanes in `active`
-                 (n, 64) bool; `space` is "global", "lds" or "scratch" and `kind` "load", "store" or "atomic"
+    access       called by a memory instruction before it is done, with the byte addresses (n, 64) it touches,
+                 for the lanes in `active` (n, 64) bool; `space` is "global", "lds", "scratch" or "scalar" (then
+                 a column a dword) and `kind` "load", "store" or "atomic". Several times for one instruction
+                 that touches several places a lane. In "lds" addresses count from the workgroup's first byte
+    out_of_range called by a buffer instruction with the lanes (n, 64) that are on and out of range
     """
 
     def instruction(self, group: Group, instruction: Any) -> None: ...
 
     def access(
-        self, group: Group, instruction: Any, space: str, kind: str, addresses: Array, size: int, active: Array
+        self,
+        group: Group,
+        instruction: Any,
+        space: str,
+        kind: str,
+        addresses: Array,
+        size: int,
+        active: Array,
     ) -> None: ...
+
+    def out_of_range(self, group: Group, instruction: Any, lanes: Array) -> None: ...
 
 
 class Batch:
     """Every wave in flight. W waves, grouped wave after wave into workgroups.
 
-    vgpr     uint32 (512, W, 64); rows that the kernel did not allocate are never touched, so they cost no memory
+    vgpr     uint32 (512, W, 64); rows that the kernel did not allocate are never touched, so they cost no
+             memory
     sgpr     uint32 (W, 128), by the encoding of the register: vcc is 106-107, m0 124, exec 126-127
     scc      bool (W,)
     mode     uint32 (W,): the MODE register
-    lds      uint8, the LDS of all workgroups one after the other; lds_base int64 (W, 1) is where a wave's begins
+    lds      uint8, the LDS of all workgroups one after the other; lds_base int64 (W, 1) is where a wave's
+             begins
     """
 
     def __init__(self, waves: int, workgroup: Array, lds_bytes: int, memory: DeviceMemory, arch: str) -> None:
@@ -132,14 +148,17 @@ class Group:
         self.su32, self.si32 = (_scalars(s32.view(t)) for t in (np.uint32, np.int32))
         self.su64, self.si64 = (_pairs(s64.view(t)) for t in (np.uint64, np.int64))
         self.cu32, self.ci32, self.cf32 = (_columns(s32.view(t)) for t in (np.uint32, np.int32, np.float32))
-        self.cu64, self.ci64, self.cf64 = (_column_pairs(s64.view(t)) for t in (np.uint64, np.int64, np.float64))
+        self.cu64, self.ci64, self.cf64 = (
+            _column_pairs(s64.view(t)) for t in (np.uint64, np.int64, np.float64)
+        )
         self.sbytes = self.sgpr.view(np.uint8)
         self.scc = batch.scc[where]
         self.mode = batch.mode[where]
         self.lds_base = batch.lds_base[where]
         self.lds = batch.lds
         self.descriptors: dict[int, Any] = {}  # decoded buffer descriptors by first SGPR
-        self.exec_mask: Array | None = None  # the mask again; DPP narrows `mask` but reads from the lanes of this one
+        # The mask again: DPP narrows `mask` but reads from the lanes of this one.
+        self.exec_mask: Array | None = None
         self.exec_changed()
         self.special: Array | None = None
         self.mode_changed()
@@ -163,7 +182,9 @@ class Group:
     def set_mask(self, mask: Array | None) -> None:
         """Let only the lanes of `mask` write (None: all)."""
         self.mask = mask
-        self.mask32 = None if mask is None else np.negative(mask.view(np.uint8), dtype=np.uint32, casting="unsafe")
+        self.mask32 = (
+            None if mask is None else np.negative(mask.view(np.uint8), dtype=np.uint32, casting="unsafe")
+        )
 
     def mode_changed(self) -> None:
         """Recompute `special` after a write to MODE."""
@@ -175,20 +196,23 @@ class Group:
 
     def lane_mask(self, register: int) -> Array:
         """The SGPR pair at `register` as bool (n, 64)."""
-        return np.unpackbits(self.sbytes[:, 4 * register : 4 * register + 8], axis=1, bitorder="little").view(bool)
+        pair = self.sbytes[:, 4 * register : 4 * register + 8]
+        return np.unpackbits(pair, axis=1, bitorder="little").view(bool)
 
     def set_lane_mask(self, register: int, lanes: Array) -> None:
         """Write bool (n, 64) to the SGPR pair at `register`. Does not watch for EXEC."""
         self.sbytes[:, 4 * register : 4 * register + 8] = np.packbits(lanes, axis=1, bitorder="little")
 
     def block(self, first: int, count: int) -> Array:
-        """`count` consecutive vector registers as (count, n, 64): a view where that is possible, else a copy."""
+        """`count` consecutive vector registers as (count, n, 64): a view where that is possible, else a
+        copy."""
         if isinstance(self.where, slice):
             return self.batch.vgpr[first : first + count, self.where]
         return np.stack([self.u32[first + k] for k in range(count)])
 
     def set_block(self, first: int, values: Array, where: Array | None = None) -> None:
-        """Write (count, n, 64) dwords to consecutive vector registers, in the lanes of `where` (default all)."""
+        """Write (count, n, 64) dwords to consecutive vector registers, in the lanes of `where` (default
+        all)."""
         for k, value in enumerate(values):
             if where is None:
                 self.u32[first + k][...] = value

@@ -1,9 +1,10 @@
 """MUBUF: buffer loads, stores and atomics with range checking.
 
 source: CDNA3 ISA (MI300) 9.1.5 "Buffer Addressing": address = base + sgpr_offset + buffer_offset, with
-buffer_offset = inst_offset + vgpr_offset + stride * (vgpr_index + lane if add_tid), or its swizzled form. Out of range, so that
-loads give 0 and stores and atomics are dropped: buffer_offset >= num_records - sgpr_offset when stride is 0 or swizzling is
-off, else index >= num_records or offset >= stride. Multi-dword accesses are checked dword by dword, by their first byte.
+buffer_offset = inst_offset + vgpr_offset + stride * (vgpr_index + lane if add_tid), or its swizzled form. Out
+of range, so that loads give 0 and stores and atomics are dropped: buffer_offset >= num_records - sgpr_offset
+when stride is 0 or swizzling is off, else index >= num_records or offset >= stride. Multi-dword accesses are
+checked dword by dword, by their first byte.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from numpy.typing import NDArray
 
 from petitgen.emulator.access.atomics import ATOMICS
 from petitgen.emulator.access.flat import store_to_lds
-from petitgen.emulator.access.transfer import atomic_update, checked, finish_load, gather, gather_words, scatter, store_value
+from petitgen.emulator.access.transfer import (
+    atomic_update,
+    checked,
+    finish_load,
+    gather,
+    gather_words,
+    scatter,
+    store_value,
+)
 from petitgen.emulator.access.widths import LOADS, STORES, Width
 from petitgen.emulator.memory import BASE
 from petitgen.emulator.operands import operand, row_of
@@ -34,7 +43,7 @@ _ELEMENT = 4  # bytes swizzled as one; fixed since gfx9
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """Fields of a 128-bit buffer resource, int64 (n, 1) or one number for all waves; base has BASE subtracted."""
+    """Fields of a 128-bit buffer resource: int64 (n, 1), or one number for all waves. base: less BASE."""
 
     base: Array | int
     stride: Array | int
@@ -65,14 +74,13 @@ def _decode(words: Array) -> Descriptor:
     fields = (w0 + ((w1 & 0xFFFF) << 32) - BASE, stride, w2, w1 >> 31 & 1, add_tid, 8 << (w3 >> 21 & 3))
     plain = not fields[3].any()
     raw = plain and not (stride.any() or add_tid.any())
-    if len(wide) == 1:
-        return Descriptor(*(int(f[0, 0]) for f in fields), raw, plain)
-    return Descriptor(*fields, raw, plain)
+    values: list[Any] = [int(f[0, 0]) for f in fields] if len(wide) == 1 else list(fields)
+    return Descriptor(*values, raw, plain)
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One dword (or byte, or half) of an access: arena offsets (n, 64), and the lanes in range (None: all)."""
+    """One dword (or byte, or half) of an access: arena offsets (n, 64), lanes in range (None: all)."""
 
     offsets: Array
     inside: Array | None
@@ -88,7 +96,7 @@ def compile_mubuf(ins: Instruction) -> Step | None:
     verb, _, what = ins.mnemonic.removeprefix("buffer_").partition("_")
     addresses = compile_addresses(ins)
     if verb == "load" and what in LOADS:
-        return _load_lds(ins, LOADS[what], addresses) if ins.mods.get("lds") else _load(ins, LOADS[what], addresses)
+        return (_load_lds if ins.mods.get("lds") else _load)(ins, LOADS[what], addresses)
     if verb == "store" and what in STORES:
         return _store(ins, STORES[what], addresses)
     if verb == "atomic" and what in ATOMICS:
@@ -109,9 +117,12 @@ def compile_addresses(ins: Instruction) -> Addresses:
     def addresses(s: Group, count: int) -> list[Component]:
         descriptor = read_descriptor(s, srsrc.index)
         base = constant if constant is not None else s.cu32[sgpr].astype(np.int64)
-        offset = np.full((s.n, LANES), fixed, np.int64) if offset_row is None else s.u32[offset_row].astype(np.int64)
-        if offset_row is not None and fixed:
-            offset += fixed
+        if offset_row is None:
+            offset = np.full((s.n, LANES), fixed, np.int64)
+        else:
+            offset = s.u32[offset_row].astype(np.int64)
+            if fixed:
+                offset += fixed
         if descriptor.raw:
             return _raw(s, descriptor, offset, base, count)
         index = np.zeros((s.n, LANES), np.int64) if index_row is None else s.u32[index_row].astype(np.int64)
@@ -125,13 +136,16 @@ def _raw(s: Group, d: Descriptor, offset: Array, soffset: Array | int, count: in
     """The usual descriptor: an array of bytes."""
     room = d.records - soffset
     start = d.base + soffset
-    if s.mask is None and int(offset.max()) + 4 * (count - 1) < (room if isinstance(room, int) else int(room.min())):
+    least = room if isinstance(room, int) else int(room.min())
+    if s.mask is None and int(offset.max()) + 4 * (count - 1) < least:
         offset += start
         return [Component(offset if k == 0 else offset + 4 * k, None) for k in range(count)]
     return [Component(offset + (start + 4 * k), offset < room - 4 * k) for k in range(count)]
 
 
-def _structured(d: Descriptor, offset: Array, index: Array, soffset: Array | int, count: int) -> list[Component]:
+def _structured(
+    d: Descriptor, offset: Array, index: Array, soffset: Array | int, count: int
+) -> list[Component]:
     components = []
     for k in range(count):
         at = offset + 4 * k
@@ -140,8 +154,13 @@ def _structured(d: Descriptor, offset: Array, index: Array, soffset: Array | int
             where, inside = linear, linear < d.records - soffset
         else:
             step = d.index_stride
-            swizzled = (index // step * d.stride + at // _ELEMENT * _ELEMENT) * step + index % step * _ELEMENT + at % _ELEMENT
-            on, checked_as_raw = np.asarray(d.swizzle) != 0, (np.asarray(d.stride) == 0) | (np.asarray(d.swizzle) == 0)
+            swizzled = (
+                (index // step * d.stride + at // _ELEMENT * _ELEMENT) * step
+                + index % step * _ELEMENT
+                + at % _ELEMENT
+            )
+            on = np.asarray(d.swizzle) != 0
+            checked_as_raw = (np.asarray(d.stride) == 0) | ~on
             where = np.where(on, swizzled, linear)
             structured = (index < d.records) & (at < d.stride)
             inside = np.where(checked_as_raw, where < d.records - soffset, structured)
@@ -159,8 +178,12 @@ def active_lanes(s: Group, component: Component) -> Array | None:
 def _watch(s: Group, ins: Instruction, components: list[Component], kind: str, size: int) -> None:
     if s.observer is not None:
         for c in components:
+            if c.inside is not None and not c.inside.all():
+                s.observer.out_of_range(s, ins, s.active() & ~c.inside)
             active = active_lanes(s, c)
-            s.observer.access(s, ins, "global", kind, c.offsets + BASE, size, s.active() if active is None else active)
+            s.observer.access(
+                s, ins, "global", kind, c.offsets + BASE, size, s.active() if active is None else active
+            )
 
 
 def _fetch(s: Group, ins: Instruction, width: Width, components: list[Component]) -> list[Array]:
@@ -198,7 +221,7 @@ def _load_lds(ins: Instruction, width: Width, addresses: Addresses) -> Step:
     def step(s: Group) -> None:
         components = addresses(s, 1)
         _watch(s, ins, components, "load", width.size)
-        store_to_lds(s, _fetch(s, ins, width, components)[0], width, offset)
+        store_to_lds(s, ins, _fetch(s, ins, width, components)[0], width, offset)
 
     return step
 

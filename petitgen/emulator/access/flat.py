@@ -1,7 +1,7 @@
 """FLAT, GLOBAL and SCRATCH instructions.
 
-source: CDNA3 ISA (MI300) 10 "Flat Memory Instructions" and 9.1.5.2 (the swizzle of scratch).
-Scratch of a wave is dword-interleaved: dword d of lane l lies at FLAT_SCRATCH + 256 * d + 4 * l, the layout that the
+source: CDNA3 ISA (MI300) 10 "Flat Memory Instructions" and 9.1.5.2 (the swizzle of scratch). Scratch of a
+wave is dword-interleaved: dword d of lane l lies at FLAT_SCRATCH + 256 * d + 4 * l, the layout that the
 swizzled private segment buffer of gfx90a gives too, so both ways to reach it agree.
 """
 
@@ -41,7 +41,8 @@ _LANE_BYTES = 4 * np.arange(LANES, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Lanes of an access that fall into one space. offsets: byte offsets into `space`; step: distance of components."""
+    """Lanes of an access that fall into one space. offsets: byte offsets into `space`; step: distance of
+    components."""
 
     name: str
     space: Array
@@ -69,15 +70,15 @@ def compile_flat(ins: Instruction) -> Step:
     raise EmulationError(f"{ins.mnemonic}: no semantics")
 
 
-# --- what is done --------------------------------------------------------------------------------------------------------
+# --- what is done ---------------------------------------------------------------------------------
 
 
 def _watch(s: Group, ins: Instruction, pieces: list[Piece], kind: str, size: int) -> None:
     if s.observer is not None:
         for piece in pieces:
             active = s.active() if piece.active is None else piece.active
-            base = 0 if piece.name == "lds" else BASE
-            s.observer.access(s, ins, piece.name, kind, piece.offsets + base, size, active)
+            addresses = piece.offsets - s.lds_base if piece.name == "lds" else piece.offsets + BASE
+            s.observer.access(s, ins, piece.name, kind, addresses, size, active)
 
 
 def _fetch(piece: Piece, width: Width) -> list[Array]:
@@ -96,7 +97,9 @@ def _fetch_all(s: Group, ins: Instruction, width: Width, resolve: Resolve) -> li
     values = _fetch(pieces[0], width)
     for piece in pieces[1:]:
         assert piece.active is not None
-        values = [np.where(piece.active, new, old) for new, old in zip(_fetch(piece, width), values, strict=True)]
+        values = [
+            np.where(piece.active, new, old) for new, old in zip(_fetch(piece, width), values, strict=True)
+        ]
     return values
 
 
@@ -119,17 +122,19 @@ def _lds_load(ins: Instruction, width: Width, resolve: Resolve) -> Step:
     def step(s: Group) -> None:
         values = _fetch_all(s, ins, width, resolve)
         if values is not None:
-            store_to_lds(s, values[0], width, offset)
+            store_to_lds(s, ins, values[0], width, offset)
 
     return step
 
 
-def store_to_lds(s: Group, value: Array, width: Width, offset: int) -> None:
+def store_to_lds(s: Group, ins: Instruction, value: Array, width: Width, offset: int) -> None:
     """The LDS half of a load to LDS: dword `lane` of M0[15:0] + offset; lanes beyond the LDS are dropped."""
     if width.signed:
         value = value.astype(np.int8 if width.size == 1 else np.int16).astype(np.int32).view(np.uint32)
     local = (s.cu32[M0] & 0xFFFF).astype(np.int64) + offset + _LANE_BYTES
     active = s.active() & (local >= 0) & (local + 4 <= s.batch.lds_bytes)
+    if s.observer is not None:
+        s.observer.access(s, ins, "lds", "store", local, 4, active)
     scatter(s.lds, local + s.lds_base, value, 4, active)
 
 
@@ -144,7 +149,13 @@ def _store(ins: Instruction, width: Width, resolve: Resolve) -> Step:
         for piece in pieces:
             for k in range(width.count):
                 value = store_value(s, register + k, width)
-                scatter(piece.space, piece.offsets + k * piece.step if k else piece.offsets, value, width.size, piece.active)
+                scatter(
+                    piece.space,
+                    piece.offsets + k * piece.step if k else piece.offsets,
+                    value,
+                    width.size,
+                    piece.active,
+                )
 
     return step
 
@@ -160,14 +171,16 @@ def _atomic(ins: Instruction, what: str, resolve: Resolve) -> Step:
         pieces = resolve(s, atomic.size)
         _watch(s, ins, pieces, "atomic", atomic.size)
         if len(pieces) > 1:
-            raise EmulationError(f"{ins.mnemonic} at pc {ins.pc:#x}: lanes of one atomic in different memories")
+            raise EmulationError(
+                f"{ins.mnemonic} at pc {ins.pc:#x}: lanes of one atomic in different memories"
+            )
         for piece in pieces:
             atomic_update(s, ins, piece.space, piece.offsets, piece.active, atomic, registers, result)
 
     return step
 
 
-# --- where the lanes point -----------------------------------------------------------------------------------------------
+# --- where the lanes point ------------------------------------------------------------------------
 
 
 def _vector_address(address: Operand | None) -> Callable[[Group], Array]:
@@ -218,19 +231,26 @@ def _scratch_resolver(ins: Instruction) -> Resolve:
     return resolve
 
 
-def _scratch_piece(s: Group, ins: Instruction, private: Array, size: int, active: Array | None) -> list[Piece]:
+def _scratch_piece(
+    s: Group, ins: Instruction, private: Array, size: int, active: Array | None
+) -> list[Piece]:
     """Lanes in the private segment; `private` is the address within it."""
     limit = s.batch.private_bytes
     bad = (private + size > limit) if active is None else active & (private + size > limit)
     if bad.any():
         where, lane = place(s, ins, bad)
-        raise EmulationError(f"{where}: {size} bytes at scratch address {int(private[lane]):#x}, past the {limit} bytes a lane has")
+        raise EmulationError(
+            f"{where}: {size} bytes at scratch address {int(private[lane]):#x}, "
+            f"past the {limit} bytes a lane has"
+        )
     if active is not None:
         if not active.any():
             return []
         private = np.where(active, private, 0)
     if size > 1 and misaligned(private, min(size, 4)):
-        raise EmulationError(f"{place(s, ins, (private & 3) != 0)[0]}: misaligned scratch access of {size} bytes")
+        raise EmulationError(
+            f"{place(s, ins, (private & 3) != 0)[0]}: misaligned scratch access of {size} bytes"
+        )
     base = s.ci64[FLAT_SCRATCH] - BASE
     offsets = base + ((private >> 2) << 8) + _LANE_BYTES + (private & 3)
     return [Piece("scratch", s.memory.u8, offsets, active, step=256)]
@@ -268,7 +288,10 @@ def _split(s: Group, ins: Instruction, offsets: Array, top: Array, size: int) ->
         if bad.any():
             where, lane = place(s, ins, bad)
             limit = s.batch.lds_bytes
-            raise EmulationError(f"{where}: {size} bytes at LDS address {int(local[lane]):#x}, past the {limit} bytes of the workgroup")
+            raise EmulationError(
+                f"{where}: {size} bytes at LDS address {int(local[lane]):#x}, "
+                f"past the {limit} bytes of the workgroup"
+            )
         pieces.append(Piece("lds", s.lds, np.where(shared, local, 0) + s.lds_base, shared))
     if private.any():
         pieces += _scratch_piece(s, ins, local, size, private)

@@ -6,6 +6,7 @@ it; without it a run costs nothing more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from petitgen.emulator.dispatch import Dispatch
 from petitgen.emulator.sanitizer.findings import Finding, Findings
 from petitgen.emulator.sanitizer.footprint import Footprint, footprint
 from petitgen.emulator.sanitizer.issue import IssueCheck
+from petitgen.emulator.sanitizer.races import RaceCheck
 from petitgen.emulator.state import Array, Batch, Group, Observer
 from petitgen.isa.model import Instruction
 
@@ -38,9 +40,13 @@ class Sanitizer(Observer):
         """The launch begins; the checks are made for its kernel and architecture."""
         self._kernel, self._entry = run.kernel.name, run.kernel.entry
         self.issue = IssueCheck(run.arch, self.found, run.kernel.entry)
-        self._each_instruction = [self.issue.instruction]
-        self._each_batch = [self.issue.batch]
-        self._each_access: list[Any] = []
+        waves = run.waves_per_group * math.prod(run.grid)
+        self.races = RaceCheck(
+            self.found, run.kernel.entry, self.issue.outstanding, run.memory, run.waves_per_group, waves
+        )
+        self._each_instruction = [self.issue.instruction, self.races.instruction]
+        self._each_batch = [self.issue.batch, self.races.batch]
+        self._each_access: list[Any] = [self.races.access]
 
     def batch(self, batch: Batch) -> None:
         """New waves; state of the ones before is forgotten."""
