@@ -131,13 +131,14 @@ def float_to_half(value: Any) -> Any:
 
 
 @numba.njit(inline="always")
-def double_to_half(value: Any) -> Any:
-    """f16 bit pattern of a float64, rounded once: the bits that float32 lacks are folded into its last bit
-    (round to odd), which leaves the second rounding exact because 24 >= 11 + 2. |value| must be 0, NaN, Inf
-    or in 2**+-126.
-    """
-    bits = bits64(np.float64(value))
-    low = np.uint64(bits & np.uint64(0x1FFFFFFF))
-    kept = np.uint64(bits & np.uint64(0xFFFFFFFFE0000000))
-    odd = np.uint64(kept | np.uint64(0x20000000))
-    return float_to_half(np.float32(float64_of(odd if low != np.uint64(0) else kept)))
+def odd_sum(a: Any, b: Any) -> Any:
+    """a + b of two float32, rounded to odd: rounding that to 22 bits or fewer gives the rounded exact sum."""
+    total = np.float32(a + b)
+    part = np.float32(total - a)
+    error = np.float32(np.float32(a - np.float32(total - part)) + np.float32(b - part))
+    bits = bits32(total)
+    inexact = (error < np.float32(0)) | (error > np.float32(0))
+    away = (error > np.float32(0)) == (bits < np.uint32(0x80000000))
+    step = np.uint32(1) if away else np.uint32(0xFFFFFFFF)
+    odd = np.uint32(bits + step) if inexact & ((bits & np.uint32(1)) == np.uint32(0)) else bits
+    return float32_of(odd)

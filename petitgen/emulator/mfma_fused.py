@@ -5,8 +5,8 @@ paper's description, tested against the authors' package.
 
 A fused sum takes `chunk` products. They are exact; they are aligned to the largest exponent among them,
 truncated (toward zero) at 24 fraction bits and summed exactly. The sum is aligned with the accumulator and
-cut (toward minus infinity) at 32 fraction bits, the accumulator at 24; the total is cut at 31 fraction bits below
-its leading one and rounded to f32, nearest even. 8-bit formats sum even and odd products apart first.
+cut (toward minus infinity) at 32 fraction bits, the accumulator at 24; the total is cut at 31 fraction bits
+below its leading one and rounded to f32, nearest even. 8-bit formats sum even and odd products apart first.
 
 Exponents here are those of the leading digit place: a number is mantissa * 2**(exponent - mantissa bits),
 with denormals at the smallest exponent. Zero operands get an exponent so small that they never decide an

@@ -126,20 +126,16 @@ def _alignbyte(high, low, shift):
 @compiled("u4(u4,u4,u4)")
 def _perm(high, low, selectors):
     """Each selector byte: 0-7 a byte of {high, low}, 8-11 signs of bytes 1, 3, 5, 7, 12 0x00, above 0xff."""
-    pair = np.uint64(np.uint64(np.uint64(high) << np.uint64(32)) | np.uint64(low))
-    result = np.uint32(0)
-    for byte in range(4):
-        selector = np.uint64(np.uint64(selectors >> np.uint32(8 * byte)) & np.uint64(0xFF))
-        picked = np.uint64(pair >> np.uint64(np.uint64(selector & np.uint64(7)) * np.uint64(8))) & np.uint64(
-            0xFF
-        )
-        top = np.uint64(np.uint64(np.uint64(selector & np.uint64(3)) * np.uint64(16)) + np.uint64(15))
-        sign = np.uint64(np.uint64(np.uint64(pair >> top) & np.uint64(1)) * np.uint64(0xFF))
-        value = picked if selector < np.uint64(8) else sign
-        value = np.uint64(0) if selector == np.uint64(12) else value
-        value = np.uint64(0xFF) if selector > np.uint64(12) else value
-        result = np.uint32(result | np.uint32(np.uint32(value) << np.uint32(8 * byte)))
-    return result
+    pair = np.int64(np.uint64(np.uint64(high) << np.uint64(32)) | np.uint64(low))
+    result = np.int64(0)
+    for at in (0, 8, 16, 24):
+        selector = (np.int64(selectors) >> at) & 0xFF
+        byte = (pair >> ((selector & 7) << 3)) & 0xFF
+        sign = -((pair >> (((selector & 3) << 4) + 15)) & 1) & 0xFF
+        # Masks rather than choices, so that the loop over lanes is vectorised.
+        below_8, below_12, above_12 = (selector - 8) >> 63, (selector - 12) >> 63, (12 - selector) >> 63
+        result |= ((byte & below_8) | (sign & ~below_8 & below_12) | (above_12 & 0xFF)) << at
+    return np.uint32(result)
 
 
 alias("v_bfe_u32", _bfe_u32)

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from petitgen.emulator.compiled import bits32, compiled, float32_of, float_to_half, half_to_float
+from petitgen.emulator.compiled import bits32, compiled, float32_of, half_to_float
+from petitgen.emulator.ops.valu_half import shorten
 from petitgen.emulator.registry import alias, op
 
 U8, U16, I16, U32, I32 = np.uint8, np.uint16, np.int16, np.uint32, np.int32
 F16, F32, F64 = np.float16, np.float32, np.float64
-
-
-@compiled("u2(f4)")
-def _f16_f32(a):
-    return float_to_half(a)
 
 
 @compiled("f4(u2)")
@@ -43,7 +39,7 @@ def _f16_f32_toward_zero(a):
 @op
 def v_cvt_f16_f32(a):
     """f32 to f16."""
-    return _f16_f32(a).view(F16)
+    return shorten(a).view(F16)
 
 
 @op
@@ -132,8 +128,15 @@ alias("v_cvt_f64_i32", _to(F64))
 alias("v_cvt_f64_u32", _to(F64))
 alias("v_cvt_f32_f64", _to(F32))
 alias("v_cvt_f64_f32", _to(F64))
-alias("v_cvt_f16_u16", _to(F16))
-alias("v_cvt_f16_i16", _to(F16))
+
+
+def _half_of_integer(a):
+    """A 16-bit integer to f16; float32 holds it exactly."""
+    return shorten(np.asarray(a).astype(F32)).view(F16)
+
+
+alias("v_cvt_f16_u16", _half_of_integer)
+alias("v_cvt_f16_i16", _half_of_integer)
 
 
 def _ubyte(byte: int):

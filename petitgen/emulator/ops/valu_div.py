@@ -22,168 +22,220 @@ iteration).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
+import numba
 import numpy as np
 
-from petitgen.emulator.ops.valu_float import fma_f32, fma_f64
+from petitgen.emulator.compiled import bits32, bits64, compiled, float32_of, float64_of, fused
+from petitgen.emulator.ops.valu_half import on_bits
 from petitgen.emulator.registry import alias, op
 
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    dtype: type
-    bits: type
-    mantissa: int  # bits
-    exponent_mask: int
-    scale: int  # power of two used by v_div_scale
-    near_max: int  # exponent difference from which N/D is near the largest number
-    tiny: int  # largest biased exponent of a tiny numerator
-    underflow: int  # exponent difference below which v_div_fixup returns the smallest number
-    default_nan: int
-
-    @property
-    def smallest_normal(self):
-        return np.finfo(self.dtype).smallest_normal
-
-    def arrays(self, *operands: Any) -> tuple[Any, ...]:
-        """The operands as arrays of this format."""
-        return tuple(np.asarray(operand, self.dtype) for operand in operands)
-
-    def exponent(self, a):
-        """Biased exponent field."""
-        return ((a.view(self.bits) >> self.bits(self.mantissa)) & self.bits(self.exponent_mask)).astype(
-            np.int64
-        )
-
-    def denormal(self, a):
-        """Nonzero and below the normal range."""
-        return (a != 0) & (np.abs(a) < self.smallest_normal)
+# What v_div_scale found, in the order of its tests.
+ZERO, LARGE, DENORMAL, BOTH_TINY, TINY_RECIPROCAL, TINY_QUOTIENT, TINY_NUMERATOR, PLAIN = range(8)
 
 
-F32 = _Format(np.float32, np.uint32, 23, 0xFF, 64, 96, 23, -150, 0xFFC00000)
-F64 = _Format(np.float64, np.uint64, 52, 0x7FF, 128, 768, 53, -1075, 0xFFF8000000000000)
+@numba.njit(inline="always")
+def _exponent32(a):
+    """Biased exponent field."""
+    return np.int64(bits32(a) >> np.uint32(23)) & 0xFF
 
 
-def _denormal_quotient(form: _Format, a, b):
-    """Is a / b nonzero but below the normal range? A quotient that rounds to zero counts too."""
-    quotient = np.abs(a / b)
-    return (quotient < form.smallest_normal) & (a != 0) & np.isfinite(b)
+@numba.njit(inline="always")
+def _exponent64(a):
+    """Biased exponent field."""
+    return np.int64(bits64(a) >> np.uint64(52)) & 0x7FF
 
 
-def _div_scale(form: _Format):
-    def scale(s0, denominator, numerator):
-        """s0 (the denominator or the numerator) scaled so that no step of the division meets denormals, and
-        whether v_div_fmas must scale back.
-        """
-        s0, d, n = form.arrays(s0, denominator, numerator)
-        up, down = np.ldexp(s0, form.scale), np.ldexp(s0, -form.scale)
-        zero = (n == 0) | (d == 0)
-        large = form.exponent(n) - form.exponent(d) >= form.near_max
-        tiny_reciprocal = _denormal_quotient(form, form.dtype(1), d)
-        tiny_quotient = _denormal_quotient(form, n, d)
-        denormal = form.denormal(d)
-        is_d, is_n = s0 == d, s0 == n
-        conditions = [zero, large, denormal, tiny_reciprocal & tiny_quotient, tiny_reciprocal, tiny_quotient]
-        conditions.append(form.exponent(n) <= form.tiny)
-        nan = np.full_like(s0, np.nan)
-        choices = [
-            nan,
-            np.where(is_d, up, s0),
-            up,
-            np.where(is_d, down, s0),
-            down,
-            np.where(is_n, up, s0),
-            up,
-        ]
-        shape = np.broadcast_shapes(s0.shape, d.shape, n.shape)
-        scaled = np.select([np.broadcast_to(c, shape) for c in conditions], choices, s0)
-        back = ~zero & (large | (~denormal & tiny_quotient))
-        return scaled.astype(form.dtype), back
-
-    return scale
+@numba.njit(inline="always")
+def _case(d, n, d_exponent, n_exponent, reciprocal, quotient, smallest_normal, near_max, tiny):
+    """Which case of v_div_scale; a quotient that rounds to zero counts as below the normal range."""
+    if n == 0 or d == 0:
+        return ZERO
+    if n_exponent - d_exponent >= near_max:
+        return LARGE
+    if d_exponent == 0:
+        return DENORMAL
+    finite = abs(d) < np.inf
+    tiny_reciprocal = finite and abs(reciprocal) < smallest_normal
+    tiny_quotient = finite and abs(quotient) < smallest_normal
+    if tiny_reciprocal:
+        return BOTH_TINY if tiny_quotient else TINY_RECIPROCAL
+    if tiny_quotient:
+        return TINY_QUOTIENT
+    return TINY_NUMERATOR if n_exponent <= tiny else PLAIN
 
 
-def _fma_error(a, b, c, result, fma):
+@numba.njit(inline="always")
+def _direction(case, is_denominator, is_numerator):
+    """+1 to scale up, -1 to scale down, 0 to leave."""
+    if case in (DENORMAL, TINY_NUMERATOR):
+        return 1
+    if case == TINY_RECIPROCAL:
+        return -1
+    if case == LARGE:
+        return 1 if is_denominator else 0
+    if case == BOTH_TINY:
+        return -1 if is_denominator else 0
+    return 1 if case == TINY_QUOTIENT and is_numerator else 0
+
+
+@numba.njit(inline="always")
+def _case32(d, n):
+    reciprocal, quotient = np.float32(np.float32(1) / d), np.float32(n / d)
+    smallest = np.float32(2.0**-126)
+    return _case(d, n, _exponent32(d), _exponent32(n), reciprocal, quotient, smallest, 96, 23)
+
+
+@numba.njit(inline="always")
+def _case64(d, n):
+    return _case(d, n, _exponent64(d), _exponent64(n), 1.0 / d, n / d, 2.0**-1022, 768, 53)
+
+
+@compiled("f4(f4,f4,f4)")
+def _scaled32(s0, d, n):
+    case = _case32(d, n)
+    way = _direction(case, s0 == d, s0 == n)
+    factor = np.float32(2.0**64) if way > 0 else (np.float32(2.0**-64) if way < 0 else np.float32(1))
+    return np.float32(np.nan) if case == ZERO else np.float32(s0 * factor)
+
+
+@compiled("f8(f8,f8,f8)")
+def _scaled64(s0, d, n):
+    case = _case64(d, n)
+    way = _direction(case, s0 == d, s0 == n)
+    factor = 2.0**128 if way > 0 else (2.0**-128 if way < 0 else 1.0)
+    return np.nan if case == ZERO else s0 * factor
+
+
+@compiled("b1(f4,f4)")
+def _back32(d, n):
+    case = _case32(d, n)
+    return (case == LARGE) | (case == BOTH_TINY) | (case == TINY_QUOTIENT)
+
+
+@compiled("b1(f8,f8)")
+def _back64(d, n):
+    case = _case64(d, n)
+    return (case == LARGE) | (case == BOTH_TINY) | (case == TINY_QUOTIENT)
+
+
+@op
+def v_div_scale_f32(s0, denominator, numerator):
+    """s0 (denominator or numerator) scaled so that no step of the division meets denormals, and whether
+    v_div_fmas must scale back.
+    """
+    return _scaled32(s0, denominator, numerator), _back32(denominator, numerator)
+
+
+@op
+def v_div_scale_f64(s0, denominator, numerator):
+    """v_div_scale_f32 in double precision."""
+    return _scaled64(s0, denominator, numerator), _back64(denominator, numerator)
+
+
+@numba.njit(inline="always")
+def _fma_error(a, b, c, result):
     """a * b + c - result, for a result that fma rounded to nearest (Boldo and Muller's ErrFmaNearest)."""
     product = a * b
-    product_error = fma(a, b, -product)
-    inner, inner_error = _two_sum(c, product_error)
-    outer, outer_error = _two_sum(product, inner)
+    product_error = fused(a, b, -product)
+    inner = c + product_error
+    part = inner - c
+    inner_error = (c - (inner - part)) + (product_error - part)
+    outer = product + inner
+    part = outer - product
+    outer_error = (product - (outer - part)) + (inner - part)
     return ((outer - result) + outer_error) + inner_error
 
 
-def _two_sum(a, b):
-    """The rounded sum and its exact error."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
+@numba.njit(inline="always")
+def _scale_down(a, b, c, result, down, up, half):
+    """(a * b + c) * down, rounded once: where the scaled fma is a tie, the fma's own error decides."""
+    scaled = result * down
+    if abs(result - scaled * up) != half:
+        return scaled
+    error = _fma_error(a, b, c, result)
+    return (result + half) * down if error > 0 else ((result - half) * down if error < 0 else scaled)
 
 
-def _scale_down(form: _Format, a, b, c, result, fma):
-    """(a * b + c) * 2**-scale, rounded once: where the scaled fma is a tie, the fma's own error decides."""
-    scaled = np.ldexp(result, -form.scale)
-    half = form.dtype(np.ldexp(form.dtype(1), form.scale - 1) * np.finfo(form.dtype).smallest_subnormal)
-    halfway = np.abs(result - np.ldexp(scaled, form.scale)) == half
-    toward = np.sign(_fma_error(a, b, c, result, fma))
-    decided = np.ldexp(result + toward * half, -form.scale)
-    return np.where(halfway & (toward != 0), decided, scaled)
+@compiled("f4(f4,f4,f4,b1)")
+def _fmas32(a, b, c, scale):
+    """a * b + c, and where vcc is set scaled back: up if c (the quotient) is large, else down."""
+    result = fused(a, b, c)
+    if not scale:
+        return result
+    down, up = np.float32(2.0**-64), np.float32(2.0**64)
+    if _exponent32(c) > 127:
+        return result * up
+    return _scale_down(a, b, c, result, down, up, np.float32(2.0 ** (64 - 150)))
 
 
-def _div_fmas(form: _Format, fma):
-    bias = form.exponent_mask >> 1
-
-    def fmas(a, b, c, scale):
-        """a * b + c, and where vcc is set scaled back: up if c (the quotient) is large, else down."""
-        result = fma(a, b, c)
-        if not np.any(scale):
-            return result
-        up = form.exponent(np.asarray(c)) > bias
-        scaled = np.where(up, np.ldexp(result, form.scale), _scale_down(form, a, b, c, result, fma))
-        return np.where(scale, scaled, result)
-
-    return fmas
+@compiled("f8(f8,f8,f8,b1)")
+def _fmas64(a, b, c, scale):
+    """a * b + c, and where vcc is set scaled back: up if c (the quotient) is large, else down."""
+    result = fused(a, b, c)
+    if not scale:
+        return result
+    if _exponent64(c) > 1023:
+        return result * 2.0**128
+    return _scale_down(a, b, c, result, 2.0**-128, 2.0**128, 2.0 ** (128 - 1075))
 
 
-def _quiet(form: _Format, a):
-    return (a.view(form.bits) | form.bits(1 << (form.mantissa - 1))).view(form.dtype)
+@numba.njit(inline="always")
+def _fixed_magnitude(q, d, n, underflows):
+    """|quotient|, or what the operands demand; underflow and overflow as nearest even gives them."""
+    if d == 0 or abs(n) == np.inf:
+        return np.inf
+    if abs(d) == np.inf or n == 0 or underflows:
+        return 0.0
+    return abs(q) if abs(q) < np.inf else np.inf
 
 
-def _div_fixup(form: _Format, exponents: bool = True):
-    def fixup(quotient, denominator, numerator):
-        """The quotient with its right sign, or what the operands demand."""
-        q, d, n = form.arrays(quotient, denominator, numerator)
-        negative = np.signbit(d) ^ np.signbit(n)
-        infinite_d, infinite_n = np.isinf(d), np.isinf(n)
-        magnitude = np.abs(q)
-        conditions = [(d == 0) | infinite_n, infinite_d | (n == 0)]
-        choices = [form.dtype(np.inf), form.dtype(0)]
-        if exponents:
-            conditions += [form.exponent(n) - form.exponent(d) < form.underflow, ~np.isfinite(q)]
-            choices += [form.dtype(0), form.dtype(np.inf)]  # what underflow and overflow give to nearest even
-        shape = np.broadcast_shapes(q.shape, d.shape, n.shape)
-        result = np.select([np.broadcast_to(c, shape) for c in conditions], choices, magnitude)
-        result = np.where(negative, -result, result)
-        invalid = ((d == 0) & (n == 0)) | (infinite_d & infinite_n)
-        result = np.where(invalid, form.bits(form.default_nan).view(form.dtype), result)
-        result = np.where(np.isnan(d), _quiet(form, d), result)
-        return np.where(np.isnan(n), _quiet(form, n), result).astype(form.dtype)
-
-    return fixup
+@compiled("f4(f4,f4,f4)")
+def _fixup32(q, d, n):
+    quiet = np.uint32(0x400000)
+    if n != n or d != d:
+        return float32_of(np.uint32(bits32(n if n != n else d) | quiet))
+    if (d == 0 and n == 0) or (abs(d) == np.inf and abs(n) == np.inf):
+        return float32_of(np.uint32(0xFFC00000))
+    magnitude = np.float32(_fixed_magnitude(q, d, n, _exponent32(n) - _exponent32(d) < -150))
+    negative = np.uint32(bits32(d) ^ bits32(n)) >> np.uint32(31)
+    return -magnitude if negative else magnitude
 
 
-_F16 = _Format(np.float16, np.uint16, 10, 0x1F, 0, 0, 0, 0, 0xFE00)
+@compiled("f8(f8,f8,f8)")
+def _fixup64(q, d, n):
+    quiet = np.uint64(0x8000000000000)
+    if n != n or d != d:
+        return float64_of(np.uint64(bits64(n if n != n else d) | quiet))
+    if (d == 0 and n == 0) or (abs(d) == np.inf and abs(n) == np.inf):
+        return float64_of(np.uint64(0xFFF8000000000000))
+    magnitude = np.float64(_fixed_magnitude(q, d, n, _exponent64(n) - _exponent64(d) < -1075))
+    negative = np.uint64(bits64(d) ^ bits64(n)) >> np.uint64(63)
+    return -magnitude if negative else magnitude
 
-alias("v_div_scale_f32", _div_scale(F32))
-alias("v_div_scale_f64", _div_scale(F64))
-alias("v_div_fmas_f32", _div_fmas(F32, fma_f32))
-alias("v_div_fmas_f64", _div_fmas(F64, fma_f64))
-alias("v_div_fixup_f32", _div_fixup(F32))
-alias("v_div_fixup_f64", _div_fixup(F64))
-alias("v_div_fixup_f16", _div_fixup(_F16, exponents=False))
-alias("v_div_fixup_legacy_f16", _div_fixup(_F16, exponents=False))
+
+@compiled("u2(u2,u2,u2)")
+def _fixup16(q, d, n):
+    size_d, size_n, infinity = d & 0x7FFF, n & 0x7FFF, 0x7C00
+    if size_n > infinity or size_d > infinity:
+        return (n if size_n > infinity else d) | 0x200
+    if (size_d == 0 and size_n == 0) or (size_d == infinity and size_n == infinity):
+        return 0xFE00
+    magnitude = q & 0x7FFF
+    if size_d == 0 or size_n == infinity:
+        magnitude = infinity
+    elif size_d == infinity or size_n == 0:
+        magnitude = 0
+    return magnitude | ((d ^ n) & 0x8000)
+
+
+alias("v_div_fmas_f32", _fmas32)
+alias("v_div_fmas_f64", _fmas64)
+alias("v_div_fixup_f32", _fixup32)
+alias("v_div_fixup_f64", _fixup64)
+alias("v_div_fixup_f16", on_bits(_fixup16))
+alias("v_div_fixup_legacy_f16", on_bits(_fixup16))
 
 
 @cache
@@ -214,7 +266,7 @@ def _segments() -> np.ndarray:
 @op
 def v_trig_preop_f64(a, segment):
     """Segment `segment` of 2/pi, aligned for the exponent of a."""
-    exponent = F64.exponent(np.asarray(a))
+    exponent = ((np.asarray(a).view(np.uint64) >> np.uint64(52)) & np.uint64(0x7FF)).astype(np.int64)
     shift = (np.asarray(segment) & np.uint32(31)).astype(np.int64) * 53 + np.maximum(exponent - 1077, 0)
     value = np.take(_segments(), np.minimum(shift, len(_segments()) - 1))
     value = np.where(shift >= 1201, 0.0, value)

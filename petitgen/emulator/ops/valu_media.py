@@ -6,28 +6,38 @@ clamp. v_screen_partition_4se_b32 has no published table and therefore no semant
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
+from petitgen.emulator.compiled import compiled
 from petitgen.emulator.registry import alias, clamped, op
 
-U16, U32, U64, I64, F32 = np.uint16, np.uint32, np.uint64, np.int64, np.float32
-_BYTE_SHIFTS = np.arange(0, 32, 8, dtype=U32)
+U32, U64, I64, F32 = np.uint32, np.uint64, np.int64, np.float32
 
 
-def _bytes(a):
-    """The four bytes of a b32 on a new last axis, int64."""
-    return ((np.asarray(a)[..., None] >> _BYTE_SHIFTS) & U32(0xFF)).astype(I64)
+@numba.njit(inline="always")
+def _difference(a, b, masked):
+    """Sum over the bytes of |a - b|; masked: without the bytes where b is 0."""
+    total = np.int64(0)
+    for at in (0, 8, 16, 24):
+        x, y = (np.int64(a) >> at) & 0xFF, (np.int64(b) >> at) & 0xFF
+        total += 0 if masked and y == 0 else abs(x - y)
+    return total
 
 
+@compiled("i8(u4,u4)")
 def _sad(a, b):
-    """Sum over the bytes of |a - b|, int64."""
-    return np.abs(_bytes(a) - _bytes(b)).sum(axis=-1)
+    return _difference(a, b, False)
 
 
+@compiled("i8(u4,u4)")
+def _sad_high(a, b):
+    return _difference(a, b, False) << 16
+
+
+@compiled("i8(u4,u4)")
 def _msad(a, reference):
-    """The same, leaving out the bytes where the reference is 0."""
-    r = _bytes(reference)
-    return np.where(r == 0, 0, np.abs(_bytes(a) - r)).sum(axis=-1)
+    return _difference(a, reference, True)
 
 
 def _wide(c):
@@ -37,45 +47,36 @@ def _wide(c):
 def _sum(difference):
     """difference(a, b) + c: wrapping and saturating."""
     return (
-        lambda a, b, c: (difference(a, b) + _wide(c)).astype(U32),
-        lambda a, b, c: np.minimum(difference(a, b) + _wide(c), 0xFFFFFFFF).astype(U32),
+        lambda a, b, c: (difference(a, b) + c).astype(U32),
+        lambda a, b, c: np.minimum(difference(a, b) + c, 0xFFFFFFFF).astype(U32),
     )
 
 
 alias("v_sad_u8", *_sum(_sad))
-alias("v_sad_hi_u8", *_sum(lambda a, b: _sad(a, b) << 16))
+alias("v_sad_hi_u8", *_sum(_sad_high))
 alias("v_sad_u16", *_sum(lambda a, b: np.abs(_wide(a) - _wide(b)).sum(axis=-1)))
 alias("v_sad_u32", *_sum(lambda a, b: np.abs(_wide(a) - _wide(b))))
 alias("v_msad_u8", *_sum(_msad))
 
 
-def _windows(a):
-    """The four 32-bit windows of a b64 that start at bytes 0 to 3, on a new last axis."""
-    shifts = np.arange(0, 32, 8, dtype=U64)
-    return ((np.asarray(a)[..., None] >> shifts) & U64(0xFFFFFFFF)).astype(U32)
-
-
 def _quad(difference, a, b):
-    """difference of each window of a with b, int64 on the last axis."""
-    return difference(_windows(a), np.asarray(b)[..., None])
-
-
-_HALF_SHIFTS = np.arange(0, 64, 16, dtype=U64)
+    """difference of b with each of the four 32-bit windows of a (b64) that start at bytes 0 to 3."""
+    return [difference((a >> U64(8 * byte)).astype(U32), b) for byte in range(4)]
 
 
 def _quad_u16(difference):
     """Four sums with the four u16 of c, packed in a b64: wrapping and saturating."""
 
-    def sums(a, b, c):
-        return _quad(difference, a, b) + ((np.asarray(c)[..., None] >> _HALF_SHIFTS) & U64(0xFFFF)).astype(
-            I64
-        )
+    def pack(a, b, c, finish):
+        result = U64(0)
+        for byte, total in enumerate(_quad(difference, a, b)):
+            part = finish(total + ((c >> U64(16 * byte)) & U64(0xFFFF)).astype(I64))
+            result = result | part.astype(U64) << U64(16 * byte)
+        return result
 
-    def pack(fields):
-        return np.bitwise_or.reduce(fields.astype(U64) << _HALF_SHIFTS, axis=-1)
-
-    return lambda a, b, c: pack(sums(a, b, c) & 0xFFFF), lambda a, b, c: pack(
-        np.minimum(sums(a, b, c), 0xFFFF)
+    return (
+        lambda a, b, c: pack(a, b, c, lambda total: total & 0xFFFF),
+        lambda a, b, c: pack(a, b, c, lambda total: np.minimum(total, 0xFFFF)),
     )
 
 
@@ -86,19 +87,27 @@ alias("v_mqsad_pk_u16_u8", *_quad_u16(_msad))
 @op
 def v_mqsad_u32_u8(a, b, c):
     """Four sums with the four registers of c."""
-    return np.moveaxis(_quad(_msad, a, b), -1, 0).astype(U32) + c
+    return np.stack(
+        [(total + register).astype(U32) for total, register in zip(_quad(_msad, a, b), c, strict=True)]
+    )
 
 
 @clamped("v_mqsad_u32_u8")
 def _(a, b, c):
-    return np.minimum(np.moveaxis(_quad(_msad, a, b), -1, 0) + _wide(c), 0xFFFFFFFF).astype(U32)
+    sums = (total + register for total, register in zip(_quad(_msad, a, b), c, strict=True))
+    return np.stack([np.minimum(total, 0xFFFFFFFF).astype(U32) for total in sums])
 
 
-@op
-def v_lerp_u8(a, b, c):
-    """(a + b + lowest bit of c) >> 1 in each byte."""
-    fields = ((_bytes(a) + _bytes(b) + (_bytes(c) & 1)) >> 1).astype(U32)
-    return np.bitwise_or.reduce(fields << _BYTE_SHIFTS, axis=-1)
+@compiled("u4(u4,u4,u4)")
+def _lerp(a, b, c):
+    result = np.int64(0)
+    for at in (0, 8, 16, 24):
+        x, y = (np.int64(a) >> at) & 0xFF, (np.int64(b) >> at) & 0xFF
+        result |= ((x + y + ((np.int64(c) >> at) & 1)) >> 1) << at
+    return np.uint32(result)
+
+
+alias("v_lerp_u8", _lerp)
 
 
 def _cube(on_z, on_y, on_x):

@@ -13,9 +13,10 @@ import numpy as np
 
 from petitgen.emulator.compiled import compiled, float_to_half, fused, half_to_float
 from petitgen.emulator.ops.valu_float import fma_f32
+from petitgen.emulator.ops.valu_half import extend
 from petitgen.emulator.registry import alias, op
 
-U16, U32, I32, I64, F16, F32 = np.uint16, np.uint32, np.int32, np.int64, np.float16, np.float32
+U16, U32, I32, F16, F32 = np.uint16, np.uint32, np.int32, np.float16, np.float32
 
 alias("v_pk_fma_f32", fma_f32)
 alias("v_pk_mul_f32", np.multiply)
@@ -44,51 +45,74 @@ def v_dot2_f32_f16(a, b, c):
 alias("v_dot2c_f32_f16", v_dot2_f32_f16)
 
 
-def _signed(packed, bits: int):
-    """The signed fields of `bits` bits of a b32, lowest first on a new last axis, as int64."""
-    fields = np.asarray(packed).astype(I64)[..., None] >> np.arange(0, 32, bits)
-    shift = 64 - bits
-    return (fields << shift) >> shift
+@compiled("i8(i2,i2,i2,i2,i4)")
+def _dot2_signed(a0, b0, a1, b1, c):
+    return np.int64(a0) * np.int64(b0) + np.int64(a1) * np.int64(b1) + np.int64(c)
 
 
-def _unsigned(packed, bits: int):
-    """The unsigned fields of `bits` bits of a b32, lowest first on a new last axis, as int64."""
-    return (np.asarray(packed).astype(I64)[..., None] >> np.arange(0, 32, bits)) & ((1 << bits) - 1)
+@compiled("i8(u2,u2,u2,u2,u4)")
+def _dot2_unsigned(a0, b0, a1, b1, c):
+    return np.int64(a0) * np.int64(b0) + np.int64(a1) * np.int64(b1) + np.int64(c)
 
 
-def _halves(packed, bits: int):
-    """A pk_i16 or pk_u16 operand as int64."""
-    return np.asarray(packed).astype(I64)
+@compiled("i8(u4,u4,i4)")
+def _dot4_signed(a, b, c):
+    total = np.int64(c)
+    for at in (0, 8, 16, 24):
+        total += (np.int64(np.int32(a << (24 - at))) >> 24) * (np.int64(np.int32(b << (24 - at))) >> 24)
+    return total
 
 
-def _dot(fields, bits: int, dtype):
-    """c + sum of the products of the fields, wrapping at 32 bits; and its saturating form."""
+@compiled("i8(u4,u4,u4)")
+def _dot4_unsigned(a, b, c):
+    total = np.int64(c)
+    for at in (0, 8, 16, 24):
+        total += ((np.int64(a) >> at) & 0xFF) * ((np.int64(b) >> at) & 0xFF)
+    return total
+
+
+@compiled("i8(u4,u4,i4)")
+def _dot8_signed(a, b, c):
+    total = np.int64(c)
+    for at in (0, 4, 8, 12, 16, 20, 24, 28):
+        total += (np.int64(np.int32(a << (28 - at))) >> 28) * (np.int64(np.int32(b << (28 - at))) >> 28)
+    return total
+
+
+@compiled("i8(u4,u4,u4)")
+def _dot8_unsigned(a, b, c):
+    total = np.int64(c)
+    for at in (0, 4, 8, 12, 16, 20, 24, 28):
+        total += ((np.int64(a) >> at) & 15) * ((np.int64(b) >> at) & 15)
+    return total
+
+
+def _of_pairs(exact):
+    """exact(a.lo, b.lo, a.hi, b.hi, c) of packed operands."""
+    return lambda a, b, c: exact(a[..., 0], b[..., 0], a[..., 1], b[..., 1], c)
+
+
+def _dot(exact, dtype):
+    """The exact sum cut to 32 bits, and saturated."""
     info = np.iinfo(dtype)
-
-    def exact(a, b, c):
-        return (fields(a, bits) * fields(b, bits)).sum(axis=-1) + np.asarray(c).astype(I64)
-
     return (
         lambda a, b, c: exact(a, b, c).astype(dtype),
         lambda a, b, c: np.clip(exact(a, b, c), info.min, info.max).astype(dtype),
     )
 
 
-for _names, _fields, _bits, _dtype in (
-    (("v_dot2_i32_i16", "v_dot2c_i32_i16"), _halves, 16, I32),
-    (("v_dot2_u32_u16",), _halves, 16, U32),
-    (("v_dot4_i32_i8", "v_dot4c_i32_i8"), _signed, 8, I32),
-    (("v_dot4_u32_u8",), _unsigned, 8, U32),
-    (("v_dot8_i32_i4", "v_dot8c_i32_i4"), _signed, 4, I32),
-    (("v_dot8_u32_u4",), _unsigned, 4, U32),
+for _name, _exact, _dtype in (
+    ("v_dot2_i32_i16", _of_pairs(_dot2_signed), I32),
+    ("v_dot2c_i32_i16", _of_pairs(_dot2_signed), I32),
+    ("v_dot2_u32_u16", _of_pairs(_dot2_unsigned), U32),
+    ("v_dot4_i32_i8", _dot4_signed, I32),
+    ("v_dot4c_i32_i8", _dot4_signed, I32),
+    ("v_dot4_u32_u8", _dot4_unsigned, U32),
+    ("v_dot8_i32_i4", _dot8_signed, I32),
+    ("v_dot8c_i32_i4", _dot8_signed, I32),
+    ("v_dot8_u32_u4", _dot8_unsigned, U32),
 ):
-    for _name in _names:
-        alias(_name, *_dot(_fields, _bits, _dtype))
-
-
-@compiled("f4(u2)")
-def _extend(half):
-    return half_to_float(half)
+    alias(_name, *_dot(_exact, _dtype))
 
 
 def _mix_source(raw, position: int, mods):
@@ -99,7 +123,7 @@ def _mix_source(raw, position: int, mods):
     raw = np.asarray(raw)
     if mods.get("op_sel_hi", 0) & bit:
         shift = 16 if mods.get("op_sel", 0) & bit else 0
-        value = _extend((raw >> U32(shift)).astype(U16))
+        value = extend((raw >> U32(shift)).astype(U16))
     else:
         value = raw.view(F32)
     if mods.get("neg_hi", 0) & bit:

@@ -8,8 +8,11 @@ operands and results, as the ISA says.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
+from petitgen.emulator.compiled import compiled
+from petitgen.emulator.ops.valu_half import in_f32
 from petitgen.emulator.registry import alias
 
 F16, F32, F64 = np.float16, np.float32, np.float64
@@ -39,6 +42,34 @@ def _rsq(a):
     return 1.0 / np.sqrt(a)
 
 
+def _rcp_half(a):
+    return np.float32(1) / a
+
+
+def _rsq_half(a):
+    return np.float32(1) / np.sqrt(a)
+
+
+@numba.njit(inline="always")
+def _flushed(a):
+    return np.copysign(np.float32(0), a) if abs(a) < np.float32(2.0**-126) else a
+
+
+@compiled("f4(f4)")
+def _rcp_f32(a):
+    return _flushed(np.float32(1.0 / np.float64(_flushed(a))))
+
+
+@compiled("f4(f4)")
+def _rsq_f32(a):
+    return _flushed(np.float32(1.0 / np.sqrt(np.float64(_flushed(a)))))
+
+
+@compiled("f4(f4)")
+def _sqrt_f32(a):
+    return np.float32(np.sqrt(np.float64(_flushed(a))))
+
+
 def sin_turns(a):
     """sin(2 pi a), exact at multiples of a quarter; +0 for whole turns but for a itself zero."""
     turn = a - np.rint(a)  # exact, in [-1/2, 1/2]
@@ -58,14 +89,25 @@ def _f32(compute):
     return lambda a: compute(np.asarray(a).astype(F64)).astype(F32)
 
 
-for _name, _function in (("rcp", _rcp), ("rsq", _rsq), ("sqrt", np.sqrt), ("exp", np.exp2), ("log", np.log2)):
-    alias(f"v_{_name}_f32", _flushing(_function))
-    alias(f"v_{_name}_f16", _half(_function))
+# In float32, which leaves an f16 result within one rounding of the exact one.
+for _name, _function in (
+    ("rcp", _rcp_half),
+    ("rsq", _rsq_half),
+    ("sqrt", np.sqrt),
+    ("exp", np.exp2),
+    ("log", np.log2),
+):
+    alias(f"v_{_name}_f16", in_f32(_function))
 for _name, _function in (("sin", sin_turns), ("cos", cos_turns)):
     alias(f"v_{_name}_f32", _f32(_function))
     alias(f"v_{_name}_f16", _half(_function))
 for _name, _function in (("rcp", _rcp), ("rsq", _rsq), ("sqrt", np.sqrt)):
     alias(f"v_{_name}_f64", _function)
-alias("v_rcp_iflag_f32", _flushing(_rcp))
+alias("v_rcp_f32", _rcp_f32)
+alias("v_rcp_iflag_f32", _rcp_f32)
+alias("v_rsq_f32", _rsq_f32)
+alias("v_sqrt_f32", _sqrt_f32)
+alias("v_exp_f32", _flushing(np.exp2))
 alias("v_exp_legacy_f32", _flushing(np.exp2))
+alias("v_log_f32", _flushing(np.log2))
 alias("v_log_legacy_f32", _flushing(np.log2))
