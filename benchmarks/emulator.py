@@ -1,5 +1,5 @@
-"""How fast the emulator is: wave-instructions a second for a compiled kernel of ALU and memory work, by waves in flight, and
-matrix instructions a second.
+"""How fast the emulator is: wave-instructions a second for a compiled kernel of ALU and memory work, by waves
+in flight, and matrix instructions a second.
 
     python benchmarks/emulator.py [--arch gfx942] [--profile]
 """
@@ -27,7 +27,8 @@ typedef float f32x4 __attribute__((ext_vector_type(4)));
 typedef short bf16x4 __attribute__((ext_vector_type(4)));
 #define KERNEL extern "C" __attribute__((global)) __attribute__((amdgpu_flat_work_group_size(1, 256))) void
 
-// Loads, LDS, integer and float arithmetic, a loop: about what a dequantizing kernel does between its matrix instructions.
+// Loads, LDS, integer and float arithmetic in a loop: what a dequantizing kernel does between matrix
+// instructions.
 KERNEL mix(const u32x4 *in, f32x4 *out, u32 rounds) {
   __attribute__((shared)) static u32x4 tile[256];
   u32 t = __builtin_amdgcn_workitem_id_x(), base = __builtin_amdgcn_workgroup_id_x() * 256;
@@ -102,7 +103,10 @@ def main() -> None:
     for waves in (1, 4, 64, 256, 1024):
         result, seconds = mix(code, waves, 64)
         steps = result.total / waves
-        print(f"{waves:6} {result.total:11} {seconds:8.3f} {result.total / seconds / 1e6:7.2f} {seconds / steps * 1e6:8.2f}")
+        print(
+            f"{waves:6} {result.total:11} {seconds:8.3f} {result.total / seconds / 1e6:7.2f} "
+            f"{seconds / steps * 1e6:8.2f}"
+        )
     for waves in (4, 64, 256):
         result, seconds = matrix(code, waves, 64)
         count = sum(n for name, n in result.executed.items() if name.startswith("v_mfma"))

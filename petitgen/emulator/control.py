@@ -1,8 +1,8 @@
 """Branches, program counter, hardware registers and what else is no data flow.
 
-`compile_exit` gives the end of a block: a function of the group that says where its waves go. `compile_special` gives steps
-for instructions that the pure ops of the registry cannot express.
-source: CDNA3 ISA (MI300) 4 "Program Flow Control", 12.1-12.5.
+`compile_exit` gives the end of a block: a function of the group that says where its waves go.
+`compile_special` gives steps for instructions that the pure ops of the registry cannot express. source: CDNA3
+ISA (MI300) 4 "Program Flow Control", 12.1-12.5.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.emulator.operands import operand, row_of, scalar_reader, scalar_writer
+from petitgen.emulator.operands import operand, row_of
+from petitgen.emulator.scalar_operands import scalar_reader, scalar_writer
 from petitgen.emulator.state import M0, PRIVATE_APERTURE, SHARED_APERTURE, VCC, Group
 from petitgen.errors import EmulationError
 from petitgen.isa.messages import HWREGS, hwreg_fields
@@ -22,13 +23,38 @@ from petitgen.isa.model import Instruction, Kind
 Array = NDArray[Any]
 Step = Callable[[Group], None]
 END = -1  # instead of a pc: the waves are done
-Exit = Callable[[Group], "int | list[tuple[int, Array]]"]  # a pc for all waves, or pcs with the waves (n,) bool that go there
+Exit = Callable[
+    [Group], "int | list[tuple[int, Array]]"
+]  # a pc for all waves, or pcs with the waves (n,) bool that go there
 
 NOTHING = frozenset(
-    "s_nop s_waitcnt s_sleep s_setprio s_icache_inv s_incperflevel s_decperflevel s_ttracedata s_wakeup s_sendmsg s_setkill "
-    "s_cbranch_cdbgsys s_cbranch_cdbguser s_cbranch_cdbgsys_or_user s_cbranch_cdbgsys_and_user v_nop v_clrexcp "
-    "s_set_gpr_idx_off".split()
+    [
+        "s_nop",
+        "s_waitcnt",
+        "s_sleep",
+        "s_setprio",
+        "s_icache_inv",
+        "s_incperflevel",
+        "s_decperflevel",
+        "s_ttracedata",
+        "s_wakeup",
+        "s_sendmsg",
+        "s_setkill",
+        "s_cbranch_cdbgsys",
+        "s_cbranch_cdbguser",
+        "s_cbranch_cdbgsys_or_user",
+        "s_cbranch_cdbgsys_and_user",
+        "v_nop",
+        "v_clrexcp",
+        "s_set_gpr_idx_off",
+    ]
 )  # no effect on results: timing, caches, tracing, and debugger branches that are never taken
+
+
+def _any_lane(s: Group) -> Array:
+    """Is any lane on, by wave?"""
+    return np.ones(s.n, bool) if s.mask is None else np.asarray(s.mask.any(axis=1))
+
 
 _ALWAYS = frozenset({"s_branch", "s_endpgm", "s_endpgm_saved", "s_setpc_b64", "s_swappc_b64", "s_call_b64"})
 _CONDITIONS: dict[str, Callable[[Group], Array]] = {
@@ -36,8 +62,8 @@ _CONDITIONS: dict[str, Callable[[Group], Array]] = {
     "s_cbranch_scc1": lambda s: s.scc,
     "s_cbranch_vccz": lambda s: s.su64[VCC] == 0,
     "s_cbranch_vccnz": lambda s: s.su64[VCC] != 0,
-    "s_cbranch_execz": lambda s: np.zeros(s.n, bool) if s.mask is None else ~s.mask.any(axis=1),
-    "s_cbranch_execnz": lambda s: np.ones(s.n, bool) if s.mask is None else s.mask.any(axis=1),
+    "s_cbranch_execz": lambda s: ~_any_lane(s),
+    "s_cbranch_execnz": lambda s: _any_lane(s),
 }
 
 
@@ -61,13 +87,18 @@ def compile_exit(ins: Instruction) -> Exit:
         return lambda s: END
     if ins.mnemonic == "s_branch":
         assert target is not None
-        return lambda s, pc=target: pc
+        return always(target)
     if ins.mnemonic in _CONDITIONS:
         assert target is not None
         return _conditional(_CONDITIONS[ins.mnemonic], target, following)
     if ins.mnemonic in ("s_setpc_b64", "s_swappc_b64", "s_call_b64"):
         return _jump(ins, target)
-    return lambda s: following
+    return always(following)
+
+
+def always(pc: int) -> Exit:
+    """Every wave goes to `pc`."""
+    return lambda s: pc
 
 
 def _conditional(condition: Callable[[Group], Array], target: int, following: int) -> Exit:
@@ -84,13 +115,16 @@ def _conditional(condition: Callable[[Group], Array], target: int, following: in
 
 
 def _jump(ins: Instruction, target: int | None) -> Exit:
-    """An indirect jump, a call, or both: the return address goes to the destination first read, then written."""
+    """An indirect jump, a call, or both: the return address goes to the destination first read, then
+    written."""
     read = scalar_reader(ins.src[0]) if target is None else None
     write = scalar_writer(ins.dst[0]) if ins.dst else None
     following = ins.pc + ins.size
 
     def leave(s: Group) -> int | list[tuple[int, Array]]:
-        where = None if read is None else np.array(np.broadcast_to(read(s), s.n), np.int64) - s.batch.load_base
+        where = (
+            None if read is None else np.array(np.broadcast_to(read(s), s.n), np.int64) - s.batch.load_base
+        )
         if write is not None:
             write(s, np.uint64(following + s.batch.load_base))
         if where is None:
@@ -102,7 +136,7 @@ def _jump(ins: Instruction, target: int | None) -> Exit:
     return leave
 
 
-# --- steps ---------------------------------------------------------------------------------------------------------------
+# --- steps ----------------------------------------------------------------------------------------
 
 
 def compile_special(ins: Instruction) -> Step | None:
@@ -119,8 +153,14 @@ def _getpc(ins: Instruction) -> Step:
 
 def _hardware_register(ins: Instruction) -> tuple[str, np.uint32, np.uint32]:
     """Name, shift and mask (unshifted) of the hwreg operand."""
-    number, first, size = hwreg_fields(next(o.value for o in ins.src if o.kind is Kind.IMM and o.role == "simm16") & 0xFFFF)
-    return HWREGS.get(number, {20: "HW_REG_XCC_ID"}.get(number, str(number))), np.uint32(first), np.uint32((1 << size) - 1)
+    number, first, size = hwreg_fields(
+        next(o.value for o in ins.src if o.kind is Kind.IMM and o.role == "simm16") & 0xFFFF
+    )
+    return (
+        HWREGS.get(number, {20: "HW_REG_XCC_ID"}.get(number, str(number))),
+        np.uint32(first),
+        np.uint32((1 << size) - 1),
+    )
 
 
 _FIXED = {  # one device, one shader engine: everything that says where a wave runs is 0
@@ -193,18 +233,21 @@ def _index_setup(ins: Instruction) -> Step:
 def _stop(why: str) -> Callable[[Instruction], Step]:
     def compile_stop(ins: Instruction) -> Step:
         def step(s: Group) -> None:
-            raise EmulationError(f"{ins.text or ins.mnemonic} at pc {ins.pc:#x}, wave {int(s.index[0])}: {why}")
+            raise EmulationError(
+                f"{ins.text or ins.mnemonic} at pc {ins.pc:#x}, wave {int(s.index[0])}: {why}"
+            )
 
         return step
 
     return compile_stop
 
 
-# --- lanes ---------------------------------------------------------------------------------------------------------------
+# --- lanes ----------------------------------------------------------------------------------------
 
 
 def _read_lane(ins: Instruction) -> Step:
-    """V_READLANE, V_READFIRSTLANE (lane 0 if none is on): a lane of a VGPR to an SGPR. source: CDNA3 ISA 12.8, 12.11."""
+    """V_READLANE, V_READFIRSTLANE (lane 0 if none is on): a lane of a VGPR to an SGPR. source: CDNA3 ISA
+    12.8, 12.11."""
     source, write = row_of(ins.src[0]), scalar_writer(ins.dst[0])
     select = None if ins.mnemonic == "v_readfirstlane_b32" else scalar_reader(ins.src[1])
 

@@ -1,13 +1,13 @@
 """From a launch to waves: batches of workgroups, and the registers a wave finds at its first instruction.
 
-source: LLVM "User Guide for AMDGPU Backend": Initial Kernel Execution State, Kernel Prolog (scratch), and for preloaded kernel
-arguments "Preloaded Kernel Arguments".
+source: LLVM "User Guide for AMDGPU Backend": Initial Kernel Execution State, Kernel Prolog (scratch), and for
+preloaded kernel arguments "Preloaded Kernel Arguments".
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from petitgen.emulator.kernarg import Dim3
 from petitgen.emulator.memory import DeviceMemory
-from petitgen.emulator.state import EXEC, FLAT_SCRATCH, LANES, PRIVATE_APERTURE, SHARED_APERTURE, Batch, Observer
+from petitgen.emulator.state import (
+    EXEC,
+    FLAT_SCRATCH,
+    LANES,
+    PRIVATE_APERTURE,
+    SHARED_APERTURE,
+    Batch,
+    Observer,
+)
 from petitgen.errors import EmulationError
 from petitgen.isa import Kernel
 
@@ -26,7 +34,7 @@ MAX_WAVES, MAX_STATE = 1024, 512 << 20  # in flight at once: waves, bytes of reg
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """One launch, ready to run: addresses are device addresses, lds and private are bytes (a workgroup, a lane)."""
+    """One launch, ready to run. Addresses are device addresses; lds is bytes a workgroup, private a lane."""
 
     kernel: Kernel
     arch: str
@@ -44,7 +52,9 @@ class Dispatch:
     @property
     def entry(self) -> int:
         """Virtual address of the first instruction."""
-        return self.kernel.entry + (PRELOAD_PROLOG if self.kernel.descriptor.kernarg_preload_spec_length else 0)
+        return self.kernel.entry + (
+            PRELOAD_PROLOG if self.kernel.descriptor.kernarg_preload_spec_length else 0
+        )
 
     @property
     def waves_per_group(self) -> int:
@@ -52,10 +62,14 @@ class Dispatch:
         return -(-self.block[0] * self.block[1] * self.block[2] // LANES)
 
     def batches(self) -> Iterator[Batch]:
-        """The grid, as many workgroups at a time as the budget allows. Each batch frees its scratch when the next is asked for."""
+        """The grid, as many workgroups at a time as the budget allows.
+
+        A batch is done with when the next is asked for: its scratch is then freed.
+        """
         total = self.grid[0] * self.grid[1] * self.grid[2]
         per_wave = self.kernel.descriptor.vgpr_count * LANES * 4
-        waves = max(1, min(MAX_WAVES, MAX_STATE // (per_wave + self.lds // self.waves_per_group + LANES * self.private)))
+        per_wave += self.lds // self.waves_per_group + LANES * self.private
+        waves = max(1, min(MAX_WAVES, MAX_STATE // per_wave))
         groups = max(1, waves // self.waves_per_group)
         for first in range(0, total, groups):
             batch, scratch = self._batch(first, min(groups, total - first))
@@ -79,7 +93,7 @@ class Dispatch:
         return batch, scratch
 
     def _work_items(self, batch: Batch, per_group: int) -> None:
-        """v0 = x | y << 10 | z << 20 as far as the kernel asks for it, and EXEC: the work-items that exist."""
+        """v0 = x | y << 10 | z << 20 as far as the kernel asks for it; EXEC: the work-items there are."""
         x, y, z = self.block
         item = (np.arange(batch.waves, dtype=np.int64) % per_group)[:, None] * LANES + np.arange(LANES)
         packed = item % x
@@ -96,7 +110,7 @@ class Dispatch:
         kd, waves, next_ = self.kernel.descriptor, batch.waves, 0
         base = scratch or 0
         wave_offset = np.arange(waves, dtype=np.uint32) * np.uint32(LANES * self.private)
-        user = [
+        user: list[tuple[int, Sequence[int] | NDArray[np.uint32]]] = [
             (kd.enable_sgpr_private_segment_buffer, _scratch_buffer(base)),
             (kd.enable_sgpr_dispatch_ptr, _words(self.packet)),
             (kd.enable_sgpr_queue_ptr, _words(self.queue)),
@@ -111,7 +125,10 @@ class Dispatch:
                 batch.sgpr[:, next_ : next_ + len(words)] = np.array(words, np.uint32)
                 next_ += len(words)
         if next_ > kd.user_sgpr_count:
-            raise EmulationError(f"{self.kernel.name}: {next_} user SGPRs are enabled, the descriptor counts {kd.user_sgpr_count}")
+            raise EmulationError(
+                f"{self.kernel.name}: {next_} user SGPRs are enabled, "
+                f"the descriptor counts {kd.user_sgpr_count}"
+            )
         next_ = kd.user_sgpr_count
         number = first + batch.workgroup
         x, y, _ = self.grid
@@ -151,17 +168,20 @@ def _words(address: int) -> list[int]:
 
 
 def _scratch_buffer(base: int) -> list[int]:
-    """The swizzled private segment buffer: 4-byte elements, 64 lanes interleaved, the lane added by the hardware."""
+    """The swizzled private segment buffer: 4-byte elements, 64 lanes interleaved, the lane added by the
+    hardware."""
     swizzle, add_tid, index_stride_64 = 1 << 31, 1 << 23, 3 << 21
     return [base & 0xFFFFFFFF, base >> 32 | swizzle, 0xFFFFFFFF, add_tid | index_stride_64]
 
 
 def aql_packet(grid: Dim3, block: Dim3, private: int, lds: int, descriptor: int, kernarg: int) -> bytes:
-    """The 64-byte kernel dispatch packet that dispatch_ptr points to. source: HSA Platform System Architecture 2.9.6."""
+    """The 64-byte kernel dispatch packet that dispatch_ptr points to. source: HSA Platform System
+    Architecture 2.9.6."""
     items = [g * b for g, b in zip(grid, block, strict=True)]
     return struct.pack("<HHHHHHIIIIIQQQQ", 2, 3, *block, 0, *items, private, lds, descriptor, kernarg, 0, 0)
 
 
 def queue_record() -> bytes:
-    """The part of amd_queue_t that kernels read: the apertures. source: ROCr amd_hsa_queue.h (offsets 0x40 and 0x44)."""
+    """The part of amd_queue_t that kernels read: the apertures. source: ROCr amd_hsa_queue.h (offsets 0x40
+    and 0x44)."""
     return bytes(0x40) + struct.pack("<II", SHARED_APERTURE, PRIVATE_APERTURE) + bytes(0xB8)

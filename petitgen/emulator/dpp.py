@@ -24,7 +24,8 @@ _ROW, _IN_ROW = _LANE & ~15, _LANE & 15
 
 @cache
 def source_lanes(control: int) -> tuple[Array, Array]:
-    """For each lane the lane it reads, and whether there is such a lane. EmulationError for a reserved control."""
+    """For each lane the lane it reads, and whether there is such a lane. EmulationError for a reserved
+    control."""
     everywhere = np.ones(LANES, bool)
     low = control & 15
     if control <= 0xFF:  # quad_perm
@@ -80,7 +81,8 @@ def _valid(s: Group, lanes: Array, inside: Array) -> Array:
 
 
 def enabled(step: Callable[[Group], None], ins: Instruction) -> Callable[[Group], None]:
-    """`step` in the lanes that row_mask, bank_mask and (without bound_ctrl:0) a valid source allow to be written."""
+    """`step` in the lanes that row_mask, bank_mask and (without bound_ctrl:0) a valid source allow to be
+    written."""
     lanes, inside = source_lanes(ins.mods.get("dpp_ctrl", 0))
     rows, banks = ins.mods.get("row_mask", 0), ins.mods.get("bank_mask", 0)
     writable = ((rows >> (_LANE // 16)) & (banks >> (_LANE % 16 // 4)) & 1).astype(bool)

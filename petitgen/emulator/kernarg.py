@@ -1,7 +1,7 @@
 """The kernarg segment: explicit arguments from the caller, hidden ones filled in.
 
-source: LLVM "User Guide for AMDGPU Backend", code object V5 metadata, table of .value_kind; offsets and sizes come from the
-code object itself.
+source: LLVM "User Guide for AMDGPU Backend", code object V5 metadata, table of .value_kind; offsets and sizes
+come from the code object itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,14 @@ class Kernarg:
             memory.free(address)
 
 
-def build(kernel: Kernel, args: Sequence[Any] | bytes, grid: Dim3, block: Dim3, dynamic_lds: int, memory: DeviceMemory) -> Kernarg:
+def build(
+    kernel: Kernel,
+    args: Sequence[Any] | bytes,
+    grid: Dim3,
+    block: Dim3,
+    dynamic_lds: int,
+    memory: DeviceMemory,
+) -> Kernarg:
     """Lay out the kernarg segment. EmulationError names the argument that does not fit."""
     explicit = [arg for arg in kernel.args if not arg.hidden]
     segment = Kernarg(bytearray(max(kernel.descriptor.kernarg_size, kernel.resources.kernarg_segment_size)))
@@ -51,8 +58,13 @@ def build(kernel: Kernel, args: Sequence[Any] | bytes, grid: Dim3, block: Dim3, 
         _blob(kernel, explicit, args, segment)
     else:
         if len(args) != len(explicit):
-            wanted = ", ".join(f"{a.name or i}: {a.value_kind} of {a.size} bytes" for i, a in enumerate(explicit))
-            raise EmulationError(f"kernel {kernel.name} takes {len(explicit)} arguments, {len(args)} given; it wants ({wanted})")
+            wanted = ", ".join(
+                f"{a.name or i}: {a.value_kind} of {a.size} bytes" for i, a in enumerate(explicit)
+            )
+            raise EmulationError(
+                f"kernel {kernel.name} takes {len(explicit)} arguments, {len(args)} given; "
+                f"it wants ({wanted})"
+            )
         for number, (arg, value) in enumerate(zip(explicit, args, strict=True)):
             what = f"argument {number} ({arg.name or arg.value_kind}) of {kernel.name}"
             segment.data[arg.offset : arg.offset + arg.size] = _encode(arg, value, what, segment, memory)
@@ -67,7 +79,8 @@ def _blob(kernel: Kernel, explicit: list[KernelArg], args: bytes | bytearray, se
     end = max((arg.offset + arg.size for arg in explicit), default=0)
     if not end <= len(args) <= len(segment.data):
         raise EmulationError(
-            f"kernel {kernel.name}: the explicit kernarg segment has {end} bytes of {len(segment.data)} in all, {len(args)} given"
+            f"kernel {kernel.name}: the explicit kernarg segment has {end} bytes "
+            f"of {len(segment.data)} in all, {len(args)} given"
         )
     segment.data[: len(args)] = args
 
@@ -75,7 +88,9 @@ def _blob(kernel: Kernel, explicit: list[KernelArg], args: bytes | bytearray, se
 def _encode(arg: KernelArg, value: Any, what: str, segment: Kernarg, memory: DeviceMemory) -> bytes:
     if isinstance(value, np.ndarray) and value.ndim:
         if arg.value_kind not in ("global_buffer", "dynamic_shared_pointer"):
-            raise EmulationError(f"{what} goes by value ({arg.size} bytes); pass a numpy scalar or bytes, not an array")
+            raise EmulationError(
+                f"{what} goes by value ({arg.size} bytes); pass a numpy scalar or bytes, not an array"
+            )
         return _buffer(value, segment, memory).to_bytes(8, "little")
     if isinstance(value, (bytes, bytearray)):
         data = bytes(value)
@@ -87,7 +102,9 @@ def _encode(arg: KernelArg, value: Any, what: str, segment: Kernarg, memory: Dev
             raise EmulationError(f"{what}: {value} does not fit into {arg.size} bytes")
         data = (value % limit).to_bytes(arg.size, "little")
     else:
-        raise EmulationError(f"{what}: a {type(value).__name__}; pass a numpy array (buffer), numpy scalar, int or bytes")
+        raise EmulationError(
+            f"{what}: a {type(value).__name__}; pass a numpy array (buffer), numpy scalar, int or bytes"
+        )
     if len(data) != arg.size:
         raise EmulationError(f"{what} has {arg.size} bytes, the value given has {len(data)}")
     return data

@@ -1,4 +1,5 @@
-"""MFMA and SMFMAC: whole register blocks to petitgen.emulator.mfma. They ignore EXEC. source: CDNA3 ISA (MI300) 7."""
+"""MFMA and SMFMAC: whole register blocks to petitgen.emulator.mfma. They ignore EXEC. source: CDNA3 ISA
+(MI300) 7."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Step = Callable[[Group], None]
 
 
 def compile_mai(ins: Instruction) -> Step:
-    """The step of a matrix instruction, or of a move to or from AGPRs, which is an ordinary vector operation."""
+    """The step of a matrix instruction, or of a move to or from AGPRs, which is an ordinary vector
+    operation."""
     if not ins.mnemonic.startswith(("v_mfma", "v_smfmac")):
         return compile_vector(ins)
     from petitgen.emulator.mfma import mfma, smfmac  # numba is imported only by kernels that need it
@@ -47,6 +49,6 @@ def _reader(operand: Operand) -> Callable[[Group], np.ndarray]:
         return lambda s: s.block(first, count)
     if operand.kind is Kind.SGPR:
         return lambda s: np.broadcast_to(s.sgpr[:, first : first + count].T[:, :, None], (count, s.n, LANES))
-    words = np.array([operand.value >> 32 * (k % 2) & 0xFFFFFFFF for k in range(count)] if "64" in operand.type
-                     else [operand.value & 0xFFFFFFFF] * count, np.uint32)  # fmt: skip
+    period = 2 if "64" in operand.type else 1  # dwords of the constant
+    words = np.array([operand.value >> 32 * (k % period) & 0xFFFFFFFF for k in range(count)], np.uint32)
     return lambda s: np.broadcast_to(words.reshape(-1, 1, 1), (count, s.n, LANES))

@@ -1,8 +1,8 @@
 """Floating-point modes other than the default: flushed denormals and directed rounding.
 
-MODE[1:0] and [3:2] are the rounding of single and of half/double precision, [5:4] and [7:6] their denormal modes: bit 0 of
-a denormal mode keeps denormal sources, bit 1 denormal results; rounding is 0 nearest even, 1 up, 2 down, 3 toward zero.
-source: CDNA3 ISA 3.4 "Mode register".
+MODE[1:0] and [3:2] are the rounding of single and of half/double precision, [5:4] and [7:6] their denormal
+modes: bit 0 of a denormal mode keeps denormal sources, bit 1 denormal results; rounding is 0 nearest even, 1
+up, 2 down, 3 toward zero. source: CDNA3 ISA 3.4 "Mode register".
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def flushed(values: Any, type_: str, lanes: Array) -> Any:
 
 
 def source_flusher(mnemonic: str, type_: str) -> Callable[[Any, Array], Any] | None:
-    """What MODE does to a source of `type_`: a function of the values and the modes (n,), or None for nothing."""
+    """What MODE does to a source of `type_`: a function of the values and the modes (n,), or None for
+    nothing."""
     if type_ not in FLOAT_CLASS or _RAW_SOURCES.match(mnemonic):
         return None
     bit = np.uint32(1 << 4 + 2 * FLOAT_CLASS[type_])
@@ -61,7 +62,8 @@ def result_flusher(type_: str) -> Callable[[Any, Array], Any] | None:
 
 
 def rounded(mnemonic: str, type_: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` under the rounding of MODE: called as f(modes, *args). EmulationError for a directed f16 rounding."""
+    """`function` under the rounding of MODE: called as f(modes, *args). EmulationError for a directed f16
+    rounding."""
     if type_ not in FLOAT_CLASS or not _ROUNDED.match(mnemonic):
         return lambda modes, *args: function(*args)
     shift = np.uint32(2 * FLOAT_CLASS[type_])
@@ -78,11 +80,15 @@ def rounded(mnemonic: str, type_: str, function: Callable[..., Any]) -> Callable
     return run
 
 
-def _with_rounding(direction: int, mnemonic: str, type_: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _with_rounding(
+    direction: int, mnemonic: str, type_: str, function: Callable[..., Any], args: tuple[Any, ...]
+) -> Any:
     if direction == 0:
         return function(*args)
     if type_ in ("f16", "pk_f16"):
-        raise EmulationError(f"{mnemonic}: directed rounding of half precision (MODE.round 3:2 = {direction}) is not emulated")
+        raise EmulationError(
+            f"{mnemonic}: directed rounding of half precision (MODE.round 3:2 = {direction}) is not emulated"
+        )
     values = _HOST_ROUNDING.get(platform.machine())
     if values is None:
         raise EmulationError(f"{mnemonic}: directed rounding is not emulated on {platform.machine()} hosts")
@@ -105,7 +111,8 @@ def clamp_float(values: Any, modes: Array, type_: str) -> Any:
 
 
 def output_modifier(omod: int, type_: str) -> Callable[[Any, Array], Any] | None:
-    """omod: times 2, 4 or 0.5, only where result denormals are flushed and IEEE is off. source: CDNA3 ISA 6.3."""
+    """omod: times 2, 4 or 0.5, only where result denormals are flushed and IEEE is off. source: CDNA3 ISA
+    6.3."""
     if not omod or type_ not in FLOAT_CLASS:
         return None
     factor = {1: 2.0, 2: 4.0, 3: 0.5}[omod]

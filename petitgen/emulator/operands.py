@@ -1,7 +1,7 @@
-"""From an operand of an instruction to a function that reads it, or writes it, in a group of waves.
+"""From a source of a vector or memory instruction to a function that reads it in a group of waves.
 
-Everything that depends on the encoding alone (register numbers, op_sel, SDWA, DPP, neg/abs) is decided here once, when the
-instruction is compiled; what remains at run time is a short closure.
+Everything that depends on the encoding alone (register numbers, op_sel, SDWA, DPP, neg/abs) is decided here
+once, when the instruction is compiled; what remains at run time is a short closure.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.emulator.state import AGPR, PRIVATE_APERTURE, SHARED_APERTURE, VCC, Group
+from petitgen.emulator.scalar_operands import status_reader
+from petitgen.emulator.state import AGPR, Group
 from petitgen.emulator.types import DOUBLE, DTYPE, HALF, PACKED, PAIR, WORD, as_bits, constant
-from petitgen.errors import EmulationError
 from petitgen.isa.model import Instruction, Kind, Operand
 
 Array = NDArray[Any]
 Reader = Callable[[Group], Any]
 
-_COLUMN = {"u32": "cu32", "i32": "ci32", "f32": "cf32"}
-_SCALAR = {"u32": "su32", "b32": "su32", "i32": "si32", "f32": "su32"}
-_SCALAR_PAIR = {"u64": "su64", "b64": "su64", "i64": "si64", "mask": "su64", "vcc": "su64", "exec": "su64"}
 _VECTOR_MASKS = ("mask", "vcc", "exec")
 SOURCE_NUMBER = {"src0": 0, "src1": 1, "src2": 2}
 
@@ -47,126 +44,9 @@ def operand(instruction: Instruction, *roles: str) -> Operand | None:
     return None
 
 
-# --- status values -------------------------------------------------------------------------------------------------------
-
-
-def _vccz(s: Group) -> Array:
-    return (s.su64[VCC] == 0).astype(np.uint32)
-
-
-def _execz(s: Group) -> Array:
-    return (~s.active().any(axis=1)).astype(np.uint32)
-
-
-# Status operands as 64-bit values (n,); a 32-bit reader takes the low half of the scc-like ones, the high half of apertures
-# is reached through the 64-bit form only. source: CDNA3 ISA 5.1 (scalar operands 235-239, 251-253).
-_STATUS: dict[str, Callable[[Group], Array]] = {
-    "scc": lambda s: s.scc.astype(np.uint64),
-    "src_scc": lambda s: s.scc.astype(np.uint64),
-    "vccz": lambda s: _vccz(s).astype(np.uint64),
-    "src_vccz": lambda s: _vccz(s).astype(np.uint64),
-    "execz": lambda s: _execz(s).astype(np.uint64),
-    "src_execz": lambda s: _execz(s).astype(np.uint64),
-    "src_shared_base": lambda s: np.full(s.n, SHARED_APERTURE << 32, np.uint64),
-    "src_shared_limit": lambda s: np.full(s.n, (SHARED_APERTURE << 32) | 0xFFFFFFFF, np.uint64),
-    "src_private_base": lambda s: np.full(s.n, PRIVATE_APERTURE << 32, np.uint64),
-    "src_private_limit": lambda s: np.full(s.n, (PRIVATE_APERTURE << 32) | 0xFFFFFFFF, np.uint64),
-}
-
-
-def _status(op: Operand, wide: bool) -> Reader:
-    try:
-        read = _STATUS[op.name]
-    except KeyError:
-        raise EmulationError(f"operand {op.name} has no meaning in the emulator") from None
-    if wide:
-        return read
-    # A 32-bit read of an aperture gives its high half: the low one is always 0 or all ones.
-    shift = np.uint64(32 if "base" in op.name or "limit" in op.name else 0)
-    return lambda s: (read(s) >> shift).astype(np.uint32)
-
-
-# --- scalar instructions -------------------------------------------------------------------------------------------------
-
-
-def scalar_reader(op: Operand) -> Reader:
-    """A source of a scalar instruction as an array (n,), or a numpy scalar for a constant; scc as bool."""
-    kind, type_, i = op.kind, op.type, op.index
-    if kind is Kind.IMM:
-        value = np.int64(op.value)
-        return lambda s: value
-    if kind is Kind.STATUS and op.name == "scc":
-        return lambda s: s.scc
-    if kind is Kind.STATUS:
-        read, dtype = _status(op, type_ in _SCALAR_PAIR), _scalar_dtype(type_)
-        return lambda s: read(s).astype(dtype)
-    if kind is Kind.CONST:
-        const = constant(op.value, _scalar_dtype(type_))
-        return lambda s: const
-    if kind is not Kind.SGPR:
-        raise EmulationError(f"operand {op.name} of a scalar instruction")
-    if type_ in ("i8", "i16", "u16", "b16"):
-        narrow = {"i8": np.int8, "i16": np.int16}.get(type_, np.uint16)
-        return lambda s: s.su32[i].astype(narrow)
-    if op.dwords == 2 or type_ in _SCALAR_PAIR:
-        attribute = _SCALAR_PAIR[type_]
-        return lambda s: getattr(s, attribute)[i]
-    attribute = _SCALAR.get(type_, "su32")
-    return lambda s: getattr(s, attribute)[i]
-
-
-def _scalar_dtype(type_: str) -> type:
-    narrow = {"i8": np.int8, "i16": np.int16, "u16": np.uint16, "b16": np.uint16}
-    if type_ in narrow:
-        return narrow[type_]
-    return DOUBLE.get(type_, np.uint64) if type_ in _SCALAR_PAIR else DTYPE.get(type_, np.uint32)
-
-
-def scalar_writer(op: Operand) -> Callable[[Group, Any], None]:
-    """Writes the result of a scalar instruction: SGPR, SGPR pair, SCC or EXEC (whose mask is then renewed)."""
-    i = op.index
-    if op.kind is Kind.STATUS:
-        if op.name != "scc":
-            raise EmulationError(f"{op.name} cannot be written")
-        return _write_scc
-    wide = op.dwords == 2
-    if wide:
-
-        def write(s: Group, value: Any) -> None:
-            s.su64[i][...] = _unsigned(value, np.uint64)
-
-    else:
-
-        def write(s: Group, value: Any) -> None:
-            s.su32[i][...] = _unsigned(value, np.uint32)
-
-    return _watch_exec(write, i, op.dwords)
-
-
-def _unsigned(value: Any, dtype: type) -> Any:
-    return value if value.dtype == dtype else value.astype(dtype)
-
-
-def _write_scc(s: Group, value: Any) -> None:
-    s.scc = value if value.ndim else np.full(s.n, value)
-
-
-def _watch_exec(write: Callable[[Group, Any], None], first: int, dwords: int) -> Callable[[Group, Any], None]:
-    if first + dwords <= 126 or first > 127:
-        return write
-
-    def write_exec(s: Group, value: Any) -> None:
-        write(s, value)
-        s.exec_changed()
-
-    return write_exec
-
-
-# --- vector instructions -------------------------------------------------------------------------------------------------
-
-
 def vector_reader(op: Operand, ins: Instruction) -> Reader:
-    """A source of a vector instruction, typed and shaped as registry.py says, with op_sel, SDWA, neg and abs applied."""
+    """A source of a vector instruction, typed and shaped as registry.py says, with op_sel, SDWA, neg and abs
+    applied."""
     number = SOURCE_NUMBER.get(op.role, -1)
     if ins.mnemonic.startswith("v_fma_mix") and number >= 0:
         return _word_reader(replace(op, type="mix"))
@@ -214,7 +94,7 @@ def _word_reader(op: Operand) -> Reader:
             "f32": lambda s: s.cf32[i],
         }[attribute]
     if op.kind is Kind.STATUS:
-        read, dtype = _status(op, wide=False), DTYPE[attribute]
+        read, dtype = status_reader(op, wide=False), DTYPE[attribute]
         return lambda s: read(s).view(dtype).reshape(-1, 1)
     const = constant(op.value, DTYPE[attribute])
     return lambda s: const
@@ -255,7 +135,9 @@ def _packed_reader(op: Operand, low: int, high: int) -> Reader:
             return lambda s: getattr(s, attribute)[i][..., low : low + 1]
         return lambda s: getattr(s, attribute)[i][..., ::-1]
     if op.kind is Kind.CONST:
-        halves = np.array([op.value >> 16 * low & 0xFFFF, op.value >> 16 * high & 0xFFFF], np.uint16).view(dtype)
+        halves = np.array([op.value >> 16 * low & 0xFFFF, op.value >> 16 * high & 0xFFFF], np.uint16).view(
+            dtype
+        )
         return lambda s: halves
     read = _word_reader(_as_u32(op))
 
@@ -282,7 +164,7 @@ def _double_reader(op: Operand) -> Reader:
         attribute = {"u64": "cu64", "b64": "cu64", "i64": "ci64", "f64": "cf64"}[op.type]
         return lambda s: getattr(s, attribute)[i]
     if op.kind is Kind.STATUS:
-        read = _status(op, wide=True)
+        read = status_reader(op, wide=True)
         return lambda s: read(s).view(dtype).reshape(-1, 1)
     const = constant(op.value, dtype)
     return lambda s: const
@@ -311,7 +193,7 @@ def _block_reader(op: Operand) -> Reader:
     return lambda s: np.broadcast_to(s.sgpr[:, i : i + n].T[:, :, None], (n, s.n, 64))
 
 
-# --- source modifiers ----------------------------------------------------------------------------------------------------
+# --- source modifiers -----------------------------------------------------------------------------
 
 _SDWA_SHIFT = {0: (0, 8), 1: (8, 8), 2: (16, 8), 3: (24, 8), 4: (0, 16), 5: (16, 16), 6: (0, 32)}
 

@@ -1,7 +1,7 @@
 """A code object compiled for execution, block by block, when a wave first gets there.
 
-A block is straight-line code: a tuple of steps and an exit. Blocks end at branches, barriers, and where a direct branch may
-land, so that waves that went different ways can meet again.
+A block is straight-line code: a tuple of steps and an exit. Blocks end at branches, barriers, and where a
+direct branch may land, so that waves that went different ways can meet again.
 """
 
 from __future__ import annotations
@@ -13,15 +13,25 @@ import numpy as np
 
 from petitgen.emulator.access.buffer import compile_mubuf
 from petitgen.emulator.access.flat import compile_flat
+from petitgen.emulator.access.formats import compile_typed
 from petitgen.emulator.access.lds import compile_ds
 from petitgen.emulator.access.scalar import compile_smem
-from petitgen.emulator.control import NOTHING, SPECIAL, Exit, branch_target, compile_exit, compile_special, ends_block
+from petitgen.emulator.control import (
+    NOTHING,
+    SPECIAL,
+    Exit,
+    always,
+    branch_target,
+    compile_exit,
+    compile_special,
+    ends_block,
+)
 from petitgen.emulator.execute import compile_scalar, compile_vector
 from petitgen.emulator.matrix import compile_mai
 from petitgen.emulator.operands import SOURCE_NUMBER
 from petitgen.emulator.state import M0, Group
 from petitgen.errors import CodeObjectError, DecodeError, EmulationError
-from petitgen.isa import CodeObject, Instruction, Kernel, Kind, decode
+from petitgen.isa import CodeObject, Instruction, Kernel, Kind, Operand, decode
 
 Step = Callable[[Group], None]
 WINDOW = 1 << 16  # bytes of code looked at for one block
@@ -31,7 +41,8 @@ _BY_ENCODING: dict[str, Callable[[Instruction], Step | None]] = {
     **dict.fromkeys(("VOP1", "VOP2", "VOPC", "VOP3", "VOP3P", "SDWA", "DPP"), compile_vector),
     **dict.fromkeys(("FLAT", "GLOBAL", "SCRATCH"), compile_flat),
     "SMEM": compile_smem,
-    "MUBUF": compile_mubuf,
+    "MUBUF": lambda ins: compile_typed(ins) if "_format_" in ins.mnemonic else compile_mubuf(ins),
+    "MTBUF": compile_typed,
     "DS": compile_ds,
     "MAI": compile_mai,
 }
@@ -99,17 +110,25 @@ class Program:
                     raise EmulationError(f"pc {pc:#x}: a branch while VGPR indexing is on (s_set_gpr_idx_on)")
                 return _block(start, [*listed, (ins, None)], compile_exit(ins), ins.mnemonic == "s_barrier")
             if ins.mnemonic.startswith("s_set_gpr_idx_"):
-                indexed = (indexed or ins.mnemonic == "s_set_gpr_idx_on") and ins.mnemonic != "s_set_gpr_idx_off"
+                indexed = (
+                    indexed or ins.mnemonic == "s_set_gpr_idx_on"
+                ) and ins.mnemonic != "s_set_gpr_idx_off"
             listed.append((ins, self._step(ins, indexed)))
             pc += ins.size
             if pc in self.landings and not indexed:
-                return _block(start, listed, lambda s, following=pc: following, False)
+                return _block(start, listed, always(pc), False)
 
     def _step(self, ins: Instruction, indexed: bool) -> Step | None:
         for operand in (*ins.dst, *ins.src):
-            if operand.kind in self.registers and operand.index + operand.dwords > self.registers[operand.kind]:
+            if (
+                operand.kind in self.registers
+                and operand.index + operand.dwords > self.registers[operand.kind]
+            ):
                 count = self.registers[operand.kind]
-                return failing(ins, f"{ins.mnemonic}: register {operand.name}, but the kernel allocates {count} of its kind")
+                return failing(
+                    ins,
+                    f"{ins.mnemonic}: register {operand.name}, but the kernel allocates {count} of its kind",
+                )
         vector = ins.encoding in ("VOP1", "VOP2", "VOPC", "VOP3")
         return _indexed(ins) if indexed and vector else compile_step(ins)
 
@@ -136,7 +155,8 @@ def compile_step(ins: Instruction) -> Step | None:
 
 
 def compile_known(ins: Instruction) -> Step | None:
-    """compile_step for what can be executed. EmulationError or CodeObjectError says why an instruction cannot."""
+    """compile_step for what can be executed. EmulationError or CodeObjectError says why an instruction
+    cannot."""
     try:
         if ins.mnemonic in SPECIAL:
             return compile_special(ins)
@@ -157,17 +177,19 @@ def failing(ins: Instruction, reason: str) -> Step:
 
 
 def _indexed(ins: Instruction) -> Step:
-    """A vector instruction under s_set_gpr_idx_on: M0[7:0] is added to the VGPR numbers that M0[15:12] selects.
+    """A vector instruction under s_set_gpr_idx_on: M0[7:0] is added to the VGPR numbers M0[15:12] selects.
 
-    source: CDNA3 ISA 3.? "VGPR indexing"; M0[12] src0, [13] src1, [14] src2, [15] dst.
+    source: CDNA3 ISA 12.3 S_SET_GPR_IDX_ON; M0[12] src0, [13] src1, [14] src2, [15] dst.
     """
     compiled: dict[int, Step | None] = {}
 
     def shifted(m0: int) -> Instruction:
         index, selected = m0 & 0xFF, m0 >> 12 & 15
 
-        def shift(operand, bit):  # type: ignore[no-untyped-def]
-            return replace(operand, index=operand.index + index) if operand.kind is Kind.VGPR and selected >> bit & 1 else operand
+        def shift(operand: Operand, bit: int) -> Operand:
+            if operand.kind is Kind.VGPR and selected >> bit & 1:
+                return replace(operand, index=operand.index + index)
+            return operand
 
         src = tuple(shift(o, SOURCE_NUMBER.get(o.role, 3)) for o in ins.src)
         return replace(ins, dst=tuple(shift(o, 3) for o in ins.dst), src=src)

@@ -1,8 +1,9 @@
 """Which waves run next.
 
-All waves at one pc step together. Of several groups the one with the lowest pc runs, until it meets another group, splits at a
-branch, waits at a barrier, or ends: so waves that took different paths meet again after the join. A group that keeps
-running while others could is interrupted now and then, for code that waits for another wave.
+All waves at one pc step together. Of several groups the one with the lowest pc runs, until it meets another
+group, splits at a branch, waits at a barrier, or ends: so waves that took different paths meet again after
+the join. A group that keeps running while others could is interrupted now and then, for code that waits for
+another wave.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ class _BatchRun:
         scheduler.issued += waves * len(block.instructions)
         self.batch.clock += len(block.instructions)
         if scheduler.limit is not None and scheduler.issued > scheduler.limit:
-            raise EmulationError(f"more than {scheduler.limit} wave-instructions executed, last at pc {block.start:#x}; endless loop?")
+            raise EmulationError(
+                f"more than {scheduler.limit} wave-instructions executed, last at pc {block.start:#x}; "
+                "endless loop?"
+            )
 
     def _arrive(self, pc: int, waves: Index) -> bool:
         """Waves reach a barrier. True if they all may go straight on."""

@@ -21,7 +21,14 @@ DOUBLE = {"u64": np.uint64, "b64": np.uint64, "i64": np.int64, "f64": np.float64
 # Two registers as two 32-bit elements.
 PAIR = {"pk_f32": np.float32, "pk_b32": np.uint32}
 
-DTYPE = {"u32": np.uint32, "i32": np.int32, "f32": np.float32, "u16": np.uint16, "i16": np.int16, "f16": np.float16}
+DTYPE = {
+    "u32": np.uint32,
+    "i32": np.int32,
+    "f32": np.float32,
+    "u16": np.uint16,
+    "i16": np.int16,
+    "f16": np.float16,
+}
 
 # Floating types and the MODE fields that rule them: 0 single precision, 1 half and double.
 FLOAT_CLASS = {"f32": 0, "pk_f32": 0, "f16": 1, "pk_f16": 1, "f64": 1}

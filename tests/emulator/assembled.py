@@ -1,7 +1,8 @@
 """Short assembled programs for tests, and a machine to run them on with any starting state.
 
-The bytes of every program are in assembled.json, so that tests need no assembler. To add programs, write the test and run
-it once with PETITGEN_ASSEMBLE=1 and llvm-mc-19 on PATH; test_assembled.py checks the whole file against llvm-mc.
+The bytes of every program are in assembled.json, so that tests need no assembler. To add programs, write the
+test and run it once with PETITGEN_ASSEMBLE=1 and llvm-mc-19 on PATH; test_assembled.py checks the whole file
+against llvm-mc.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ALL = (1 << 64) - 1
 
 @cache
 def recorded() -> dict[str, str]:
-    """"arch|text" -> bytes in hexadecimal."""
+    """ "arch|text" -> bytes in hexadecimal."""
     return json.loads(FILE.read_text()) if FILE.exists() else {}
 
 
@@ -40,7 +41,10 @@ def assemble(arch: str, text: str) -> bytes:
     if made.returncode:
         raise AssertionError(f"llvm-mc-19 for {arch}: {made.stderr.decode()}")
     dumped = subprocess.run(
-        ["llvm-objcopy-19", "-O", "binary", "--only-section=.text", "-", "-"], input=made.stdout, capture_output=True, check=True
+        ["llvm-objcopy-19", "-O", "binary", "--only-section=.text", "-", "-"],
+        input=made.stdout,
+        capture_output=True,
+        check=True,
     )
     return dumped.stdout
 
@@ -58,9 +62,12 @@ def code_of(arch: str, text: str) -> bytes:
 
 
 class Machine:
-    """Waves with a state to be set before and read after run(). All registers, uint32: v (256, W, 64), a, s (W, 128)."""
+    """Waves with a state to be set before and read after run(). All registers, uint32: v (256, W, 64), a, s
+    (W, 128)."""
 
-    def __init__(self, arch: str, waves: int = 1, workgroups: int = 1, lds: int = 1024, private: int = 0) -> None:
+    def __init__(
+        self, arch: str, waves: int = 1, workgroups: int = 1, lds: int = 1024, private: int = 0
+    ) -> None:
         self.memory = DeviceMemory()
         groups = np.repeat(np.arange(workgroups), waves // workgroups)
         self.batch = Batch(waves, groups, lds, self.memory, arch)
@@ -95,7 +102,8 @@ class Machine:
 
 
 def run(arch: str, text: str, **state: Any) -> Machine:
-    """Run one wave. `v0=array`, `a3=array`, `s4=int`, `vcc=int`, `exec=int`, `scc=bool`, `m0=int`, `mode=int` set the start."""
+    """Run one wave. `v0=array`, `a3=array`, `s4=int`, `vcc=int`, `exec=int`, `scc=bool`, `m0=int`, `mode=int`
+    set the start."""
     machine = Machine(arch)
     set_state(machine, state)
     return machine.run(text)
@@ -129,4 +137,15 @@ def wide(rows: np.ndarray, index: int) -> np.ndarray:
     return rows[index].astype(np.uint64) | rows[index + 1].astype(np.uint64) << np.uint64(32)
 
 
-__all__ = ["ALL", "ENTRY", "NORMAL_MODE", "Machine", "assemble", "code_of", "recorded", "run", "set_state", "wide"]
+__all__ = [
+    "ALL",
+    "ENTRY",
+    "NORMAL_MODE",
+    "Machine",
+    "assemble",
+    "code_of",
+    "recorded",
+    "run",
+    "set_state",
+    "wide",
+]

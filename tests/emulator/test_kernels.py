@@ -1,4 +1,5 @@
-"""Compiled HIP kernels against numpy: what compilers make of ordinary code, on both archs and by both compilers."""
+"""Compiled HIP kernels against numpy: what compilers make of ordinary code, on both archs and by both
+compilers."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ def words(seed: int, n: int, high: int = 1 << 32) -> np.ndarray:
     return RNG(seed).integers(0, high, n, dtype=np.uint64).astype(np.uint32)
 
 
-# --- addressing, arguments, control flow ---------------------------------------------------------------------------------
+# --- addressing, arguments, control flow ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 257, 1000])
@@ -131,7 +132,7 @@ def test_nested_divergence(kernels):
     assert out.tolist() == [nested_reference(int(v)) for v in limits]
 
 
-# --- LDS -----------------------------------------------------------------------------------------------------------------
+# --- LDS ------------------------------------------------------------------------------------------
 
 
 def test_reduction_through_lds(kernels):
@@ -204,7 +205,7 @@ def test_ended_waves_do_not_hold_a_barrier(kernels):
     assert np.array_equal(out.reshape(2, 256), expected)
 
 
-# --- atomics -------------------------------------------------------------------------------------------------------------
+# --- atomics --------------------------------------------------------------------------------------
 
 
 def test_integer_atomics(kernels):
@@ -282,7 +283,7 @@ def test_a_wave_can_wait_for_another(kernels):
     assert np.array_equal(out, 1234 + np.arange(64))
 
 
-# --- arithmetic ----------------------------------------------------------------------------------------------------------
+# --- arithmetic -----------------------------------------------------------------------------------
 
 
 def signed64(value: int) -> int:
@@ -294,14 +295,20 @@ def long_reference(x: int, y: int) -> list[int]:
     quotient = 0 if y == 0 else abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1)
     last = x - y if x < y else ux.bit_count() + 64 - (uy | 1).bit_length()
     shift = y & 63
-    return [signed64(v) for v in (x + y, x * y, quotient, ux % uy if y else 0, x << shift, x >> shift, ux >> shift, last)]
+    return [
+        signed64(v)
+        for v in (x + y, x * y, quotient, ux % uy if y else 0, x << shift, x >> shift, ux >> shift, last)
+    ]
 
 
 def test_long_integers(kernels):
     rng = RNG(19)
     edges = [0, 1, -1, 2, -2, 63, 2**31, -(2**31), 2**32 + 5, 2**62, -(2**63) + 1, 2**63 - 1]
     pairs = [(a, b) for a in edges for b in edges]
-    pairs += [(int(rng.integers(-(2**63), 2**63)), int(rng.integers(-(2**63), 2**63)) >> int(rng.integers(0, 60))) for _ in range(112)]
+    pairs += [
+        (int(rng.integers(-(2**63), 2**63)), int(rng.integers(-(2**63), 2**63)) >> int(rng.integers(0, 60)))
+        for _ in range(112)
+    ]
     x, y = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
     out = np.zeros((x.size, 8), np.int64)
     launch(kernels("arithmetic"), "long_math", 4, 64, [x, y, out, U32(x.size)])
@@ -328,14 +335,19 @@ def test_doubles(kernels):
 
 def test_floats(kernels):
     rng = RNG(21)
-    x, y = ((rng.standard_normal(200) * 10.0 ** rng.integers(-2, 3, 200)).astype(np.float32) for _ in range(2))
+    x, y = (
+        (rng.standard_normal(200) * 10.0 ** rng.integers(-2, 3, 200)).astype(np.float32) for _ in range(2)
+    )
     out = np.zeros((200, 6), np.float32)
     launch(kernels("arithmetic"), "float_math", 4, 64, [x, y, out, U32(200)])
     wx, wy = x.astype(np.float64), y.astype(np.float64)
     assert np.array_equal(out[:, 0], (x / y))
     assert np.array_equal(out[:, 1], np.sqrt(np.abs(x)))
     assert np.array_equal(out[:, 2], (wx * wy + 1).astype(np.float32))
-    scaled = np.trunc((x * np.float32(1e6)).astype(np.float64)), np.trunc((np.abs(y) * np.float32(1e9)).astype(np.float64))
+    scaled = (
+        np.trunc((x * np.float32(1e6)).astype(np.float64)),
+        np.trunc((np.abs(y) * np.float32(1e9)).astype(np.float64)),
+    )
     assert np.array_equal(out[:, 3], scaled[0].astype(np.float32) + scaled[1].astype(np.float32))
     expected = np.floor(x) - np.rint(y) + np.where(x > y, np.trunc(x), -y)
     assert np.allclose(out[:, 4], expected, rtol=1e-6)
@@ -378,7 +390,9 @@ def test_private_arrays_in_scratch(kernels):
     values = words(25, 192, 1 << 31)
     out = np.zeros_like(values)
     code = kernels("arithmetic")
-    assert code.kernel("dynamic_index").descriptor.private_segment_fixed_size >= 384  # else it tests something else
+    assert (
+        code.kernel("dynamic_index").descriptor.private_segment_fixed_size >= 384
+    )  # else it tests something else
     launch(code, "dynamic_index", 3, 64, [values, out, U32(20)])
     assert out.tolist() == [dynamic_reference(int(v), i, 20) for i, v in enumerate(values)]
 
@@ -430,7 +444,7 @@ def test_lane_operations(kernels):
     assert np.array_equal(out[:, 7], np.uint32(ballot & 0xFFFFFFFF) ^ np.uint32(ballot >> 32) ^ below)
 
 
-# --- buffer descriptors --------------------------------------------------------------------------------------------------
+# --- buffer descriptors ---------------------------------------------------------------------------
 
 
 def resource(address: int, size: int) -> bytes:
@@ -448,7 +462,9 @@ def test_range_checked_copy(kernels):
     got = memory.read(dst, np.uint8, 4096)
     # dword by dword: word i is read from byte 4i + shift, and is 0 where that lies at or past the end
     word = np.arange(1024) * 4
-    expected = np.where((word + shift < readable)[:, None], source.reshape(-1, 4)[(word + shift) // 4 % 1024], 0).reshape(-1)
+    expected = np.where(
+        (word + shift < readable)[:, None], source.reshape(-1, 4)[(word + shift) // 4 % 1024], 0
+    ).reshape(-1)
     assert np.array_equal(got[:writable], expected[:writable])
     assert (got[writable:] == 0xEE).all()
 
@@ -463,21 +479,27 @@ def test_pieces_of_every_width(kernels):
     visible = np.concatenate((np.where(np.arange(1024) < limit, source, 0), np.zeros(64, np.uint8)))
 
     def at(start: int, size: int) -> list[int]:
-        words = [visible[i : i + min(4, size)] if i < limit else np.zeros(min(4, size), np.uint8) for i in range(start, start + size, 4)]
+        words = [
+            visible[i : i + min(4, size)] if i < limit else np.zeros(min(4, size), np.uint8)
+            for i in range(start, start + size, 4)
+        ]
         return np.concatenate(words).tolist()
 
     for t in range(64):
-        row = at(t + 3, 1) + [0, 0, 0] + at(2 * t + 4, 2) + [0, 0] + at(12 * t + 8, 12) + at(8 * t, 8)
-        row += [t, 0xEE] + [t * 257 & 255, t * 257 >> 8]
+        row = [*at(t + 3, 1), 0, 0, 0, *at(2 * t + 4, 2), 0, 0, *at(12 * t + 8, 12), *at(8 * t, 8)]
+        row += [t, 0xEE, t * 257 & 255, t * 257 >> 8]
         assert got[t].tolist() == row, t
 
 
-# --- faults --------------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 
 def test_access_past_an_allocation_names_its_lane(kernels):
     x, y = np.zeros(64, np.float32), np.zeros(100, np.float32)
-    with pytest.raises(EmulationError, match=r"global_load_dword at pc 0x\w+, wave 1 of workgroup 0, lane 0: 4 bytes at address"):
+    with pytest.raises(
+        EmulationError,
+        match=r"global_load_dword at pc 0x\w+, wave 1 of workgroup 0, lane 0: 4 bytes at address",
+    ):
         launch(kernels("basic"), "saxpy", 1, 128, [x, y, np.float32(1), U32(100)])
 
 
@@ -499,7 +521,13 @@ def test_an_endless_loop_meets_the_limit(kernels):
 )
 def test_bad_launches(kernels, change, message):
     x = np.zeros(64, np.float32)
-    call = {"kernel": "saxpy", "grid": 1, "block": 64, "args": [x, x, np.float32(1), U32(64)], "dynamic_lds": 0} | change
+    call = {
+        "kernel": "saxpy",
+        "grid": 1,
+        "block": 64,
+        "args": [x, x, np.float32(1), U32(64)],
+        "dynamic_lds": 0,
+    } | change
     with pytest.raises(PetitgenError, match=message):
         launch(kernels("basic"), **call)
 

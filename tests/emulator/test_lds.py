@@ -46,8 +46,10 @@ def store(memory: bytearray, address: int, value: int, size: int) -> None:
         memory[address : address + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
 
 
-# Addresses in all alignments, some past the end, some far outside, some that wrap to a small one with the offset added.
-ADDRESSES = np.concatenate((RNG.integers(0, SIZE, 52), [SIZE - 4, SIZE - 2, SIZE - 1, SIZE, SIZE + 5, 0xFFFF0000, 0xFFFFFFF8] * 1,
+# Addresses in all alignments, some past the end, some far outside, some that wrap to a small one with the
+# offset added.
+ADDRESSES = np.concatenate((RNG.integers(0, SIZE, 52),
+    [SIZE - 4, SIZE - 2, SIZE - 1, SIZE, SIZE + 5, 0xFFFF0000, 0xFFFFFFF8] * 1,
                             [0xFFFFFFFF, 0, 1, 2, 3])).astype(np.uint32)  # fmt: skip
 OFFSET = 12
 
@@ -57,9 +59,11 @@ OFFSET = 12
 @pytest.mark.parametrize(
     ("name", "size", "signed", "half"),
     [
-        ("u8", 1, False, None), ("i8", 1, True, None), ("u16", 2, False, None), ("i16", 2, True, None), ("b32", 4, False, None),
+        ("u8", 1, False, None), ("i8", 1, True, None), ("u16", 2, False, None), ("i16", 2, True, None),
+        ("b32", 4, False, None),
         ("b64", 8, False, None), ("b96", 12, False, None), ("b128", 16, False, None),
-        ("u8_d16", 1, False, 0), ("u8_d16_hi", 1, False, 1), ("i8_d16", 1, True, 0), ("i8_d16_hi", 1, True, 1),
+        ("u8_d16", 1, False, 0), ("u8_d16_hi", 1, False, 1), ("i8_d16", 1, True, 0),
+        ("i8_d16_hi", 1, True, 1),
         ("u16_d16", 2, False, 0), ("u16_d16_hi", 2, False, 1),
     ],
 )  # fmt: skip
@@ -85,7 +89,16 @@ def test_reads(arch, mask, name, size, signed, half):
 @pytest.mark.parametrize("mask", [ALL, MASK])
 @pytest.mark.parametrize(
     ("name", "size", "half"),
-    [("b8", 1, 0), ("b16", 2, 0), ("b32", 4, 0), ("b64", 8, 0), ("b96", 12, 0), ("b128", 16, 0), ("b8_d16_hi", 1, 1), ("b16_d16_hi", 2, 1)],
+    [
+        ("b8", 1, 0),
+        ("b16", 2, 0),
+        ("b32", 4, 0),
+        ("b64", 8, 0),
+        ("b96", 12, 0),
+        ("b128", 16, 0),
+        ("b8_d16_hi", 1, 1),
+        ("b16_d16_hi", 2, 1),
+    ],
 )
 def test_writes(arch, mask, name, size, half):
     registers = max(1, size // 4)
@@ -176,7 +189,9 @@ RETURN_ONLY = {
     "condxchg32_rtn_b64": (
         64,
         1,
-        lambda old, x: sum(((x >> sh & 0x7FFFFFFF) if x >> sh >> 31 & 1 else old >> sh & 0xFFFFFFFF) << sh for sh in (0, 32)),
+        lambda old, x: sum(
+            ((x >> sh & 0x7FFFFFFF) if x >> sh >> 31 & 1 else old >> sh & 0xFFFFFFFF) << sh for sh in (0, 32)
+        ),
     ),
 }
 
@@ -198,7 +213,9 @@ def test_integer_atomics_with_colliding_lanes(arch, name):
     m.run(f"ds_{name} {out}v0, {registers}")
     for lane in np.flatnonzero(on(MASK | 0xFF)):
         old = load(memory, int(address[lane]), size)
-        data = [sum(int(rows[f"v{4 + k * n + j}"][lane]) << 32 * j for j in range(n)) for k in range(operands)]
+        data = [
+            sum(int(rows[f"v{4 + k * n + j}"][lane]) << 32 * j for j in range(n)) for k in range(operands)
+        ]
         store(memory, int(address[lane]), function(old, *data), size)
         if returns:
             assert sum(int(m.v[12 + j, 0, lane]) << 32 * j for j in range(n)) == old, lane
@@ -230,21 +247,27 @@ def test_float_atomics(arch, name):
 @pytest.mark.parametrize("kind", ["f16", "bf16"])
 def test_packed_float_atomics(kind):
     m = machine("gfx942")
-    values = RNG.integers(-8, 9, (64, 2)).astype(np.float32)  # small integers: exact in both types, in any order
+    values = RNG.integers(-8, 9, (64, 2)).astype(
+        np.float32
+    )  # small integers: exact in both types, in any order
     start = np.array([[1, -1], [2, 3]], np.float32)
 
     def encode(x: np.ndarray) -> np.ndarray:
-        code = x.astype(np.float16).view(np.uint16) if kind == "f16" else (x.view(np.uint32) >> 16).astype(np.uint16)
+        code = (
+            x.astype(np.float16).view(np.uint16)
+            if kind == "f16"
+            else (x.view(np.uint32) >> 16).astype(np.uint16)
+        )
         return np.ascontiguousarray(code).view(np.uint32)[:, 0]
 
     m.batch.lds[:8] = encode(start).view(np.uint8)
     m.v[0], m.v[1] = LANE % 2 * 4, encode(values)
     m.run(f"ds_pk_add_{kind} v0, v1")
-    expected = start + [values[0::2].sum(axis=0), values[1::2].sum(axis=0)]
+    expected = start + np.stack([values[0::2].sum(axis=0), values[1::2].sum(axis=0)])
     assert np.array_equal(m.batch.lds[:8].view(np.uint32), encode(expected.astype(np.float32)))
 
 
-# --- crossbar and M0 -----------------------------------------------------------------------------------------------------
+# --- crossbar and M0 ------------------------------------------------------------------------------
 
 
 @BOTH

@@ -1,4 +1,5 @@
-"""SMEM, MUBUF, FLAT, GLOBAL and SCRATCH by assembled programs, against address arithmetic on Python integers."""
+"""SMEM, MUBUF, FLAT, GLOBAL and SCRATCH by assembled programs, against address arithmetic on Python
+integers."""
 
 from __future__ import annotations
 
@@ -49,12 +50,14 @@ class Device(Machine):
         address = self.address + offsets.astype(np.int64)
         self.v[register], self.v[register + 1] = address & 0xFFFFFFFF, address >> 32
 
-    def resource(self, first: int, records: int, stride: int = 0, swizzle: int = 0, word3: int = 0x27000) -> None:
+    def resource(
+        self, first: int, records: int, stride: int = 0, swizzle: int = 0, word3: int = 0x27000
+    ) -> None:
         address = self.address
         self.quad(first, address & 0xFFFFFFFF, address >> 32 | stride << 16 | swizzle << 31, records, word3)
 
 
-# --- scalar --------------------------------------------------------------------------------------------------------------
+# --- scalar ---------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -96,7 +99,11 @@ def test_scalar_buffer_loads_are_clamped(arch):
     m = Device(arch)
     m.resource(4, 40)
     m.s[:, 20] = 28
-    m.run("s_buffer_load_dwordx4 s[8:11], s[4:7], s20\ns_buffer_load_dword s12, s[4:7], 0x24\ns_buffer_load_dword s13, s[4:7], 0x28")
+    m.run(
+        """s_buffer_load_dwordx4 s[8:11], s[4:7], s20
+        s_buffer_load_dword s12, s[4:7], 0x24
+        s_buffer_load_dword s13, s[4:7], 0x28"""
+    )
     memory = m.data.view(np.uint32)
     assert m.s[0, 8:14].tolist() == [*memory[7:10].tolist(), 0, memory[9], 0]
 
@@ -105,7 +112,9 @@ def test_scalar_buffer_loads_are_clamped(arch):
 def test_scalar_load_outside_memory(arch):
     m = Device(arch)
     m.pair(4, m.address + SIZE - 8)
-    with pytest.raises(EmulationError, match="s_load_dwordx4 at pc 0x1000, wave 0 .* outside every allocation"):
+    with pytest.raises(
+        EmulationError, match=r"s_load_dwordx4 at pc 0x1000, wave 0 .* outside every allocation"
+    ):
         m.run("s_load_dwordx4 s[8:11], s[4:5], 0x0")
 
 
@@ -115,16 +124,20 @@ def test_clock_runs_forward(arch):
     assert m.s[0, 6] > m.s[0, 4]
 
 
-# --- loads and stores ----------------------------------------------------------------------------------------------------
+# --- loads and stores -----------------------------------------------------------------------------
 
 LOADS = [
-    ("ubyte", 1, False, None), ("sbyte", 1, True, None), ("ushort", 2, False, None), ("sshort", 2, True, None),
-    ("dword", 4, False, None), ("dwordx2", 8, False, None), ("dwordx3", 12, False, None), ("dwordx4", 16, False, None),
-    ("ubyte_d16", 1, False, 0), ("ubyte_d16_hi", 1, False, 1), ("sbyte_d16", 1, True, 0), ("sbyte_d16_hi", 1, True, 1),
+    ("ubyte", 1, False, None), ("sbyte", 1, True, None), ("ushort", 2, False, None),
+    ("sshort", 2, True, None),
+    ("dword", 4, False, None), ("dwordx2", 8, False, None), ("dwordx3", 12, False, None),
+    ("dwordx4", 16, False, None),
+    ("ubyte_d16", 1, False, 0), ("ubyte_d16_hi", 1, False, 1), ("sbyte_d16", 1, True, 0),
+    ("sbyte_d16_hi", 1, True, 1),
     ("short_d16", 2, False, 0), ("short_d16_hi", 2, False, 1),
 ]  # fmt: skip
 STORES = [
-    ("byte", 1, 0), ("byte_d16_hi", 1, 1), ("short", 2, 0), ("short_d16_hi", 2, 1), ("dword", 4, 0), ("dwordx2", 8, 0),
+    ("byte", 1, 0), ("byte_d16_hi", 1, 1), ("short", 2, 0), ("short_d16_hi", 2, 1), ("dword", 4, 0),
+    ("dwordx2", 8, 0),
     ("dwordx3", 12, 0), ("dwordx4", 16, 0),
 ]  # fmt: skip
 
@@ -191,7 +204,9 @@ def test_loads(arch, way, mask, name, size, signed, half):
 def test_stores(arch, way, mask, name, size, half):
     family, setup = WAYS[way]
     m = Device(arch)
-    offsets = RNG.permutation(SIZE // 32)[:64] * 32 + LANE % (8 if size % 4 else 1)  # apart: no lane meets another
+    offsets = RNG.permutation(SIZE // 32)[:64] * 32 + LANE % (
+        8 if size % 4 else 1
+    )  # apart: no lane meets another
     address = setup(m, offsets).format(block(4, size) + ", " if way != "flat" else ", " + block(4, size))
     rows = [words() for _ in range(4)]
     for k, row in enumerate(rows):
@@ -211,7 +226,11 @@ def test_stores(arch, way, mask, name, size, half):
 def test_misaligned_dwords(arch):
     m = Device(arch)
     m.pointers(0, LANE * 40 + 1)
-    m.run("global_load_dwordx2 v[4:5], v[0:1], off\ns_waitcnt vmcnt(0)\nglobal_store_dwordx2 v[0:1], v[4:5], off offset:9")
+    m.run(
+        """global_load_dwordx2 v[4:5], v[0:1], off
+        s_waitcnt vmcnt(0)
+        global_store_dwordx2 v[0:1], v[4:5], off offset:9"""
+    )
     memory = m.bytes()
     for lane in range(64):
         at = lane * 40 + 1
@@ -238,7 +257,9 @@ def test_one_flat_load_may_reach_all_three_memories(arch):
         flat_store_dword v[0:1], v5"""
     )
     data = m.data.view(np.uint32)
-    expected = np.select([target == 0, target == 1, target == 2], [data[LANE * 2], LANE, LANE % 16 * 64 + LANE], 77)
+    expected = np.select(
+        [target == 0, target == 1, target == 2], [data[LANE * 2], LANE, LANE % 16 * 64 + LANE], 77
+    )
     assert np.array_equal(m.v[4, 0], expected)
     assert np.array_equal(m.memory.read(m.address, np.uint32, 128)[0::8], data[0:128:8] + 1)
     assert m.batch.lds[:1024].view(np.uint32)[1::4][:16].tolist() == [4 * k + 2 for k in range(16)]
@@ -276,12 +297,16 @@ def test_scratch_is_interleaved(arch):
 
 
 @BOTH
-@pytest.mark.parametrize("instruction", ["scratch_load_dword v1, v0, off offset:4", "scratch_store_dwordx2 v0, v[4:5], off"])
+@pytest.mark.parametrize(
+    "instruction", ["scratch_load_dword v1, v0, off offset:4", "scratch_store_dwordx2 v0, v[4:5], off"]
+)
 def test_scratch_past_its_end(arch, instruction):
     m = Device(arch, private=64)
     m.pair(102, m.memory.allocate(64 * 64))
     m.v[0] = np.where(LANE == 9, 60, 0)
-    with pytest.raises(EmulationError, match="lane 9: . bytes at scratch address 0x.*, past the 64 bytes a lane has"):
+    with pytest.raises(
+        EmulationError, match=r"lane 9: . bytes at scratch address 0x.*, past the 64 bytes a lane has"
+    ):
         m.run(instruction)
 
 
@@ -289,12 +314,14 @@ def test_scratch_past_its_end(arch, instruction):
 def test_a_wild_pointer_names_lane_and_distance(arch):
     m = Device(arch)
     m.pointers(0, np.where(LANE == 21, SIZE + 3, LANE * 4))
-    pattern = rf"lane 21: 4 bytes at address {m.address + SIZE + 3:#x} .* 3 bytes past the end of the allocation of {SIZE} bytes"
+    pattern = (
+        rf"lane 21: 4 bytes at address {m.address + SIZE + 3:#x} .* 3 bytes past the end of .*{SIZE} bytes"
+    )
     with pytest.raises(EmulationError, match=pattern):
         m.run("global_load_dword v4, v[0:1], off")
 
 
-# --- atomics -------------------------------------------------------------------------------------------------------------
+# --- atomics --------------------------------------------------------------------------------------
 
 
 def s(value: int, bits: int) -> int:
@@ -395,7 +422,9 @@ def test_packed_float_atomics_when_lanes_collide(arch, kind):
     m.run(f"global_atomic_pk_add_{kind} v[0:1], v4, off")
     expected = start.copy()
     for lane in range(64):  # one after the other, each sum rounded
-        expected[lane % 2] = (expected[lane % 2].astype(np.float32) + data[lane].astype(np.float32)).astype(dtype)
+        expected[lane % 2] = (expected[lane % 2].astype(np.float32) + data[lane].astype(np.float32)).astype(
+            dtype
+        )
     got = m.memory.read(m.address, np.uint16, (2, 2))
     assert np.array_equal(got, np.ascontiguousarray(expected).view(np.uint16))
 
@@ -408,7 +437,7 @@ def test_misaligned_atomic(arch):
         m.run("global_atomic_add v[0:1], v4, off")
 
 
-# --- buffers -------------------------------------------------------------------------------------------------------------
+# --- buffers --------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -426,7 +455,9 @@ def test_raw_buffer_loads(arch, soffset, records, name, size, signed, half):
     m.run(f"buffer_load_{name} {block(4, size)}, v0, s[8:11], {soffset} offen offset:8")
     for lane in range(64):
         at = int(offsets[lane]) + extra
-        parts = [m.word(at + 4 * k, min(size, 4)) if at + 4 * k < records else 0 for k in range(max(1, size // 4))]
+        parts = [
+            m.word(at + 4 * k, min(size, 4)) if at + 4 * k < records else 0 for k in range(max(1, size // 4))
+        ]
         for k, value in enumerate(parts):
             expected = loaded(value, size, signed, half, int(old[lane])) & 0xFFFFFFFF
             assert m.v[4 + k, 0, lane] == expected, (lane, k)
@@ -451,7 +482,9 @@ def test_raw_buffer_stores(arch, records, name, size, half):
             at = int(offsets[lane]) + 8 + 4 * k
             if at < records:
                 value = int(rows[k][lane]) >> 16 * half
-                memory[at : at + min(size, 4)] = (value & ((1 << 8 * min(size, 4)) - 1)).to_bytes(min(size, 4), "little")
+                memory[at : at + min(size, 4)] = (value & ((1 << 8 * min(size, 4)) - 1)).to_bytes(
+                    min(size, 4), "little"
+                )
     assert m.bytes() == memory
 
 
@@ -465,7 +498,7 @@ def test_each_wave_has_its_own_descriptor(arch):
     m.run("buffer_load_dword v4, v0, s[8:11], 0 offen")
     data = m.data.view(np.uint32)
     for wave, records in enumerate((256, 128, 0)):
-        assert np.array_equal(m.v[4, wave], np.where(LANE * 4 < records, data[64 * wave + LANE], 0))
+        assert np.array_equal(m.v[4, wave], np.where(records > LANE * 4, data[64 * wave + LANE], 0))
 
 
 @BOTH
@@ -541,7 +574,9 @@ def test_buffer_that_describes_more_than_there_is(arch):
     m = Device(arch)
     m.resource(8, SIZE + 64)
     m.v[0] = LANE * 4 + SIZE - 128
-    with pytest.raises(EmulationError, match=r"buffer_load_dword at pc 0x1000, .* lane 32: .* outside every allocation"):
+    with pytest.raises(
+        EmulationError, match=r"buffer_load_dword at pc 0x1000, .* lane 32: .* outside every allocation"
+    ):
         m.run("buffer_load_dword v4, v0, s[8:11], 0 offen")
 
 

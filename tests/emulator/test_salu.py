@@ -53,7 +53,8 @@ def truncated_compare(a: int, b: int) -> int:
     return 0 if a == b else 1
 
 
-# mnemonic: function(a, b, scc) -> (result or None, scc or None); a and b are unsigned, results are truncated afterwards.
+# mnemonic: function(a, b, scc) -> (result or None, scc or None); a and b are unsigned, results are truncated
+# afterwards.
 Two = Callable[[int, int, int], tuple[int | None, int | None]]
 
 
@@ -66,8 +67,10 @@ def _logic(function: Callable[[int, int], int]) -> Callable[[int], Two]:
 
 
 LOGIC = {
-    "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b, "andn2": lambda a, b: a & ~b,
-    "orn2": lambda a, b: a | ~b, "nand": lambda a, b: ~(a & b), "nor": lambda a, b: ~(a | b), "xnor": lambda a, b: ~(a ^ b),
+    "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b, "andn2": lambda a,
+    b: a & ~b,
+    "orn2": lambda a, b: a | ~b, "nand": lambda a, b: ~(a & b), "nor": lambda a, b: ~(a | b),
+    "xnor": lambda a, b: ~(a ^ b),
 }  # fmt: skip
 
 BINARY32: dict[str, Two] = {
@@ -101,13 +104,33 @@ BINARY32: dict[str, Two] = {
     "s_pack_hh_b32_b16": lambda a, b, c: (a >> 16 | b & 0xFFFF0000, None),
     **{f"s_{name}_b32": _logic(f)(32) for name, f in LOGIC.items()},
 }
-EDGES32 = [0, 1, 2, 31, 32, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFFF, 0x0010_0004, 0x0020_0000, 0x001F_001F, 0x55AA55AA]
+EDGES32 = [
+    0,
+    1,
+    2,
+    31,
+    32,
+    0x7FFFFFFF,
+    0x80000000,
+    0x80000001,
+    0xFFFFFFFF,
+    0x0010_0004,
+    0x0020_0000,
+    0x001F_001F,
+    0x55AA55AA,
+]
 
 
 def pairs(edges: list[int], bits: int, seed: int) -> list[tuple[int, int]]:
     rng = np.random.default_rng(seed)
-    randoms = [int(rng.integers(0, 1 << 63)) * 2 + int(rng.integers(0, 2)) >> int(rng.integers(0, bits)) for _ in range(120)]
-    mixed = [(a & ((1 << bits) - 1), b & ((1 << bits) - 1)) for a, b in zip(randoms[::2], randoms[1::2], strict=True)]
+    randoms = [
+        int(rng.integers(0, 1 << 63)) * 2 + int(rng.integers(0, 2)) >> int(rng.integers(0, bits))
+        for _ in range(120)
+    ]
+    mixed = [
+        (a & ((1 << bits) - 1), b & ((1 << bits) - 1))
+        for a, b in zip(randoms[::2], randoms[1::2], strict=True)
+    ]
     return [(a, b) for a in edges for b in edges] + mixed
 
 
@@ -144,7 +167,11 @@ EDGES64 = [0, 1, 0x7FFFFFFFFFFFFFFF, 1 << 63, M64, 0xFFFFFFFF, 1 << 32, 0x012345
 def test_two_sources_of_64_bits(arch, mnemonic):
     wide_second = mnemonic in BINARY64
     cases = [(a, b if wide_second else b & M32, c) for a, b in pairs(EDGES64, 64, 2) for c in (0, 1)]
-    cases += [(a, (w << 16) | o, 0) for a in EDGES64 for w in (0, 1, 33, 63, 64, 100) for o in (0, 5, 63)] if not wide_second else []
+    cases += (
+        [(a, (w << 16) | o, 0) for a in EDGES64 for w in (0, 1, 33, 63, 64, 100) for o in (0, 5, 63)]
+        if not wide_second
+        else []
+    )
     machine = Machine(arch, waves=len(cases), workgroups=len(cases), lds=0)
     for n, (a, b, c) in enumerate(cases):
         machine.pair(2, a, n)
@@ -203,7 +230,11 @@ UNARY: dict[str, tuple[int, int, Callable[[int, int, int], tuple[int, int | None
     "s_bitset0_b64": (32, 64, lambda a, c, d: (d & ~(1 << (a & 63)), None)),
     "s_bitset1_b64": (32, 64, lambda a, c, d: (d | 1 << (a & 63), None)),
     "s_abs_i32": (32, 32, lambda a, c, d: with_scc(abs(s32(a)), 32)),
-    "s_bitreplicate_b64_b32": (32, 64, lambda a, c, d: (sum(3 << 2 * i for i in range(32) if a >> i & 1), None)),
+    "s_bitreplicate_b64_b32": (
+        32,
+        64,
+        lambda a, c, d: (sum(3 << 2 * i for i in range(32) if a >> i & 1), None),
+    ),
 }
 
 
@@ -314,8 +345,10 @@ def test_immediates(arch):
 
 
 SAVEEXEC = {
-    "and": lambda s, e: s & e, "or": lambda s, e: s | e, "xor": lambda s, e: s ^ e, "andn2": lambda s, e: s & ~e,
-    "orn2": lambda s, e: s | ~e, "nand": lambda s, e: ~(s & e), "nor": lambda s, e: ~(s | e), "xnor": lambda s, e: ~(s ^ e),
+    "and": lambda s, e: s & e, "or": lambda s, e: s | e, "xor": lambda s, e: s ^ e, "andn2": lambda s,
+    e: s & ~e,
+    "orn2": lambda s, e: s | ~e, "nand": lambda s, e: ~(s & e), "nor": lambda s, e: ~(s | e),
+    "xnor": lambda s, e: ~(s ^ e),
     "andn1": lambda s, e: ~s & e, "orn1": lambda s, e: ~s | e,
 }  # fmt: skip
 

@@ -1,6 +1,8 @@
-"""What surrounds a vector operation: EXEC, SDWA, DPP, op_sel, neg/abs, clamp, omod, carries, modes, AGPRs, VGPR indexing.
+"""What surrounds a vector operation: EXEC, SDWA, DPP, op_sel, neg/abs, clamp, omod, carries, modes, AGPRs,
+VGPR indexing.
 
-The operations themselves are tested by test_valu*; here simple ones show how operands are read and results written.
+The operations themselves are tested by test_valu*; here simple ones show how operands are read and results
+written.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ def halves(row: np.ndarray, dtype: type = np.float16) -> np.ndarray:
 
 @BOTH
 def test_exec_protects_lanes_that_are_off(arch):
-    text = "v_add_u32 v2, v0, v1\nv_add_f32 v3, 1.0, v1\nv_lshlrev_b64 v[4:5], 3, v[0:1]\nv_pk_add_u16 v6, v0, v1"
+    text = """v_add_u32 v2, v0, v1
+        v_add_f32 v3, 1.0, v1
+        v_lshlrev_b64 v[4:5], 3, v[0:1]
+        v_pk_add_u16 v6, v0, v1"""
     state = {f"v{k}": OLD for k in (2, 3, 4, 5, 6)}
     machine = run(arch, text, v0=A, v1=B, exec=MASK, **state)
     v = machine.v[:, 0]
@@ -109,7 +114,10 @@ def test_readfirstlane_with_no_lane_on_reads_lane_0(arch):
 
 @BOTH
 def test_moves_to_and_from_agprs(arch):
-    text = "v_accvgpr_write_b32 a3, v0\nv_accvgpr_read_b32 v1, a3\nv_accvgpr_write_b32 a4, 2.0\nv_accvgpr_mov_b32 a5, a3"
+    text = """v_accvgpr_write_b32 a3, v0
+        v_accvgpr_read_b32 v1, a3
+        v_accvgpr_write_b32 a4, 2.0
+        v_accvgpr_mov_b32 a5, a3"""
     machine = run(arch, text, v0=A)
     assert np.array_equal(machine.v[1, 0], A)
     assert np.array_equal(machine.a[5, 0], A)
@@ -122,7 +130,7 @@ def test_swap(arch):
     assert np.array_equal(machine.v[:2, 0], [B, A])
 
 
-# --- source and result modifiers -----------------------------------------------------------------------------------------
+# --- source and result modifiers ------------------------------------------------------------------
 
 
 @BOTH
@@ -139,7 +147,9 @@ def test_neg_and_abs(arch):
     assert np.array_equal(f32(v[2]), -x + np.abs(y), equal_nan=True)
     assert np.array_equal(f32(v[3]), -np.abs(x) - y, equal_nan=True)
     assert np.array_equal(v[4], np.where(ON, np.abs(y).view(np.uint32), (-x).view(np.uint32)))
-    pair = (x.view(np.uint32).astype(np.uint64) | y.view(np.uint32).astype(np.uint64) << np.uint64(32)).view(np.float64)
+    pair = (x.view(np.uint32).astype(np.uint64) | y.view(np.uint32).astype(np.uint64) << np.uint64(32)).view(
+        np.float64
+    )
     assert np.array_equal(wide(v, 6).view(np.float64), -pair + np.abs(d), equal_nan=True)
 
 
@@ -201,7 +211,9 @@ def test_packed_selection_and_signs(arch):
     assert np.array_equal(halves(v[2], np.uint16), a[:, ::-1] + b)
     product = np.stack([-x[:, 0] * y[:, 0], x[:, 0] * -y[:, 1]], axis=1)
     assert np.array_equal(halves(v[3]), product)
-    assert np.array_equal(halves(v[6], np.uint16), a + np.uint16(7))  # op_sel_hi 0: the constant's low half twice
+    assert np.array_equal(
+        halves(v[6], np.uint16), a + np.uint16(7)
+    )  # op_sel_hi 0: the constant's low half twice
     assert np.array_equal(halves(v[7], np.uint16), a + np.array([7, 0], np.uint16))  # else its high half is 0
     assert np.array_equal(halves(v[8]), x * np.array([2, 0], np.float16))
     assert np.array_equal(halves(v[9]), x * scalar[::-1])
@@ -242,10 +254,11 @@ def test_mixed_precision_sources(arch):
     assert np.array_equal(f32(v[7]), (wx[:, 0] * 2 + wz).astype(np.float32))
 
 
-# --- SDWA ----------------------------------------------------------------------------------------------------------------
+# --- SDWA -----------------------------------------------------------------------------------------
 
 SELECT = {
-    "BYTE_0": (0, 8), "BYTE_1": (8, 8), "BYTE_2": (16, 8), "BYTE_3": (24, 8), "WORD_0": (0, 16), "WORD_1": (16, 16), "DWORD": (0, 32),
+    "BYTE_0": (0, 8), "BYTE_1": (8, 8), "BYTE_2": (16, 8), "BYTE_3": (24, 8), "WORD_0": (0, 16),
+    "WORD_1": (16, 16), "DWORD": (0, 32),
 }  # fmt: skip
 
 
@@ -291,8 +304,9 @@ def test_sdwa_destination(arch, select, unused):
 @BOTH
 def test_sdwa_float_modifiers(arch):
     x = RNG.standard_normal((64, 2)).astype(np.float16)
-    text = """v_add_f16_sdwa v2, -v0, |v0| dst_sel:WORD_1 dst_unused:UNUSED_PRESERVE src0_sel:WORD_0 src1_sel:WORD_1
-        v_mul_f32_sdwa v3, -v1, s4 dst_sel:DWORD dst_unused:UNUSED_PAD src0_sel:DWORD src1_sel:DWORD"""
+    keep, pad = "dst_unused:UNUSED_PRESERVE", "dst_unused:UNUSED_PAD"
+    text = f"""v_add_f16_sdwa v2, -v0, |v0| dst_sel:WORD_1 {keep} src0_sel:WORD_0 src1_sel:WORD_1
+        v_mul_f32_sdwa v3, -v1, s4 dst_sel:DWORD {pad} src0_sel:DWORD src1_sel:DWORD"""
     y = RNG.standard_normal(64).astype(np.float32)
     v = run(arch, text, v0=x.view(np.uint32)[:, 0], v1=y, v2=OLD, s4=0x40400000).v[:, 0]
     expected = halves(OLD).copy()
@@ -301,7 +315,7 @@ def test_sdwa_float_modifiers(arch):
     assert np.array_equal(f32(v[3]), -y * np.float32(3))
 
 
-# --- DPP -----------------------------------------------------------------------------------------------------------------
+# --- DPP ------------------------------------------------------------------------------------------
 
 ROW, COLUMN = LANE // 16, LANE % 16
 # modifier: (lane read by each lane, -1 where there is none)
@@ -340,7 +354,7 @@ def test_dpp(arch, control, mask):
     assert np.array_equal(v[4], np.where(on & valid & allowed, moved, OLD))
 
 
-# --- modes ---------------------------------------------------------------------------------------------------------------
+# --- modes ----------------------------------------------------------------------------------------
 
 TINY = np.array([1e-40, -1e-40, 1e-38, 2e-38, -3e-38, 1.5, 0, -0.0] * 8, np.float32)
 
@@ -349,13 +363,21 @@ TINY = np.array([1e-40, -1e-40, 1e-38, 2e-38, -3e-38, 1.5, 0, -0.0] * 8, np.floa
 @pytest.mark.parametrize("denormals", [0, 1, 2, 3])
 def test_single_precision_denormals(arch, denormals):
     """MODE[4]: keep denormal sources; MODE[5]: keep denormal results."""
-    text = "v_mul_f32 v1, 0.5, v0\nv_add_f32 v2, v0, v0\nv_mov_b32 v3, v0\nv_cmp_eq_f32 vcc, 0, v0\nv_add_f16 v5, v4, v4"
+    text = """v_mul_f32 v1, 0.5, v0
+        v_add_f32 v2, v0, v0
+        v_mov_b32 v3, v0
+        v_cmp_eq_f32 vcc, 0, v0
+        v_add_f16 v5, v4, v4"""
     half = np.full(64, 3, np.uint32)  # a subnormal f16: ruled by the other field
     machine = run(arch, text, v0=TINY, v4=half, mode=0xC0 | denormals << 4)
 
     def flush(values: np.ndarray, keep: int) -> np.ndarray:
         values = values.astype(np.float32)
-        return values if keep else np.where(np.abs(values) < np.float32(2.0**-126), np.copysign(np.float32(0), values), values)
+        return (
+            values
+            if keep
+            else np.where(np.abs(values) < np.float32(2.0**-126), np.copysign(np.float32(0), values), values)
+        )
 
     x = flush(TINY, denormals & 1)
     v = machine.v[:, 0]
@@ -369,9 +391,17 @@ def test_single_precision_denormals(arch, denormals):
 @BOTH
 @pytest.mark.parametrize("keep", [0, 3])
 def test_half_and_double_denormals(arch, keep):
-    text = "v_add_f16 v1, v0, v0\nv_pk_add_f16 v2, v0, v0\nv_add_f64 v[4:5], v[6:7], v[6:7]\nv_add_f32 v8, v9, v9"
+    text = """v_add_f16 v1, v0, v0
+        v_pk_add_f16 v2, v0, v0
+        v_add_f64 v[4:5], v[6:7], v[6:7]
+        v_add_f32 v8, v9, v9"""
     machine = run(
-        arch, text, v0=np.full(64, 0x0003_8005, np.uint32), v6=np.full(64, 5e-324), v9=np.full(64, 1e-40, np.float32), mode=0x30 | keep << 6
+        arch,
+        text,
+        v0=np.full(64, 0x0003_8005, np.uint32),
+        v6=np.full(64, 5e-324),
+        v9=np.full(64, 1e-40, np.float32),
+        mode=0x30 | keep << 6,
     )
     v = machine.v[:, 0]
     assert (v[1] == (0x800A if keep else 0x8000)).all()
@@ -400,7 +430,11 @@ def test_directed_rounding(arch, mode):
     """One third and friends: the exact sum, product and fma lie between two neighbours; MODE chooses."""
     x = RNG.standard_normal(64).astype(np.float32)
     y = RNG.standard_normal(64).astype(np.float32)
-    text = "v_mul_f32 v2, v0, v1\nv_add_f32 v3, v0, v1\nv_cvt_f32_f64 v4, v[6:7]\nv_rndne_f32 v5, v0\nv_cvt_i32_f32 v8, v0"
+    text = """v_mul_f32 v2, v0, v1
+        v_add_f32 v3, v0, v1
+        v_cvt_f32_f64 v4, v[6:7]
+        v_rndne_f32 v5, v0
+        v_cvt_i32_f32 v8, v0"""
     d = RNG.standard_normal(64)
     v = run(arch, text, v0=x, v1=y, v6=d, mode=0xF0 | mode).v[:, 0]
     exact = [x.astype(np.float64) * y, x.astype(np.float64) + y, d]
@@ -408,7 +442,9 @@ def test_directed_rounding(arch, mode):
         near = value.astype(np.float32)
         up = np.where(near >= value, near, np.nextafter(near, np.float32(np.inf)))
         down = np.where(near <= value, near, np.nextafter(near, np.float32(-np.inf)))
-        expected = {"nearest": near, "up": up, "down": down, "zero": np.where(value > 0, down, up)}[ROUNDING[mode]]
+        expected = {"nearest": near, "up": up, "down": down, "zero": np.where(value > 0, down, up)}[
+            ROUNDING[mode]
+        ]
         assert np.array_equal(f32(v[2 + k]), expected), k
     assert np.array_equal(f32(v[5]), np.rint(x))
     assert np.array_equal(v[8].view(np.int32), np.trunc(x).astype(np.int32))
@@ -420,7 +456,7 @@ def test_directed_rounding_of_halves_is_refused(arch):
         run(arch, "v_add_f16 v1, v0, v0", v0=A, mode=0xF0 | 1 << 2)
 
 
-# --- indexing, divergence ------------------------------------------------------------------------------------------------
+# --- indexing, divergence -------------------------------------------------------------------------
 
 
 @BOTH
@@ -499,7 +535,10 @@ def test_waves_may_meet_at_different_barriers(arch):
 
 @BOTH
 def test_unknown_instructions_stop_with_their_bytes(arch):
-    with pytest.raises(EmulationError, match=r"pc 0x1000 \(b2.*, " + arch + r"\): s_setvskip|pc 0x1000 .*s_setvskip: no semantics"):
+    with pytest.raises(
+        EmulationError,
+        match=r"pc 0x1000 \(b2.*, " + arch + r"\): s_setvskip|pc 0x1000 .*s_setvskip: no semantics",
+    ):
         run(arch, "s_setvskip s0, s1")
 
 
@@ -522,8 +561,15 @@ def test_an_observer_sees_every_instruction_and_address(arch):
     machine.v[0], machine.v[1] = LANE * 4, A
     machine.pair(4, buffer)
     machine.s[:, 126:128] = [7, 0]
-    machine.run("global_store_dword v0, v1, s[4:5] offset:8\ns_waitcnt vmcnt(0)\nds_write_b32 v0, v1 offset:16", observer=recorder)
+    machine.run(
+        "global_store_dword v0, v1, s[4:5] offset:8\ns_waitcnt vmcnt(0)\nds_write_b32 v0, v1 offset:16",
+        observer=recorder,
+    )
     assert recorder.texts == [
-        "global_store_dword v0, v1, s[4:5] offset:8", "s_waitcnt vmcnt(0)", "ds_write_b32 v0, v1 offset:16", "s_endpgm",
+        "global_store_dword v0, v1, s[4:5] offset:8", "s_waitcnt vmcnt(0)", "ds_write_b32 v0, v1 offset:16",
+        "s_endpgm",
     ]  # fmt: skip
-    assert recorder.accesses == [("global", "store", 4, 3 * (buffer + 8) + 12), ("lds", "store", 4, 3 * 16 + 12)]
+    assert recorder.accesses == [
+        ("global", "store", 4, 3 * (buffer + 8) + 12),
+        ("lds", "store", 4, 3 * 16 + 12),
+    ]

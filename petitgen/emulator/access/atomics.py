@@ -1,7 +1,7 @@
 """Atomic read-modify-write operations, right also where lanes meet at one address.
 
-Lanes that meet are served in the order of wave and lane, as if they came one after the other.
-source: CDNA3 ISA 12.12 (DS), 12.13 (MUBUF), 12.15 (FLAT): "tmp = MEM[addr]; MEM[addr] = f(tmp, data); return tmp".
+Lanes that meet are served in the order of wave and lane, as if they came one after the other. source: CDNA3
+ISA 12.12 (DS), 12.13 (MUBUF), 12.15 (FLAT): "tmp = MEM[addr]; MEM[addr] = f(tmp, data); return tmp".
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Atomic:
-    """function(old, *data) -> new on arrays of `dtype`; `operands` data values of the size of the memory word;
-    `at`: a ufunc whose .at() does the same when no lane wants the old value."""
+    """function(old, *data) -> new on arrays of `dtype`; `operands` data values of the size of the memory
+    word; `at`: a ufunc whose .at() does the same when no lane wants the old value."""
 
     dtype: type
     function: Callable[..., Array]
@@ -31,14 +31,16 @@ class Atomic:
         return np.dtype(self.dtype).itemsize
 
 
-def apply(words: Array, index: Array, data: tuple[Array, ...], atomic: Atomic, want_old: bool) -> Array | None:
+def apply(
+    words: Array, index: Array, data: tuple[Array, ...], atomic: Atomic, want_old: bool
+) -> Array | None:
     """Run `atomic` on words[index] for 1-D `index` and 1-D `data`; the old values if wanted."""
-    typed = words.view(atomic.dtype)
-    values = tuple(np.ascontiguousarray(d).view(atomic.dtype) for d in data)
+    typed: Array = words.view(atomic.dtype)
+    values: tuple[Array, ...] = tuple(np.ascontiguousarray(d).view(atomic.dtype) for d in data)
     if atomic.at is not None and not want_old:
         atomic.at.at(typed, index, *values)
         return None
-    old = np.empty(index.size, atomic.dtype)
+    old: Array = np.empty(index.size, atomic.dtype)
     order = np.argsort(index, kind="stable")
     for lanes in _rounds(index[order], order):
         where = index[lanes]
@@ -83,7 +85,8 @@ def _wrap(old: Array, minus: Array, plus: Array) -> Array:
 
 
 def _conditional_exchange(old: Array, data: Array) -> Array:
-    """source: CDNA3 ISA 12.12 DS_CONDXCHG32_RTN_B64: each dword is replaced where bit 31 of its data is set."""
+    """source: CDNA3 ISA 12.12 DS_CONDXCHG32_RTN_B64: each dword is replaced where bit 31 of its data is
+    set."""
     pairs, new = old.view(np.uint32).reshape(-1, 2), data.view(np.uint32).reshape(-1, 2)
     return np.where(new >> 31, new & 0x7FFFFFFF, pairs).astype(np.uint32).reshape(-1).view(np.uint64)
 
@@ -160,7 +163,8 @@ _FLOATS = {
 ATOMICS: dict[str, Atomic] = {**_B32, **{f"{name}_x2": a for name, a in _B64.items()}, **_FLOATS}
 
 # After `ds_`, without `rtn_`. DS compares first and swaps second, and spells signs in the type.
-_DS_NAMES = {"min_i": "smin", "max_i": "smax", "min_u": "umin", "max_u": "umax", "add_u": "add", "sub_u": "sub",
+_DS_NAMES = {"min_i": "smin", "max_i": "smax", "min_u": "umin", "max_u": "umax", "add_u": "add",
+    "sub_u": "sub",
              "rsub_u": "rsub", "inc_u": "inc", "dec_u": "dec", "and_b": "and", "or_b": "or", "xor_b": "xor",
              "mskor_b": "mskor", "wrxchg_b": "swap"}  # fmt: skip
 
@@ -170,7 +174,11 @@ def _compare_first(old: Array, expected: Array, new: Array) -> Array:
 
 
 DS_ATOMICS: dict[str, Atomic] = {
-    **{f"{ds}{bits}": table[name] for ds, name in _DS_NAMES.items() for bits, table in ((32, _B32), (64, _B64))},
+    **{
+        f"{ds}{bits}": table[name]
+        for ds, name in _DS_NAMES.items()
+        for bits, table in ((32, _B32), (64, _B64))
+    },
     **{f"{kind}_{t}": _FLOATS[f"{kind}_{t}"] for kind in ("add", "min", "max") for t in ("f32", "f64")},
     "pk_add_f16": _FLOATS["pk_add_f16"],
     "pk_add_bf16": _FLOATS["pk_add_bf16"],

@@ -75,7 +75,8 @@ def _decode(words: Array) -> Descriptor:
     plain = not fields[3].any()
     raw = plain and not (stride.any() or add_tid.any())
     values: list[Any] = [int(f[0, 0]) for f in fields] if len(wide) == 1 else list(fields)
-    return Descriptor(*values, raw, plain)
+    base, stride, records, swizzle, add_tid, index_stride = values
+    return Descriptor(base, stride, records, swizzle, add_tid, index_stride, raw, plain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """DS: the local data share, and the lane permutations that use its crossbar.
 
-source: CDNA3 ISA (MI300) 11 "Data Share Operations", 12.12; out of range: 11.1 "reads return 0, writes are dropped".
-LDS addresses are bytes from the workgroup's allocation; any alignment (the HSA ABI sets SH_MEM_CONFIG to unaligned).
+source: CDNA3 ISA (MI300) 11 "Data Share Operations", 12.12; out of range: 11.1 "reads return 0, writes are
+dropped". LDS addresses are bytes from the workgroup's allocation; any alignment (the HSA ABI sets
+SH_MEM_CONFIG to unaligned).
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petitgen.emulator.access.atomics import DS_ATOMICS
-from petitgen.emulator.access.transfer import atomic_update, finish_load, gather, gather_words, scatter, store_value
+from petitgen.emulator.access.transfer import (
+    atomic_update,
+    finish_load,
+    gather,
+    gather_words,
+    scatter,
+    store_value,
+)
 from petitgen.emulator.access.widths import DS_LOADS, DS_STORES, Width
 from petitgen.emulator.operands import operand, row_of
 from petitgen.emulator.state import LANES, M0, Group
@@ -32,7 +40,8 @@ def compile_ds(ins: Instruction) -> Step:
     if ins.mods.get("gds"):
         raise EmulationError(f"{ins.mnemonic} gds: the global data share is not emulated")
     name = ins.mnemonic.removeprefix("ds_")
-    special = {"permute_b32": _permute, "bpermute_b32": _bpermute, "swizzle_b32": _swizzle, "append": _append, "consume": _append,
+    special = {"permute_b32": _permute, "bpermute_b32": _bpermute, "swizzle_b32": _swizzle,
+        "append": _append, "consume": _append,
                "read_addtid_b32": _addtid, "write_addtid_b32": _addtid}  # fmt: skip
     if name in special:
         return special[name](ins)
@@ -49,7 +58,8 @@ def compile_ds(ins: Instruction) -> Step:
 
 
 def _lanes(s: Group, ins: Instruction, address: Array, size: int, kind: str) -> tuple[Array, Array | None]:
-    """Offsets into the batch's LDS, safe in every lane, and the lanes that are on and in range (None: all)."""
+    """Offsets into the batch's LDS, safe in every lane, and the lanes that are on and in range (None:
+    all)."""
     limit = s.batch.lds_bytes
     if s.mask is None and int(address.max()) + size <= limit:
         active = None
@@ -75,9 +85,12 @@ def _addresses(ins: Instruction) -> Callable[[Group], Array]:
 
 
 def _fetch(s: Group, ins: Instruction, address: Array, width: Width) -> list[Array]:
-    """Components at `address`; 0 out of range. An access that reaches past the end is out of range as a whole."""
+    """Components at `address`; 0 out of range. An access that reaches past the end is out of range as a
+    whole."""
     offsets, active = _lanes(s, ins, address, width.size * width.count, "load")
-    values = gather_words(s.lds, offsets, width.count) if width.size == 4 else [gather(s.lds, offsets, width.size)]
+    values = (
+        gather_words(s.lds, offsets, width.count) if width.size == 4 else [gather(s.lds, offsets, width.size)]
+    )
     return values if active is None else [np.where(active, v, np.uint32(0)) for v in values]
 
 
@@ -103,13 +116,16 @@ def _write(ins: Instruction, width: Width) -> Step:
     register = row_of(data)
 
     def step(s: Group) -> None:
-        _put(s, ins, address(s), [store_value(s, register + k, width) for k in range(width.count)], width.size)
+        _put(
+            s, ins, address(s), [store_value(s, register + k, width) for k in range(width.count)], width.size
+        )
 
     return step
 
 
 def _two_addresses(ins: Instruction, verb: str, size: int) -> Step:
-    """offset0 and offset1 count elements (st64: 64 elements) from one address; the exchange returns the old values."""
+    """offset0 and offset1 count elements (st64: 64 elements) from one address; the exchange returns the old
+    values."""
     address, words = _addresses(ins), size // 4
     unit = size * (64 if verb.endswith("st64") else 1)
     places = [ins.mods.get("offset0", 0) * unit, ins.mods.get("offset1", 0) * unit]
@@ -119,7 +135,11 @@ def _two_addresses(ins: Instruction, verb: str, size: int) -> Step:
 
     def step(s: Group) -> None:
         base = address(s)
-        read = [_fetch(s, ins, base + place & 0xFFFFFFFF, width) for place in places] if result is not None else []
+        read = (
+            [_fetch(s, ins, base + place & 0xFFFFFFFF, width) for place in places]
+            if result is not None
+            else []
+        )
         for place, register in zip(places, data, strict=False):
             _put(s, ins, base + place & 0xFFFFFFFF, [s.u32[register + k] for k in range(words)], 4)
         if result is not None:
@@ -143,11 +163,12 @@ def _atomic(ins: Instruction, name: str) -> Step:
     return step
 
 
-# --- crossbar ------------------------------------------------------------------------------------------------------------
+# --- crossbar -------------------------------------------------------------------------------------
 
 
 def _permute(ins: Instruction) -> Step:
-    """Lane i sends its data to lane (addr / 4) % 64; the highest sender wins; lanes that nobody sends to get 0."""
+    """Lane i sends its data to lane (addr / 4) % 64; the highest sender wins; lanes that nobody sends to get
+    0."""
     address, data, register = _addresses(ins), operand(ins, "data0"), row_of(ins.dst[0])
     assert data is not None
     source = row_of(data)
@@ -177,7 +198,8 @@ def _bpermute(ins: Instruction) -> Step:
 
 
 def swizzle_lanes(offset: int) -> Array:
-    """For each lane the lane it reads in ds_swizzle_b32. source: CDNA3 ISA 12.12 DS_SWIZZLE_B32 (the four modes)."""
+    """For each lane the lane it reads in ds_swizzle_b32. source: CDNA3 ISA 12.12 DS_SWIZZLE_B32 (the four
+    modes)."""
     low = _LANE & 31
     if offset >= 0xE000:  # FFT decomposition
         mask = offset & 31
@@ -207,18 +229,21 @@ def _swizzle(ins: Instruction) -> Step:
     return step
 
 
-# --- addressed by M0 -----------------------------------------------------------------------------------------------------
+# --- addressed by M0 ------------------------------------------------------------------------------
 
 
 def _append(ins: Instruction) -> Step:
-    """A counter at M0[15:0] + offset moves by the number of active lanes, wave after wave; all lanes get its old value."""
+    """A counter at M0[15:0] + offset moves by the number of active lanes, wave after wave; all lanes get its
+    old value."""
     offset, register = ins.mods.get("offset", 0), row_of(ins.dst[0])
     sign = 1 if ins.mnemonic == "ds_append" else -1
 
     def step(s: Group) -> None:
         address = (s.cu32[M0] & 0xFFFF).astype(np.int64) + offset
         if (address + 4 > s.batch.lds_bytes).any():
-            raise EmulationError(f"{ins.mnemonic} at pc {ins.pc:#x}: counter outside the {s.batch.lds_bytes} bytes of LDS")
+            raise EmulationError(
+                f"{ins.mnemonic} at pc {ins.pc:#x}: counter outside the {s.batch.lds_bytes} bytes of LDS"
+            )
         index = (address + s.lds_base)[:, 0] >> 2
         counts = sign * s.active().sum(axis=1)
         words, old = s.lds.view(np.uint32), np.empty(s.n, np.uint32)

@@ -1,7 +1,7 @@
 """SMEM: scalar loads, stores, atomics, and the clocks.
 
-source: CDNA3 ISA (MI300) 8 "Scalar Memory Operations": addresses are dword-aligned (the low two bits are ignored); a buffer load
-is clamped to num_records bytes and reads 0 beyond.
+source: CDNA3 ISA (MI300) 8 "Scalar Memory Operations": addresses are dword-aligned (the low two bits are
+ignored); a buffer load is clamped to num_records bytes and reads 0 beyond.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from petitgen.isa.model import Instruction, Kind
 Array = NDArray[Any]
 Step = Callable[[Group], None]
 
-_NOTHING = ("s_dcache_inv", "s_dcache_wb", "s_dcache_inv_vol", "s_dcache_wb_vol", "s_dcache_discard", "s_dcache_discard_x2",
+_NOTHING = ("s_dcache_inv", "s_dcache_wb", "s_dcache_inv_vol", "s_dcache_wb_vol", "s_dcache_discard",
+    "s_dcache_discard_x2",
             "s_atc_probe", "s_atc_probe_buffer")  # fmt: skip
 _REALTIME = 10  # core clocks to one tick of the 100 MHz counter, about
 
@@ -73,7 +74,7 @@ def _address(ins: Instruction) -> Callable[[Group], tuple[Array, Array]]:
         scratch = "scratch" in ins.mnemonic
 
         def pointer(s: Group) -> tuple[Array, Array]:
-            start = s.si64[i] + offset(s)
+            start: Array = s.si64[i] + offset(s)
             if scratch:
                 start = start + s.si64[FLAT_SCRATCH]
             return ((start & ~3) - BASE), np.full(s.n, plenty)
@@ -82,7 +83,7 @@ def _address(ins: Instruction) -> Callable[[Group], tuple[Array, Array]]:
 
     def buffer(s: Group) -> tuple[Array, Array]:
         low = s.si64[i] & 0xFFFF_FFFF_FFFF
-        at = np.broadcast_to(np.asarray(offset(s), np.int64) & ~3, s.n)
+        at: Array = np.broadcast_to(np.asarray(offset(s), np.int64) & ~3, s.n)
         records = s.su32[i + 2].astype(np.int64)
         stride = (s.su32[i + 1] >> np.uint32(16) & np.uint32(0x3FFF)).astype(np.int64)
         return (low & ~3) + at - BASE, np.where(stride == 0, records, records * stride) - at
@@ -106,8 +107,6 @@ def _load(ins: Instruction, address: Callable[[Group], tuple[Array, Array]]) -> 
             s.observer.access(s, ins, "scalar", "load", offsets + BASE, 4, inside)
         values = np.zeros((s.n, count), np.uint32) if safe is None else s.memory.u32.take(safe >> 2)
         s.sgpr[:, first : first + count] = values if whole else np.where(inside, values, 0)
-        if first <= 127 < first + count + 1:
-            s.exec_changed()
 
     return step
 

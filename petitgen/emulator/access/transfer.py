@@ -1,6 +1,7 @@
 """Gather from and scatter to a flat array of bytes: the device arena or the LDS of a batch.
 
-Offsets are int64 (n, 64) byte offsets into `space`, a uint8 array; every one must be inside it, also in lanes that are off.
+Offsets are int64 (n, 64) byte offsets into `space`, a uint8 array; every one must be inside it, also in lanes
+that are off.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ def place(s: Group, ins: Instruction, bad: Array) -> tuple[str, tuple[int, int]]
     """Words saying where the first bad lane is, and its (row, lane) in the group."""
     row, lane = (int(i) for i in np.argwhere(bad)[0])
     wave = int(s.index[row])
-    return f"{ins.mnemonic} at pc {ins.pc:#x}, wave {wave} of workgroup {s.batch.workgroup_name(wave)}, lane {lane}", (row, lane)
+    return (
+        f"{ins.mnemonic} at pc {ins.pc:#x}, wave {wave} "
+        f"of workgroup {s.batch.workgroup_name(wave)}, lane {lane}",
+        (row, lane),
+    )
 
 
 def checked(s: Group, ins: Instruction, offsets: Array, size: int, active: Array | None) -> Array | None:
@@ -45,7 +50,8 @@ def checked(s: Group, ins: Instruction, offsets: Array, size: int, active: Array
             where, lane = place(s, ins, bad)
             address = int(offsets[lane]) + BASE
             raise EmulationError(
-                f"{where}: {size} bytes at address {address & 2**64 - 1:#x} are outside every allocation; {s.memory.nearest(address)}"
+                f"{where}: {size} bytes at address {address & 2**64 - 1:#x} are outside every allocation; "
+                f"{s.memory.nearest(address)}"
             )
     return offsets
 
@@ -83,7 +89,8 @@ def misaligned(offsets: Array, size: int) -> bool:
 
 
 def scatter(space: Array, offsets: Array, values: Array, size: int, active: Array | None) -> None:
-    """Store the low `size` bytes (1, 2, 4) of each value. Where lanes collide, the highest wave and lane wins."""
+    """Store the low `size` bytes (1, 2, 4) of each value. Where lanes collide, the highest wave and lane
+    wins."""
     if active is not None:
         offsets, values = offsets[active], values[active]
     dtype, shift = _VIEW[size]
@@ -100,7 +107,11 @@ def finish_load(s: Group, register: int, raw: Array, width: Width) -> None:
         raw = raw.astype(np.int8 if width.size == 1 else np.int16).astype(np.int32).view(np.uint32)
     if width.half is not None:
         old = s.u32[register]
-        raw = (old & 0xFFFF0000) | (raw & 0xFFFF) if width.half == 0 else (old & 0xFFFF) | (raw << np.uint32(16))
+        raw = (
+            (old & 0xFFFF0000) | (raw & 0xFFFF)
+            if width.half == 0
+            else (old & 0xFFFF) | (raw << np.uint32(16))
+        )
     s.write(register, raw)
 
 
@@ -111,9 +122,17 @@ def store_value(s: Group, register: int, width: Width) -> Array:
 
 
 def atomic_update(
-    s: Group, ins: Instruction, space: Array, offsets: Array, active: Array | None, atomic: Atomic, data: list[int], result: int | None
+    s: Group,
+    ins: Instruction,
+    space: Array,
+    offsets: Array,
+    active: Array | None,
+    atomic: Atomic,
+    data: list[int],
+    result: int | None,
 ) -> None:
-    """Run `atomic` in the active lanes; `data` names the first register of each operand; the old value goes to `result`."""
+    """Run `atomic` in the active lanes; `data` names the first register of each operand; the old value goes
+    to `result`."""
     size = atomic.size
     where = active if active is not None else np.ones((s.n, LANES), bool)
     chosen = offsets[where]

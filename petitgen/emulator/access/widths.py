@@ -1,6 +1,7 @@
 """What a load or store moves, by the part of its mnemonic after the family.
 
-source: CDNA3 ISA 12.12-12.15. The same names are used by BUFFER, FLAT, GLOBAL and SCRATCH; DS has its own spelling.
+source: CDNA3 ISA 12.12-12.15. The same names are used by BUFFER, FLAT, GLOBAL and SCRATCH; DS has its own
+spelling.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """size: bytes of one component (1, 2, 4); count: components, one a register; signed: sign-extended to 32 bits;
-    half: register half a 16-bit load writes or a store reads (0 low, 1 high), with the other half kept (d16)."""
+    """size: bytes of one component (1, 2, 4); count: components, one a register; signed: sign-extended to 32
+    bits; half: register half a 16-bit load writes or a store reads (0 low, 1 high), with the other half kept
+    (d16)."""
 
     size: int
     count: int = 1
