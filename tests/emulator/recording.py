@@ -45,12 +45,14 @@ class Recorder:
                     self.executed.add(f"{ins.arch} {ins.encoding} {ins.mnemonic}")
 
         def watched_lookup(mnemonic: str) -> registry.Op:
+            found = lookup(mnemonic)
             self.computed.add(mnemonic)
-            return lookup(mnemonic)
+            return found
 
         def watched_mfma(mnemonic: str, arch: str, *args: Any, **options: Any) -> Any:
+            result = multiply(mnemonic, arch, *args, **options)
             self.executed.add(f"{arch} MAI {mnemonic}")
-            return multiply(mnemonic, arch, *args, **options)
+            return result
 
         _replace(Scheduler, "run", watched_run)
         _replace(registry, "lookup", watched_lookup)
