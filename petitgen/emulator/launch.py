@@ -14,6 +14,7 @@ from petitgen.emulator.kernarg import Dim3
 from petitgen.emulator.memory import DeviceMemory
 from petitgen.emulator.program import Program
 from petitgen.emulator.sanitizer import Finding, Sanitizer
+from petitgen.emulator.sanitizer.lines import with_sources
 from petitgen.emulator.scheduler import Scheduler
 from petitgen.emulator.state import Group, Observer
 from petitgen.errors import EmulationError
@@ -174,16 +175,15 @@ def _launch(
         segment.write_back(memory)
     except EmulationError as fault:
         if sanitizer is not None:
-            fault.findings = sanitizer.findings()
+            fault.findings = with_sources(sanitizer.findings(), code, kernel)
         raise
     finally:
         segment.free(memory)
         for address in held:
             memory.free(address)
     executed = scheduler.executed()
-    return LaunchResult(
-        kernel.name, executed, executed.total(), waves, sanitizer.findings() if sanitizer else ()
-    )
+    findings = with_sources(sanitizer.findings(), code, kernel) if sanitizer else ()
+    return LaunchResult(kernel.name, executed, executed.total(), waves, findings)
 
 
 class _Both(Observer):
