@@ -1,4 +1,4 @@
-"""Ufuncs made by numba: nothing is compiled before it is needed, and a cache that cannot be written does no harm."""
+"""Ufuncs made by numba: nothing is compiled before it is needed, and an unwritable cache does no harm."""
 
 from __future__ import annotations
 

@@ -213,10 +213,13 @@ def v_mbcnt_hi_u32_b32(mask, b):
     return np.add(np.bitwise_count(mask & BELOW_HIGH), b, dtype=U32)
 
 
-@op
-def v_cndmask_b32(a, b, mask):
+@compiled("u4(u4,u4,b1)")
+def _cndmask(a, b, mask):
     """mask ? b : a."""
-    return np.where(mask, b, a)
+    return b if mask else a
+
+
+alias("v_cndmask_b32", _cndmask)
 
 
 @op
