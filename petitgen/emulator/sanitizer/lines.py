@@ -1,4 +1,4 @@
-"""Source lines of findings, from the .debug_line section of a code object (compile with -g or -gline-tables-only)."""
+"""Source lines of findings, from a code object's .debug_line section (compile with -gline-tables-only)."""
 
 from __future__ import annotations
 
@@ -60,8 +60,10 @@ def with_sources(findings: Iterable[Finding], code: CodeObject, kernel: Kernel) 
 
 
 def _rows(elf: bytes) -> Iterator[tuple[int, str]]:
-    """(address, "file:line"), and (address, "") where a sequence ends. A line 0, the compiler's way to say that
-    an instruction is of no line in particular, is left out: it counts to the line before.
+    """(address, "file:line"), and (address, "") where a sequence ends.
+
+    A line 0, the compiler's way to say that an instruction is of no line in particular, is left out: it
+    counts to the line before.
     """
     file = ELFFile(io.BytesIO(elf))
     if not file.has_dwarf_info():
