@@ -185,8 +185,9 @@ def _sum_products(i, first, last, step, left, right, k_of, scale, largest, total
 
 
 @numba.njit(inline="always")
-def _fused_chunk(i, k0, chunk, groups, left, right, k_of, scale, largest, total, row, settled):
+def _fused_chunk(i, k0, chunk, groups, left, right, k_of, scale, scratch):
     """One fused sum: row[j] += products k0 to k0 + chunk, except in the columns that are settled."""
+    largest, total, row, settled = scratch
     for g in range(groups):
         _sum_products(i, k0 + g, k0 + chunk, groups, left, right, k_of, scale, largest[g], total[g])
     if groups == 2:
@@ -231,6 +232,7 @@ def fused_dot(a, b, c, d, places, a_format, b_format, chunk, groups, checks_rang
     k_of = np.empty((m, stored), np.int64)
     largest, total = np.empty((groups, n), np.int32), np.empty((groups, n), np.int32)
     row, settled = np.empty(n, np.uint32), np.zeros(n, np.bool_)
+    scratch = (largest, total, row, settled)
     items, lanes = places[5], places[4]
     for wave in range(a.shape[1]):
         for block in range(blocks):
@@ -244,19 +246,6 @@ def fused_dot(a, b, c, d, places, a_format, b_format, chunk, groups, checks_rang
                     settled[:] = False
                     if special:
                         _special_products(i, k0, chunk, left, right, k_of, fraction, row, settled)
-                    _fused_chunk(
-                        i,
-                        k0,
-                        chunk,
-                        groups,
-                        left,
-                        right,
-                        k_of,
-                        FRACTION - fraction,
-                        largest,
-                        total,
-                        row,
-                        settled,
-                    )
+                    _fused_chunk(i, k0, chunk, groups, left, right, k_of, FRACTION - fraction, scratch)
                 for j in range(n):
                     d[items[block, i, j], wave, lanes[block, i, j]] = row[j]
