@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--shape", "shapes", multiple=True, metavar="M,N,K", help="A shape to verify at. Repeatable.")
 @options.generated
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
+@click.option("--sanitize", is_flag=True, help="Also look for faults that results do not show. Slower.")
 @options.as_json
 def verify(
     names: tuple[str, ...],
@@ -31,18 +32,21 @@ def verify(
     shapes: tuple[str, ...],
     generated: Path,
     jobs: int | None,
+    sanitize: bool,
     as_json: bool,
 ) -> None:
     """Run built kernels on the emulated device and compare with a float64 reference.
 
     Without --shape each kernel runs at sizes below, at and above its tile, with random and nasty data. The
-    exit status is 1 when anything is wrong.
+    exit status is 1 when anything is wrong. With --sanitize missing waits and wait states, races, undefined
+    values and accesses out of place are wrong, too.
 
     \b
     Examples:
       petitgen verify
       petitgen verify 'gemm_nvfp4_bf16__gfx942_*'
       petitgen verify --arch gfx90a --shape 17,4096,4096
+      petitgen verify --sanitize 'gemm_nvfp4_*_m16*'
       petitgen verify --json > report.json
     """
     from petitgen.verify import parse_shape, run, select
@@ -52,7 +56,13 @@ def verify(
     width = max(len(target.name) for target in targets)
     if not as_json:
         click.echo(f"{'kernel':{width}}  {'shapes':>6}  {'wave-instr':>10}  {'seconds':>7}  result")
-    report = run(targets, shapes=wanted, jobs=jobs, progress=None if as_json else lambda r: _show(r, width))
+    report = run(
+        targets,
+        shapes=wanted,
+        jobs=jobs,
+        sanitize=sanitize,
+        progress=None if as_json else lambda r: _show(r, width),
+    )
     if not wanted:
         _record(generated, targets, report)
     if as_json:

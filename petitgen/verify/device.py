@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petitgen.emulator import DeviceMemory, launch
+from petitgen.emulator.sanitizer import Finding, Sanitizer
 from petitgen.verify.inputs import FLOAT_TYPES
 from runtime.descriptors import buffer_resource, extent
 from runtime.manifest import Kernel
-from runtime.pack import PackedWeight
+from runtime.packing import PackedWeight
 
 GUARD_BYTES = 256  # before and after every buffer; keeps the buffer's start aligned
 GUARD = 0xFF  # NaN in every type that a kernel reads
@@ -30,11 +31,13 @@ class Execution:
     c            [M, N] of the activation type
     trespasses   bytes changed that the kernel must not touch, one line each place
     instructions wave-instructions executed
+    faults       what the sanitizer found
     """
 
     c: NDArray
     trespasses: tuple[str, ...]
     instructions: int
+    faults: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,21 @@ class _Buffer:
 
 
 def execute(
-    kernel: Kernel, code_object: Path, arch: str, a: NDArray, weights: PackedWeight, lda: int, ldc: int
+    kernel: Kernel,
+    code_object: Path,
+    arch: str,
+    a: NDArray,
+    weights: PackedWeight,
+    lda: int,
+    ldc: int,
+    sanitize: bool = False,
 ) -> Execution:
     """C = A x W^T on the emulator.
 
     a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements. The gaps between rows of
-    A hold NaN, those of C a sentinel. Raises EmulationError when the kernel does what the device cannot.
+    A hold NaN, those of C a sentinel. `sanitize`: look for faults that results do not show; buffers that the
+    manifest calls out_of_range may be accessed past their end. Raises EmulationError, with the findings so
+    far, when the kernel does what the device cannot.
     """
     (m, k), n = a.shape, weights.n
     memory = DeviceMemory()
@@ -72,7 +84,17 @@ def execute(
     limit = (
         math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
     )
-    result = launch(code_object, kernel.symbol, grid, kernel.block, kernarg, memory=memory, limit=limit)
+    sanitizer = Sanitizer(_intended(kernel, kernarg)) if sanitize else False
+    result = launch(
+        code_object,
+        kernel.symbol,
+        grid,
+        kernel.block,
+        kernarg,
+        memory=memory,
+        limit=limit,
+        sanitize=sanitizer,
+    )
     after = {
         name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()
     }
@@ -80,7 +102,7 @@ def execute(
     watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
     watched["c"][GUARD_BYTES:][written] = False
     trespasses = [_trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
-    return Execution(c, tuple(trespasses), result.total)
+    return Execution(c, tuple(trespasses), result.total, result.findings)
 
 
 def _pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
@@ -108,6 +130,11 @@ def _kernarg(kernel: Kernel, buffers: dict[str, _Buffer], scalars: dict[str, int
             data = struct.pack("<I", scalars[argument.name])
         segment[argument.offset : argument.offset + argument.size] = data
     return bytes(segment)
+
+
+def _intended(kernel: Kernel, kernarg: bytes) -> list[bytes]:
+    """The descriptors that the kernel goes past on purpose."""
+    return [kernarg[arg.offset : arg.offset + arg.size] for arg in kernel.kernarg.args if arg.out_of_range]
 
 
 def _rows(

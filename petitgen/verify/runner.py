@@ -12,7 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 
-from petitgen.errors import PetitgenError, VerifyError
+from petitgen.emulator.sanitizer import Finding
+from petitgen.errors import EmulationError, PetitgenError, VerifyError
 from petitgen.verify.compare import Mismatch, compare
 from petitgen.verify.device import execute
 from petitgen.verify.inputs import Problem, make_problem
@@ -21,7 +22,7 @@ from petitgen.verify.shapes import Shape, default_shapes
 from petitgen.verify.targets import Target
 from runtime.errors import RuntimeLibraryError
 from runtime.manifest import Kernel
-from runtime.pack import pack_nvfp4
+from runtime.packing import pack_nvfp4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Case:
     inputs        the kinds of row (petitgen.verify.inputs) that met in its first element
     trespasses    memory changed that the kernel must not touch
     instructions  wave-instructions executed
+    faults        what the sanitizer found, if it was on
     """
 
     shape: Shape
@@ -44,16 +46,17 @@ class Case:
     trespasses: tuple[str, ...]
     instructions: int
     seconds: float
+    faults: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
-        return not (self.error or self.mismatch or self.trespasses)
+        return not (self.error or self.mismatch or self.trespasses or self.faults)
 
     @property
     def findings(self) -> list[str]:
         """What is wrong, a line each."""
         wrong = f"{self.mismatch} ({self.inputs})" if self.mismatch else ""
-        return [text for text in (self.error, wrong, *self.trespasses) if text]
+        return [text for text in (self.error, wrong, *self.trespasses, *map(str, self.faults)) if text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def run(
     shapes: Sequence[Shape] | None = None,
     jobs: int | None = None,
     stop_early: bool = False,
+    sanitize: bool = False,
     progress: Callable[[KernelReport], None] | None = None,
 ) -> Report:
     """Verify kernels. A wrong result is a finding in the report, not an exception.
@@ -95,6 +99,7 @@ def run(
     shapes      in place of those each kernel's tile asks for
     jobs        processes; default: one a core this process may use. 1 stays in this process
     stop_early  leave a kernel at its first wrong case
+    sanitize    look for faults that results do not show; they make a case wrong
     progress    called with each kernel's report as it is done
 
     VerifyError when a target's files are missing or do not match the manifest, or a shape does not suit it.
@@ -103,7 +108,7 @@ def run(
     plans = [_plan(target, shapes) for target in targets]
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(targets))
     done: dict[int, KernelReport] = {}
-    for index, report in _all(targets, plans, jobs, stop_early):
+    for index, report in _all(targets, plans, jobs, (stop_early, sanitize)):
         done[index] = report
         if progress:
             progress(report)
@@ -111,15 +116,15 @@ def run(
 
 
 def _all(
-    targets: Sequence[Target], plans: list[tuple[Shape, ...]], jobs: int, stop_early: bool
+    targets: Sequence[Target], plans: list[tuple[Shape, ...]], jobs: int, options: tuple[bool, bool]
 ) -> Iterator[tuple[int, KernelReport]]:
     """(index, report) as they come. The kernels with most work start first: none is left over at the end."""
     order = sorted(range(len(targets)), key=lambda i: -sum(s.m * s.n * s.k for s in plans[i]))
     if jobs <= 1:
-        yield from ((i, verify_kernel(targets[i], plans[i], stop_early)) for i in order)
+        yield from ((i, verify_kernel(targets[i], plans[i], *options)) for i in order)
         return
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(verify_kernel, targets[i], plans[i], stop_early): i for i in order}
+        futures = {pool.submit(verify_kernel, targets[i], plans[i], *options): i for i in order}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -150,32 +155,35 @@ def _plan(target: Target, shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
     return tuple(shapes or default_shapes(kernel.tile, multiple))
 
 
-def verify_kernel(target: Target, shapes: Sequence[Shape], stop_early: bool = False) -> KernelReport:
+def verify_kernel(
+    target: Target, shapes: Sequence[Shape], stop_early: bool = False, sanitize: bool = False
+) -> KernelReport:
     """Verify one kernel in this process."""
     start = time.perf_counter()
     kernel, cases = target.kernel(), []
     for shape in shapes:
-        cases.append(_case(target, kernel, shape))
+        cases.append(_case(target, kernel, shape, sanitize))
         if stop_early and not cases[-1].ok:
             break
     return KernelReport(kernel.name, target.arch, tuple(cases), time.perf_counter() - start)
 
 
-def _case(target: Target, kernel: Kernel, shape: Shape) -> Case:
+def _case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> Case:
     start = time.perf_counter()
     lda = shape.lda(kernel.constraints["lda_multiple"])
     ldc = shape.ldc(kernel.constraints.get("ldc_multiple", 1))
     problem = make_problem(shape, kernel.activations)
     weights = pack_nvfp4(problem.weights.weight, problem.weights.weight_scale, problem.weights.weight_scale_2)
     try:
-        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc)
+        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize)
     except (PetitgenError, RuntimeLibraryError) as error:
-        return Case(shape, lda, ldc, str(error), None, "", (), 0, time.perf_counter() - start)
+        faults = error.findings if isinstance(error, EmulationError) else ()
+        return Case(shape, lda, ldc, str(error), None, "", (), 0, time.perf_counter() - start, faults)
     reference = evaluate(problem, flushes=_flushes(target.arch))
     mismatch = compare(done.c, reference, kernel.tolerance, kernel.activations)
-    seconds = time.perf_counter() - start
-    inputs = _kinds(problem, mismatch.index) if mismatch else ""
-    return Case(shape, lda, ldc, "", mismatch, inputs, done.trespasses, done.instructions, seconds)
+    took = time.perf_counter() - start
+    kinds = _kinds(problem, mismatch.index) if mismatch else ""
+    return Case(shape, lda, ldc, "", mismatch, kinds, done.trespasses, done.instructions, took, done.faults)
 
 
 def _kinds(problem: Problem, index: tuple[int, int]) -> str:

@@ -10,7 +10,7 @@ from petitgen.spec import load_catalog
 from petitgen.verify import run, select
 from petitgen.verify.device import execute
 from runtime.manifest import Manifest
-from runtime.pack import pack_nvfp4
+from runtime.packing import pack_nvfp4
 
 pytestmark = pytest.mark.compiler
 
@@ -37,6 +37,11 @@ def test_kernels_of_every_arch_and_type_verify_in_processes_of_their_own(generat
     assert report.ok, [case.findings for kernel in report.kernels for case in kernel.cases if not case.ok]
     assert [kernel.name for kernel in report.kernels] == [target.name for target in targets]
     assert {kernel.name for kernel in done} == {target.name for target in targets}
+
+
+def test_the_sanitizer_finds_nothing_in_them(generated):
+    report = run(select(generated), jobs=2, sanitize=True)
+    assert report.ok, [case.findings for kernel in report.kernels for case in kernel.cases if not case.ok]
 
 
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])

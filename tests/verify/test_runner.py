@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -14,12 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from petitgen.cli import main
+from petitgen.emulator.sanitizer import Finding
 from petitgen.errors import EmulationError, VerifyError
 from petitgen.verify import Shape, Target, run, select
 from petitgen.verify.inputs import Checkpoint, Problem, make_problem
 from petitgen.verify.reference import evaluate
 from runtime import manifest
-from runtime.pack import PackedWeight, unpack_nvfp4
+from runtime.packing import PackedWeight, unpack_nvfp4
 
 ITEM = 2  # bytes of a bf16
 CODE = b"not really a code object"
@@ -84,11 +86,13 @@ def generated(tmp_path) -> Path:
 class Device:
     """Computes C from what stands in memory, found through the kernel arguments alone."""
 
-    def __init__(self, after=lambda memory, c, ldc: None):
+    def __init__(self, after=lambda memory, c, ldc: None, faults=()):
         self.after = after
+        self.faults = faults
         self.launches = []
+        self.sanitizers = []
 
-    def __call__(self, code_object, symbol, grid, block, kernarg, *, memory, limit):
+    def __call__(self, code_object, symbol, grid, block, kernarg, *, memory, limit, sanitize):
         where = {argument.name: argument for argument in made_up_kernel().kernarg.args}
         scalars = {
             n: struct.unpack_from("<I", kernarg, where[n].offset)[0] for n in ("m", "n", "k", "lda", "ldc")
@@ -102,7 +106,8 @@ class Device:
         for i, row in enumerate(c):
             memory.write(buffers["c"][0] + i * scalars["ldc"] * ITEM, row)
         self.after(memory, buffers["c"][0], scalars["ldc"])
-        return SimpleNamespace(total=7)
+        self.sanitizers.append((sanitize, kernarg))
+        return SimpleNamespace(total=7, findings=self.faults)
 
     @staticmethod
     def resource(kernarg, offset):
@@ -131,8 +136,8 @@ class Device:
 
 @pytest.fixture
 def device(monkeypatch):
-    def use(after=lambda memory, c, ldc: None):
-        fake = Device(after)
+    def use(after=lambda memory, c, ldc: None, faults=()):
+        fake = Device(after, faults)
         monkeypatch.setattr("petitgen.verify.device.launch", fake)
         return fake
 
@@ -232,6 +237,57 @@ def test_what_cannot_be_verified_is_refused_before_anything_runs(device, generat
     with pytest.raises(VerifyError, match="no such code object"):
         run(select(generated))
     assert not fake.launches
+
+
+FAULT = Finding("race", "reads LDS too early", "symbol_of_it", 0x40, "ds_read_b32 v0, v1", 0, 1, 1, 3)
+
+
+def test_the_sanitizer_is_on_only_when_asked_for(device, generated):
+    fake = device()
+    assert run(select(generated), shapes=[Shape(2, 2, 16)], jobs=1).ok
+    assert [sanitize for sanitize, _ in fake.sanitizers] == [False]
+
+
+def test_the_sanitizer_knows_the_buffers_that_may_be_left(device, generated, monkeypatch):
+    facts = made_up_kernel()
+    kept = [
+        dataclasses.replace(a, out_of_range=a.name in "ac" and a.kind == "buffer") for a in facts.kernarg.args
+    ]
+    kernarg = dataclasses.replace(facts.kernarg, args=tuple(kept))
+    monkeypatch.setattr(Target, "kernel", lambda self: dataclasses.replace(facts, kernarg=kernarg))
+    fake = device()
+    assert run(select(generated), shapes=[Shape(2, 2, 16)], jobs=1, sanitize=True).ok
+    ((sanitizer, segment),) = fake.sanitizers
+    at = {a.name: a.offset for a in kept}
+    assert sanitizer.intended == {segment[at["a"] : at["a"] + 16], segment[at["c"] : at["c"] + 16]}
+
+
+def test_what_the_sanitizer_finds_makes_a_case_wrong(device, generated):
+    device(faults=(FAULT,))
+    report = run(select(generated), shapes=[Shape(2, 2, 16)], jobs=1, sanitize=True)
+    assert not report.ok
+    assert report.kernels[0].cases[0].findings == [str(FAULT)]
+
+
+def test_what_it_found_before_the_device_refused_is_kept(device, generated):
+    def refuse(memory, c, ldc):
+        error = EmulationError("no such address")
+        error.findings = (FAULT,)
+        raise error
+
+    device(refuse)
+    (case,) = run(select(generated), shapes=[Shape(2, 2, 16)], jobs=1, sanitize=True).kernels[0].cases
+    assert case.findings == ["no such address", str(FAULT)]
+
+
+def test_the_command_prints_what_the_sanitizer_found(device, generated):
+    device(faults=(FAULT,))
+    options = ("--generated", str(generated), "--shape", "2,2,16", "--sanitize")
+    result = invoke(*options)
+    assert result.exit_code == 1
+    assert "race: symbol_of_it+0x40 `ds_read_b32 v0, v1`: reads LDS too early" in result.output
+    (case,) = json.loads(invoke(*options, "--json").output)["kernels"][0]["cases"]
+    assert case["faults"][0]["check"] == "race"
 
 
 def invoke(*args):
