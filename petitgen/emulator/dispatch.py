@@ -28,6 +28,7 @@ from petitgen.errors import EmulationError
 from petitgen.isa import Kernel
 
 LDS_GRANULE, LDS_LIMIT = 512, 65536  # bytes
+DYNAMIC_STACK = 4096  # bytes a lane has for calls whose stack the compiler could not bound
 PRELOAD_PROLOG = 256  # bytes of loads for firmware that does not preload; skipped here
 MAX_WAVES, MAX_STATE = 1024, 512 << 20  # in flight at once: waves, bytes of registers and LDS
 

@@ -139,7 +139,7 @@ def _launch(
     if sanitizer is None:
         memory.unwritten.assume_written()
     lds = _checked_lds(kernel, block, dynamic_lds)
-    private = -(-kernel.descriptor.private_segment_fixed_size // 4) * 4
+    private = _scratch(kernel)
     segment = kernarg.build(kernel, args, grid, block, dynamic_lds, memory)
     held = []
     try:
@@ -230,16 +230,18 @@ def _checked_lds(kernel: Kernel, block: Dim3, dynamic_lds: int) -> int:
         raise EmulationError(
             f"{kernel.name}: a block of {items} work-items; the kernel is compiled for at most {most}"
         )
-    if kernel.resources.uses_dynamic_stack:
-        raise EmulationError(
-            f"{kernel.name}: uses a dynamic stack (recursion or alloca), whose size the launch does not know"
-        )
     wanted = kernel.descriptor.group_segment_fixed_size + dynamic_lds
     if dynamic_lds < 0 or wanted > entry.LDS_LIMIT:
         raise EmulationError(
             f"{kernel.name}: {wanted} bytes of LDS asked, a workgroup has at most {entry.LDS_LIMIT}"
         )
     return -(-wanted // entry.LDS_GRANULE) * entry.LDS_GRANULE
+
+
+def _scratch(kernel: Kernel) -> int:
+    """Bytes of scratch a lane gets."""
+    dynamic = entry.DYNAMIC_STACK if kernel.resources.uses_dynamic_stack else 0
+    return -(-kernel.descriptor.private_segment_fixed_size // 4) * 4 + dynamic
 
 
 def _descriptor_address(code: CodeObject, kernel: Kernel) -> int:

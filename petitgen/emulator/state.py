@@ -35,8 +35,9 @@ class Observer(Protocol):
     instruction  called before each instruction, with the waves that execute it
     access       called by a memory instruction before it is done, with the byte addresses (n, 64) it touches,
                  for the lanes in `active` (n, 64) bool; `space` is "global", "lds", "scratch" or "scalar"
-                 (then a column a dword) and `kind` "load", "store" or "atomic". Several times for one instruction
-                 that touches several places a lane. In "lds" addresses count from the workgroup's first byte
+                 (then a column a dword), `kind` "load", "store" or "atomic". Several times for one
+                 instruction that touches several places a lane. In "lds" addresses count from the
+                 workgroup's first byte
     out_of_range called by a buffer instruction with the lanes (n, 64) that are on and out of range
     """
 

@@ -9,6 +9,7 @@ import pytest
 
 from petitgen.isa import CodeObject
 from petitgen.toolchain import Compiler, choose
+from petitgen.toolchain.flags import compile_flags
 
 from .recording import RECORDING, Recorder
 
@@ -33,21 +34,25 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], CodeObject]:
-    """built(name, arch, compiler) -> the code object of kernels/NAME.hip."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CodeObject]:
+    """built(name, arch, compiler, optimize=True) -> the code object of kernels/NAME.hip."""
     directory = tmp_path_factory.mktemp("kernels")
-    known: dict[tuple[str, str, str], CodeObject] = {}
+    known: dict[tuple[str, str, str, bool], CodeObject] = {}
 
-    def build(name: str, arch: str, compiler: str) -> CodeObject:
-        key = (name, arch, compiler)
+    def build(name: str, arch: str, compiler: str, optimize: bool = True) -> CodeObject:
+        key = (name, arch, compiler, optimize)
         if key not in known:
-            source = directory / f"{name}_{arch}_{compiler}.hip"
+            source = directory / f"{name}_{arch}_{compiler}_{optimize}.hip"
             source.write_text((KERNELS / "prelude.h").read_text() + (KERNELS / f"{name}.hip").read_text())
             if compiler == "clang19":
                 tool = Compiler("test", "clang", ("clang-19",), detail="clang-19")
             else:
                 tool = choose(arch, "ziglang").selected
-            known[key] = CodeObject.load(tool.compile(source, arch))
+            level = () if optimize else ("-O0",)  # the last one counts
+            output = source.with_suffix(".hsaco")
+            status, said = tool.run((*compile_flags(arch), *level, source.name, "-o", output.name), directory)
+            assert status == 0, said
+            known[key] = CodeObject.load(output, arch)
         return known[key]
 
     return build

@@ -444,6 +444,28 @@ def test_lane_operations(kernels):
     assert np.array_equal(out[:, 7], np.uint32(ballot & 0xFFFFFFFF) ^ np.uint32(ballot >> 32) ^ below)
 
 
+@pytest.mark.compiler
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
+def test_unoptimized_code(built, arch):
+    """All variables in scratch, every access through flat pointers, every helper a call."""
+    basic, arithmetic, shared = (
+        built(name, arch, "ziglang", optimize=False) for name in ("basic", "arithmetic", "shared")
+    )
+    assert basic.kernel("collatz").descriptor.private_segment_fixed_size > 0
+    limits = RNG(5).integers(0, 40, 128).astype(np.int32)
+    out = np.zeros(128, np.int32)
+    launch(basic, "nested", 2, 64, [limits, out, U32(128)])
+    assert out.tolist() == [nested_reference(int(v)) for v in limits]
+    values = words(25, 64, 1 << 31)
+    result = np.zeros_like(values)
+    launch(arithmetic, "dynamic_index", 1, 64, [values, result, U32(20)])
+    assert result.tolist() == [dynamic_reference(int(v), i, 20) for i, v in enumerate(values)]
+    numbers = RNG(6).integers(-50, 50, 2 * 128).astype(np.float32)
+    sums = np.zeros(2, np.float32)
+    launch(shared, "reduce", 2, 128, [numbers, sums, U32(256)])
+    assert np.array_equal(sums, numbers.reshape(2, 128).sum(axis=1))
+
+
 # --- buffer descriptors ---------------------------------------------------------------------------
 
 
