@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from runtime.pack import pack_nvfp4, unpack_nvfp4
+from runtime.packing import pack_nvfp4, unpack_nvfp4
 
 LIMIT_SECONDS = 10.0
 

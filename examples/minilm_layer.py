@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from petitgen.verify.device import execute
 from runtime.manifest import Kernel, Manifest
-from runtime.pack import PackedWeight, pack_nvfp4, unpack_nvfp4
+from runtime.packing import PackedWeight, pack_nvfp4, unpack_nvfp4
 
 LAYER, HEADS, EPSILON = 3, 12, 1e-12
 SENTENCES = [

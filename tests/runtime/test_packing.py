@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from runtime.errors import PackError
-from runtime.pack import PackedWeight, pack_nvfp4, unpack_nvfp4
+from runtime.packing import pack, pack_nvfp4, unpack_nvfp4
 
 SHAPES = [(16, 128), (1, 16), (17, 16), (5, 144), (48, 272), (33, 112), (2048 + 5, 32)]
 
@@ -149,6 +151,14 @@ def test_wrong_tensors_are_refused_with_what_is_needed(weight, scales, outer, me
 
 def test_a_weight_of_another_format_is_not_unpacked():
     packed = pack_nvfp4(*GOOD)
-    other = PackedWeight("mxfp4", *(getattr(packed, name) for name in PackedWeight.__slots__[1:]))
+    other = replace(packed, format="mxfp4")
     with pytest.raises(PackError, match="mxfp4"):
         unpack_nvfp4(other)
+
+
+def test_pack_finds_the_packer_of_the_format():
+    packed, wanted = pack("nvfp4", *GOOD), pack_nvfp4(*GOOD)
+    assert packed.format == "nvfp4"
+    assert np.array_equal(packed.codes, wanted.codes)
+    with pytest.raises(PackError, match="no format 'int4': known are nvfp4"):
+        pack("int4", *GOOD)

@@ -5,9 +5,10 @@ Packing only moves bits: every code and scale byte comes back from unpack_nvfp4 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,18 @@ from numpy.typing import NDArray
 from runtime.errors import PackError
 from runtime.formats import BRICK_K, BRICK_N, CODE_BITS, FORMATS, WeightFormat
 
+if TYPE_CHECKING:
+    from runtime.library import Library
+    from runtime.weights import DeviceWeight
+
 _QUADS = 4
 _DWORDS = BRICK_K // 32  # dwords a lane holds of one brick
 _ROWS_AT_ONCE = 1024  # bounds the working memory of packing a large weight; a multiple of BRICK_N
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class PackedWeight:
-    """A weight in kernel order.
+    """A weight in kernel order, in host memory. What a Library keeps of it on a device goes when this object goes.
 
     codes           uint8 [ceil(K/128), ceil(N/16), 64, 16]
     scales          uint8 [ceil(K/128), ceil(N/16), 16, 128/block]
@@ -38,6 +43,21 @@ class PackedWeight:
     scales: NDArray[np.uint8]
     outer: NDArray[np.float32]
     weight_scale_2: NDArray[np.float32]
+
+    def to(self, library: Library, device: int | None = None) -> DeviceWeight:
+        """A copy in the memory of a device, which a server launches with once and for all: Library.upload."""
+        return library.upload(self, device)
+
+
+def pack(format: str, weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWeight:
+    """Pack the checkpoint tensors of a weight in `format`, one of runtime.formats.FORMATS: see pack_nvfp4.
+
+    numpy arrays or torch tensors (those on a GPU are copied to the host). PackError for an unknown format, a wrong
+    shape or dtype.
+    """
+    if format not in _PACKERS:
+        raise PackError(f"no format {format!r}: known are {', '.join(_PACKERS)}")
+    return _PACKERS[format](weight, weight_scale, weight_scale_2)
 
 
 def pack_nvfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWeight:
@@ -76,6 +96,9 @@ def unpack_nvfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.ui
     return np.ascontiguousarray(weight), np.ascontiguousarray(scales), packed.weight_scale_2
 
 
+_PACKERS: dict[str, Callable[[Any, Any, Any], PackedWeight]] = {"nvfp4": pack_nvfp4}
+
+
 def _check_codes(codes: NDArray[np.uint8], fmt: WeightFormat) -> tuple[int, int]:
     if codes.ndim != 2 or 0 in codes.shape:
         raise PackError(f"weight has shape {list(codes.shape)}: two 4-bit codes a byte, [N, K/2], are needed")
@@ -93,11 +116,13 @@ def _bytes_of(tensor: Any, name: str, *dtypes: str) -> NDArray[np.uint8]:
     if type(tensor).__module__.startswith("torch"):
         import torch
 
-        return tensor.detach().contiguous().view(torch.uint8).numpy()
+        return tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
     return np.ascontiguousarray(tensor).view(np.uint8)
 
 
 def _outer_of(scale: Any, n: int) -> NDArray[np.float32]:
+    if hasattr(scale, "detach"):  # a torch tensor, perhaps on a GPU
+        scale = scale.detach().cpu()
     outer = np.asarray(scale, dtype=np.float32)
     if outer.shape == (1,):
         outer = outer.reshape(())
