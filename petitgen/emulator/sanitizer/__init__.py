@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from petitgen.emulator.dispatch import Dispatch
+from petitgen.emulator.sanitizer.defined import DefinedCheck
 from petitgen.emulator.sanitizer.findings import Finding, Findings
 from petitgen.emulator.sanitizer.footprint import Footprint, footprint
 from petitgen.emulator.sanitizer.issue import IssueCheck
@@ -26,10 +27,13 @@ class Sanitizer(Observer):
 
     intended  buffer descriptors (16 bytes each) whose out-of-range accesses are meant; None: those of none
 
+    cautious  report missing wait states that only LLVM asks for, too (hazards.py)
+
     One object serves one launch: `start`, then `batch` before each batch, then the events of an Observer.
     """
 
-    def __init__(self, intended: Sequence[bytes] | None = None) -> None:
+    def __init__(self, intended: Sequence[bytes] | None = None, cautious: bool = False) -> None:
+        self.cautious = cautious
         self.intended = frozenset(intended or ())
         self.found = Findings()
         self._footprints: dict[int, Footprint] = {}  # by pc
@@ -39,14 +43,15 @@ class Sanitizer(Observer):
     def start(self, run: Dispatch) -> None:
         """The launch begins; the checks are made for its kernel and architecture."""
         self._kernel, self._entry = run.kernel.name, run.kernel.entry
-        self.issue = IssueCheck(run.arch, self.found, run.kernel.entry)
+        self.issue = IssueCheck(run.arch, self.found, run.kernel.entry, self.cautious)
         waves = run.waves_per_group * math.prod(run.grid)
         self.races = RaceCheck(
             self.found, run.kernel.entry, self.issue.outstanding, run.memory, run.waves_per_group, waves
         )
-        self._each_instruction = [self.issue.instruction, self.races.instruction]
-        self._each_batch = [self.issue.batch, self.races.batch]
-        self._each_access: list[Any] = [self.races.access]
+        self.defined = DefinedCheck(self.found, run.memory)
+        self._each_instruction = [self.issue.instruction, self.races.instruction, self.defined.instruction]
+        self._each_batch = [self.issue.batch, self.races.batch, self.defined.batch]
+        self._each_access: list[Any] = [self.races.access, self.defined.access]
 
     def batch(self, batch: Batch) -> None:
         """New waves; state of the ones before is forgotten."""
