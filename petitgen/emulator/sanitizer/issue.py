@@ -16,6 +16,7 @@ from petitgen.emulator.sanitizer import wait
 from petitgen.emulator.sanitizer.findings import Findings, place
 from petitgen.emulator.sanitizer.footprint import Footprint
 from petitgen.emulator.sanitizer.wait import NOTHING_PENDING, Pending, Problem
+from petitgen.emulator.sanitizer.window import Hazards, Window
 from petitgen.emulator.state import Batch, Group
 
 MOST_STATES = 1 << 17  # then the table is started anew
@@ -26,25 +27,30 @@ class Issue:
     """The issue state of a wave."""
 
     pending: Pending
+    window: Window = ()
 
 
 NOTHING_ISSUED = Issue(NOTHING_PENDING)
 Step = tuple[int, tuple[Problem, ...]]
 
 
-def step(state: Issue, touched: Footprint, entry: int) -> tuple[Issue, tuple[Problem, ...]]:
+def step(state: Issue, touched: Footprint, hazards: Hazards, entry: int) -> tuple[Issue, tuple[Problem, ...]]:
     """The state after an instruction, and what is wrong with it. `entry`: as in IssueCheck."""
-    pending, problems = wait.step(state.pending, touched, entry)
-    return Issue(pending), problems
+    pending, late = wait.step(state.pending, touched, entry)
+    window, close = hazards.step(state.window, touched, entry)
+    return Issue(pending, window), late + close
 
 
 class IssueCheck:
     """Waits and hazards of all waves.
 
-    arch, findings  of the launch;  entry: pc of the kernel, to name other instructions by their distance from it
+    arch, findings  of the launch
+    entry           pc of the kernel, to name other instructions by their distance from it
+    cautious        keep the wait states that only LLVM asks for, too (hazards.py)
     """
 
-    def __init__(self, arch: str, findings: Findings, entry: int) -> None:
+    def __init__(self, arch: str, findings: Findings, entry: int, cautious: bool = False) -> None:
+        self.hazards = Hazards(arch, cautious)
         self.findings = findings
         self.entry = entry
         self._waves: NDArray[np.int64] = np.zeros(0, np.int64)  # state of each wave, but for those of the current group
@@ -148,6 +154,6 @@ class IssueCheck:
         self._waves = np.array([self._number(state) for state in kept])[which]
 
     def _compute(self, number: int, touched: Footprint) -> Step:
-        state, problems = step(self._states[number], touched, self.entry)
+        state, problems = step(self._states[number], touched, self.hazards, self.entry)
         known = self._steps[number][touched.instruction.pc] = self._number(state), problems
         return known

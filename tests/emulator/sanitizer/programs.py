@@ -15,6 +15,7 @@ from ..assembled import assemble
 
 from petitgen.emulator.sanitizer.footprint import footprint
 from petitgen.emulator.sanitizer.issue import NOTHING_ISSUED, step
+from petitgen.emulator.sanitizer.window import Hazards
 from petitgen.isa import decode
 from petitgen.isa.model import Instruction
 
@@ -48,10 +49,10 @@ def instructions(arch: str, text: str) -> list[Instruction]:
     return found
 
 
-def findings(arch: str, text: str) -> list[tuple[int, str, str]]:
+def findings(arch: str, text: str, cautious: bool = False) -> list[tuple[int, str, str]]:
     """(line from 0, check, message) of everything that is wrong with a program that one wave runs."""
-    state, found = NOTHING_ISSUED, []
+    state, found, hazards = NOTHING_ISSUED, [], Hazards(arch, cautious)
     for line, instruction in enumerate(instructions(arch, text)):
-        state, problems = step(state, footprint(instruction), ENTRY)
+        state, problems = step(state, footprint(instruction), hazards, ENTRY)
         found += [(line, p.check, p.message) for p in problems]
     return found
