@@ -47,18 +47,17 @@ def cases() -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """One block of each kind of operands, each instruction."""
+    """One block of each instruction, every kind of operands against every other."""
     arrays = {}
     for arch, mnemonic in cases():
         name = layouts.instruction(mnemonic)
         generator = np.random.default_rng(len(arrays))
-        for kind in ("mixed", "special"):
-            a = layouts.operands(kind, name.a, (name.m, name.k), generator)
-            b = layouts.operands(kind, name.b, (name.k, name.n), generator)
-            c = layouts.operands(kind, name.c, (name.m, name.n), generator)
-            d = oracle(arch, mnemonic, a, b, c)
-            for part, values in (("a", a), ("b", b), ("c", c), ("d", d)):
-                arrays[f"{arch}/{mnemonic}/{kind}/{part}"] = values
+        a = layouts.blend(name.a, (name.m, name.k), generator)
+        b = layouts.blend(name.b, (name.n, name.k), generator).T
+        c = layouts.blend(name.c, (name.n, name.m), generator).T
+        d = oracle(arch, mnemonic, a, b, c)
+        for part, values in (("a", a), ("b", b), ("c", c), ("d", d)):
+            arrays[f"{arch}/{mnemonic}/{part}"] = values
     np.savez_compressed(Path(__file__).with_name("mfma_vectors.npz"), **arrays)
 
 

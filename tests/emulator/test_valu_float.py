@@ -6,7 +6,10 @@ import math
 import operator
 from fractions import Fraction
 
+import numpy as np
 import pytest
+
+from petitgen.emulator import registry
 
 from . import valu_cases as cases
 from .exact_float import DOUBLE, FORMATS, HALF, SINGLE, Format, same
@@ -200,6 +203,24 @@ def test_packed(mnemonic: str) -> None:
         lambda *pairs: tuple(map(element, *pairs)),
         same=lambda found, want: all(map(equal, found, want)),
     )
+
+
+# a * b + c one bit away from a tie of f16 that is too fine for float32 to see.
+NEARLY_TIES = [
+    (0x3C01, 0x3BFE, 0x6801, 0x6801),
+    (0xBC01, 0x3BFE, 0xE801, 0xE801),
+    (0x3C01, 0x3BFF, 0x6800, 0x6801),
+]
+
+
+@pytest.mark.parametrize("mnemonic", ["v_fma_f16", "v_fma_legacy_f16", "v_pk_fma_f16", "v_pk_fmac_f16"])
+@pytest.mark.parametrize("operands", NEARLY_TIES, ids=lambda values: hex(values[2]))
+def test_half_fma_rounds_once(mnemonic: str, operands: tuple[int, ...]) -> None:
+    *sources, expected = operands
+    assert HALF.fma(*sources) == expected
+    packed = (2,) if "_pk_" in mnemonic else ()
+    arrays = [np.full((1, 64, *packed), source, np.uint16).view(np.float16) for source in sources]
+    assert (registry.lookup(mnemonic).function(*arrays).view(np.uint16) == expected).all()
 
 
 COMPARE = {

@@ -87,6 +87,43 @@ def operand(kind: str, generator: np.random.Generator) -> np.ndarray:
     return patterns(kind, W * 64, generator).view(dtype).reshape(W, 64)
 
 
+# One, infinity, a signalling and a quiet NaN.
+MARKS = {
+    16: (0x3C00, 0x7C00, 0x7C01, 0x7E00),
+    32: (0x3F800000, 0x7F800000, 0x7F800001, 0x7FC00000),
+    64: (0x3FF0000000000000, 0x7FF0000000000000, 0x7FF0000000000001, 0x7FF8000000000000),
+}
+
+
+def telling(kind: str) -> list[int]:
+    """The ten bit patterns of a type that tell most."""
+    bits = bits_of(kind)
+    sign = 1 << (bits - 1)
+    if kind.removeprefix("pk_")[0] == "f":
+        one, infinity, signalling, quiet = MARKS[bits]
+        return [0, sign, 1, sign | 1, one, sign | one, infinity, sign | infinity, signalling, quiet]
+    return [0, sign, 1, sign | 1, (1 << bits) - 1, sign - 1, 2, 3, sign // 2, 0x80]
+
+
+def meet(sources: list[np.ndarray], kinds: list[str]) -> list[np.ndarray]:
+    """The same operands, but in the first lanes the ten telling values of each type meet in every pair."""
+    lanes = np.arange(100)
+    turns = lanes // 10, lanes % 10, (lanes * 7 + lanes // 10) % 10, lanes % 7
+    met = []
+    for array, kind, turn in zip(sources, kinds, turns, strict=False):
+        copy = array.copy()
+        if array.dtype.kind != "b" and kind not in ("mix", "b128"):
+            values = np.array(telling(kind), UNSIGNED[bits_of(kind)])[turn].view(array.dtype)
+            if kind in ("pk_f32", "pk_b32"):
+                copy.reshape(2, -1)[:, :100] = values
+            elif kind.startswith("pk_"):
+                copy.reshape(-1, 2)[:100] = values[:, None]
+            else:
+                copy.reshape(-1)[:100] = values
+        met.append(copy)
+    return met
+
+
 def numbers(kind: str, array: np.ndarray) -> list[Any]:
     """The W * 64 values of an operand or a result as an expectation sees them."""
     array = np.ascontiguousarray(np.broadcast_to(array, array.shape))
@@ -104,7 +141,7 @@ def run(mnemonic: str, seed: int, clamp: bool = False, mods: dict[str, int] | No
     row, op = ROWS[mnemonic], registry.lookup(mnemonic)
     generator = np.random.default_rng(seed)
     kinds = [row.dst[0] if kind in ("dst", "literal") else kind.split(":")[-1] for kind in row.src]
-    sources = [operand(kind, generator) for kind in kinds]
+    sources = meet([operand(kind, generator) for kind in kinds], kinds)
     known = {"mods": mods or {}, "arch": row.archs[0]}
     function = op.clamped if clamp else op.function
     with np.errstate(all="ignore"):
