@@ -47,17 +47,18 @@ def cases() -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """One block of each instruction, every kind of operands against every other."""
+    """Blocks of each instruction, every kind of operands against every other; more of the usual shapes."""
     arrays = {}
     for arch, mnemonic in cases():
         name = layouts.instruction(mnemonic)
         generator = np.random.default_rng(len(arrays))
-        a = layouts.blend(name.a, (name.m, name.k), generator)
-        b = layouts.blend(name.b, (name.n, name.k), generator).T
-        c = layouts.blend(name.c, (name.n, name.m), generator).T
-        d = oracle(arch, mnemonic, a, b, c)
-        for part, values in (("a", a), ("b", b), ("c", c), ("d", d)):
-            arrays[f"{arch}/{mnemonic}/{part}"] = values
+        for number in range(6 if (name.m, name.blocks) == (16, 1) else 1):
+            a = layouts.blend(name.a, (name.m, name.k), generator)
+            b = layouts.blend(name.b, (name.n, name.k), generator).T
+            c = layouts.blend(name.c, (name.n, name.m), generator).T
+            d = oracle(arch, mnemonic, a, b, c)
+            for part, values in (("a", a), ("b", b), ("c", c), ("d", d)):
+                arrays[f"{arch}/{mnemonic}/{number}/{part}"] = values
     np.savez_compressed(Path(__file__).with_name("mfma_vectors.npz"), **arrays)
 
 

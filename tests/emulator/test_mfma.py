@@ -189,15 +189,15 @@ def same_bits(found: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("case", MODELLED, ids=names)
 def test_stored_vectors(case: tuple[str, str]) -> None:
-    """Operands and results made with mmasim (make_mfma_vectors.py); the one block stored is put into every
-    block.
-    """
+    """Operands and results made with mmasim (make_mfma_vectors.py); a block is put into every block."""
     arch, mnemonic = case
     name = layouts.instruction(mnemonic)
-    stored = [VECTORS[f"{arch}/{mnemonic}/{part}"] for part in "abcd"]
-    a, b, c, d = (np.broadcast_to(part, (1, name.blocks, *part.shape)) for part in stored)
-    found = mfma(mnemonic, arch, *registers(name, a, b, c))
-    same_bits(layouts.unpack_output(found, name.m, name.n, name.blocks, layouts.BITS[name.c]), d)
+    stored = "/".join(case)
+    for number in range(sum(key.startswith(f"{stored}/") for key in VECTORS.files) // 4):
+        blocks = (VECTORS[f"{stored}/{number}/{part}"] for part in "abcd")
+        a, b, c, d = (np.broadcast_to(block, (1, name.blocks, *block.shape)) for block in blocks)
+        found = mfma(mnemonic, arch, *registers(name, a, b, c))
+        same_bits(layouts.unpack_output(found, name.m, name.n, name.blocks, layouts.BITS[name.c]), d)
 
 
 @pytest.mark.mmasim
