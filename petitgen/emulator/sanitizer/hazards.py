@@ -135,16 +135,42 @@ def needed(rule: Rule, passes: int) -> int:
     return rule.states if isinstance(rule.states, int) else rule.states.get(passes, 0)
 
 
-def broken(first: Traits, live: frozenset[int], behind_dgemm: bool, then: Traits, arch: str) -> list[tuple[int, Rule]]:
-    """(wait states needed, rule) of every rule that applies to two instructions.
+Operand = tuple[str, int]  # port and number of an operand of the later instruction
+Blocked = dict[str, set[Operand]]  # by family: operands for which a nearer instruction of the family was found
 
-    live: rows of the first one's result that no later MFMA has overwritten; behind_dgemm: a DGEMM stands between
+
+def family(rule: Rule) -> str:
+    """Of the instructions of one family, only the nearest that touches an operand counts for it, as in LLVM.
+
+    MFMAs are issued one after the other, each when the one before has left the pipe, so a further one has gone on meanwhile.
     """
+    if rule.first == "dot":
+        return "dot"
+    if rule.first in ("xdl", "sgemm", "dgemm", "dgemm 4x4"):
+        return "mfma" if rule.out == "result" else "mfma C" if rule.out else ""
+    return ""
+
+
+_FAMILIES = (("dot", "dot", "result"), ("mfma", "mfma", "result"), ("mfma C", "xdl", "source C"))  # family, class, port
+_BLOCKABLE = ("explicit", "result", "source A or B", "source C")
+
+
+def block(first: Traits, then: Traits, blocked: Blocked) -> None:
+    """Note the operands of `then` that `first` touches: what is further away does not count for them."""
+    for name, member, port in _FAMILIES:
+        if member in first.classes and (out := first.ports.get(port)):
+            for into in _BLOCKABLE:
+                found = {(into, k) for k, rows in enumerate(then.operands.get(into, ())) if rows & out}
+                blocked.setdefault(name, set()).update(found)
+
+
+def broken(first: Traits, behind_dgemm: bool, then: Traits, arch: str, blocked: Blocked) -> list[tuple[int, Rule]]:
+    """(wait states needed, rule) of every rule that applies to two instructions; behind_dgemm: a DGEMM stands between."""
     found = []
     for name in (*first.classes, *(("valu before dgemm",) if behind_dgemm and "valu" in first.classes else ())):
         for rule in rules(arch, name):
             if rule.then in then.classes or (rule.then in _RELATED and _RELATED[rule.then](first, then)):
-                if not rule.out or _meets(rule, first, live, then):
+                if not rule.out or _meets(rule, first, then, blocked):
                     found.append((needed(rule, first.passes), rule))
     return found
 
@@ -155,9 +181,10 @@ _RELATED = {
 }
 
 
-def _meets(rule: Rule, first: Traits, live: frozenset[int], then: Traits) -> bool:
-    out = live if rule.out == "result" else first.ports.get(rule.out, frozenset())
-    into = then.ports.get(rule.into, frozenset())
-    if not out & into:
-        return False
-    return rule.meet == "overlap" or (first.ports[rule.out] == into) == (rule.meet == "same")
+def _meets(rule: Rule, first: Traits, then: Traits, blocked: Blocked) -> bool:
+    out = first.ports.get(rule.out, frozenset())
+    taken = blocked.get(family(rule), ())
+    return any(
+        rows & out and (rule.into, k) not in taken and (rule.meet == "overlap" or (rows == out) == (rule.meet == "same"))
+        for k, rows in enumerate(then.operands.get(rule.into, ()))
+    )

@@ -19,7 +19,7 @@ ports
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from petitgen.emulator.sanitizer.footprint import EXEC, M0, SCC, SGPR, VCC, Footprint, Unit
@@ -33,10 +33,16 @@ _IMPLICIT_ROLES = frozenset({"", "vcc", "exec", "m0"})
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """See the head of this file. states: wait states that the instruction itself counts; passes: of an MFMA, else 0."""
+    """See the head of this file.
+
+    operands  the ports again, operand by operand
+    passes    of an MFMA, else 0
+    states    wait states that the instruction itself counts
+    """
 
     mnemonic: str
     classes: frozenset[str]
+    operands: Mapping[str, tuple[frozenset[int], ...]]
     ports: Mapping[str, frozenset[int]]
     passes: int
     states: int
@@ -45,54 +51,61 @@ class Traits:
 def traits(touched: Footprint) -> Traits:
     """The traits of an instruction."""
     ins = touched.instruction
-    ports = {name: rows for name, rows in _ports(touched).items() if rows}
+    operands = {name: rows for name, rows in _operands(touched).items() if rows}
+    ports = {name: frozenset[int]().union(*rows) for name, rows in operands.items()}
     states = 1 + ins.src[0].value if ins.mnemonic == "s_nop" else 1
-    return Traits(ins.mnemonic, frozenset(_classes(touched)), ports, passes(ins), states)
+    return Traits(ins.mnemonic, frozenset(_classes(touched)), operands, ports, passes(ins), states)
 
 
 # --- ports ---------------------------------------------------------------------------------------------------------------
 
 
-def _rows(touched: Footprint, *roles: str) -> frozenset[int]:
-    return frozenset(row for o, rows in touched.operands for row in rows if o.role in roles)
+Rows = tuple[frozenset[int], ...]
 
 
-def _ports(touched: Footprint) -> dict[str, frozenset[int]]:
+def _rows(touched: Footprint, *roles: str) -> Rows:
+    return tuple(frozenset(rows) for o, rows in touched.operands if o.role in roles and rows)
+
+
+def _one(rows: Iterable[int]) -> Rows:
+    """Several registers as one operand; none if there are none."""
+    return (found,) if (found := frozenset(rows)) else ()
+
+
+def _operands(touched: Footprint) -> dict[str, Rows]:
     ins = touched.instruction
-    explicit = frozenset(row for o, rows in touched.operands if o.role not in _IMPLICIT_ROLES for row in rows)
-    result = frozenset(row for row in touched.writes if row < SGPR)
-    if ins.encoding == "DPP":
-        explicit |= result  # lanes without a source keep the old value
+    explicit = tuple(frozenset(rows) for o, rows in touched.operands if o.role not in _IMPLICIT_ROLES and rows)
+    named = frozenset[int]().union(*explicit)
+    result = tuple(frozenset(rows) for _, rows in touched.results if rows and rows[0] < SGPR)
     scalars = frozenset(row for row in touched.writes if SGPR <= row < SCC)
-    read = frozenset(row for row in touched.reads if SGPR <= row < SCC) - _MASK | explicit & _MASK
-    accumulator = _source_c(touched)
+    read = frozenset(row for row in touched.reads if SGPR <= row < SCC) - _MASK | named & _MASK
     return {
         "result": result,
-        "explicit": explicit,
-        "scalars written": scalars,
-        "scalars read": read,
-        "exec written": scalars & _MASK,
-        "exec": _MASK,
-        "vcc": _VCC,
-        "m0 written": scalars & _M0,
-        "m0": _M0,
-        "hwreg": _hwreg(ins),
+        "explicit": explicit + result if ins.encoding == "DPP" else explicit,  # lanes without a source keep the old value
+        "scalars written": _one(scalars),
+        "scalars read": _one(read),
+        "exec written": _one(scalars & _MASK),
+        "exec": (_MASK,),
+        "vcc": (_VCC,),
+        "m0 written": _one(scalars & _M0),
+        "m0": (_M0,),
+        "hwreg": _one(_hwreg(ins)),
         "lane select": _rows(touched, "src1"),
         "lane source": _rows(touched, "src0"),
         "store data": _rows(touched, "vdata"),
         "source A or B": _factors(touched),
-        "source C": accumulator,
+        "source C": _source_c(touched),
     }
 
 
-def _source_c(touched: Footprint) -> frozenset[int]:
+def _source_c(touched: Footprint) -> Rows:
     """Source C: the old destination of v_smfmac, whose src2 is the index."""
     if touched.unit is not Unit.MFMA:
-        return frozenset()
+        return ()
     return _rows(touched, "vdst" if touched.instruction.mnemonic.startswith("v_smfmac_") else "src2")
 
 
-def _factors(touched: Footprint) -> frozenset[int]:
+def _factors(touched: Footprint) -> Rows:
     if touched.instruction.mnemonic.startswith("v_smfmac_"):
         return _rows(touched, "src0", "src1", "src2")
     return _rows(touched, "src0", "src1")

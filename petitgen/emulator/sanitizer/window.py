@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from petitgen.emulator.sanitizer.footprint import Footprint, row_name
-from petitgen.emulator.sanitizer.hazards import Rule, broken, longest
+from petitgen.emulator.sanitizer.hazards import Blocked, Rule, block, broken, longest
 from petitgen.emulator.sanitizer.traits import Traits, traits
 from petitgen.emulator.sanitizer.wait import Problem
 
@@ -15,14 +15,12 @@ class Recent:
     """One of them.
 
     age           wait states since
-    live          rows of its result that no later MFMA has overwritten: those of an earlier MFMA it does not outlive
     behind_dgemm  a DGEMM was issued since
     """
 
     pc: int
     text: str
     age: int
-    live: frozenset[int]
     behind_dgemm: bool = False
 
 
@@ -43,19 +41,19 @@ class Hazards:
         mine = self._traits.get(pc)
         if mine is None:
             mine = self._traits[pc] = traits(touched)
-        problems, kept = [], []
-        for recent in window:
-            problem = self._problem(recent, mine, entry)
-            if problem is None:
-                kept.append(recent)
-            else:
+        problems: list[Problem] = []
+        blocked: Blocked = {}
+        for recent in reversed(window):
+            problem = self._problem(recent, mine, blocked, entry)
+            if problem is not None:
                 problems.append(problem)
-        return self._after(kept, touched, mine), tuple(problems)
+            block(self._traits[recent.pc], mine, blocked)
+        return self._after(window, touched, mine), tuple(problems)
 
-    def _problem(self, recent: Recent, mine: Traits, entry: int) -> Problem | None:
+    def _problem(self, recent: Recent, mine: Traits, blocked: Blocked, entry: int) -> Problem | None:
         first = self._traits[recent.pc]
         worst: tuple[int, Rule] | None = None
-        for states, rule in broken(first, recent.live, recent.behind_dgemm, mine, self.arch):
+        for states, rule in broken(first, recent.behind_dgemm, mine, self.arch, blocked):
             if states > recent.age and (self.cautious or not rule.cautious) and (worst is None or states > worst[0]):
                 worst = states, rule
         if worst is None:
@@ -70,17 +68,18 @@ class Hazards:
             f"s_nop {states - recent.age - 1} is missing{only}",
         )
 
-    def _after(self, window: list[Recent], touched: Footprint, mine: Traits) -> Window:
+    def _after(self, window: Window, touched: Footprint, mine: Traits) -> Window:
+        """An MFMA stays as long as an older one: it stands before it (hazards.family)."""
         after = []
-        overwritten = mine.ports.get("result", frozenset()) if "mfma" in mine.classes else frozenset()
         behind = "dgemm" in mine.classes and self.arch == "gfx90a"
+        matrix = False
         for r in window:
             age = r.age + mine.states
             first = self._traits[r.pc]
-            if age < longest(self.arch, first.classes, first.passes):
-                live = r.live - overwritten if "mfma" in first.classes else r.live
-                after.append(Recent(r.pc, r.text, age, live, r.behind_dgemm or behind))
+            if age < longest(self.arch, first.classes, first.passes) or (matrix and "mfma" in first.classes):
+                after.append(Recent(r.pc, r.text, age, r.behind_dgemm or behind))
+                matrix = matrix or "mfma" in first.classes
         if longest(self.arch, mine.classes, mine.passes):
             ins = touched.instruction
-            after.append(Recent(ins.pc, ins.text, 0, mine.ports.get("result", frozenset())))
+            after.append(Recent(ins.pc, ins.text, 0))
         return tuple(after)

@@ -162,20 +162,24 @@ def _llc(arch: str, text: str) -> subprocess.CompletedProcess[str]:
     return _run(["llc-19", TRIPLE, f"-mcpu={arch}", *_PASS], text)
 
 
-def wait_states(arch: str, programs: list[list[str]], folder: Path | None = None) -> list[int]:
-    """The wait states LLVM adds before the last instruction of each program (lines of machine IR)."""
+def wait_states(arch: str, programs: list[list[str]]) -> list[list[int]]:
+    """The wait states LLVM adds before each instruction but the first, of each program (lines of machine IR)."""
     done = _llc(arch, "".join(_function(f"f{k}", lines) for k, lines in enumerate(programs)))
     assert not done.returncode, done.stderr[:2000]
     bodies = re.split(r"^name: +f\d+$", done.stdout, flags=re.M)[1:]
     assert len(bodies) == len(programs)
-    return [_nops_before_last(body) for body in bodies]
+    found = [_added(body) for body in bodies]
+    assert all(len(f) == len(p) - 1 for f, p in zip(found, programs, strict=True))
+    return found
 
 
-def _nops_before_last(body: str) -> int:
-    lines = [line.strip() for line in body.partition("bb.0:")[2].splitlines() if line.strip() and line.strip() != "..."]
-    end = next(k for k, line in enumerate(lines) if line.startswith("S_ENDPGM"))
-    total, k = 0, end - 2
-    while k >= 0 and lines[k].startswith("S_NOP "):
-        total += int(lines[k].split()[1]) + 1
-        k -= 1
-    return total
+def _added(body: str) -> list[int]:
+    lines = [line.strip() for line in body.partition("bb.0:")[2].splitlines()]
+    found, added = [], 0
+    for line in lines[: next(k for k, line in enumerate(lines) if line.startswith("S_ENDPGM"))]:
+        if line.startswith("S_NOP "):
+            added += int(line.split()[1]) + 1
+        elif line:
+            found.append(added)
+            added = 0
+    return found[1:]
