@@ -33,7 +33,7 @@ class Unit(Enum):
     OTHER = "other"  # s_nop, s_waitcnt, s_barrier, s_sleep ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Footprint:
     """reads, writes: register rows, implicit ones (vcc, exec, scc, m0) included.
 
