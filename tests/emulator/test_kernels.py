@@ -228,10 +228,12 @@ def test_integer_atomics(kernels):
     assert out.tolist() == expected.tolist()
 
 
-def test_returned_values_are_a_serial_order(kernels):
-    values = words(15, 640)
-    counters, out = np.zeros(4, np.uint32), np.zeros(640, np.uint32)
-    launch(kernels("atomics"), "tickets", 5, 128, [counters, out, values])
+@pytest.mark.parametrize("block", [128, 70, 3])
+def test_returned_values_are_a_serial_order(kernels, block):
+    """Also: a block that is no multiple of the wave has exactly its work-items."""
+    values = words(15, 5 * block)
+    counters, out = np.zeros(4, np.uint32), np.zeros(5 * block, np.uint32)
+    launch(kernels("atomics"), "tickets", 5, block, [counters, out, values])
     for k in range(4):
         mine = values & 3 == k
         order = np.argsort(out[mine], kind="stable")

@@ -90,7 +90,7 @@ def test_carry_chain(arch):
 
 
 @BOTH
-@pytest.mark.parametrize("mask", [ALL, MASK])
+@pytest.mark.parametrize("mask", [ALL, MASK ^ 1])
 def test_lane_moves(arch, mask):
     text = """v_readfirstlane_b32 s4, v0
         v_readlane_b32 s5, v0, 40
@@ -483,6 +483,24 @@ def test_vgpr_indexing(arch):
 
 
 @BOTH
+def test_index_and_operands_may_change_while_indexing(arch):
+    rows = {f"v{k}": np.full(64, 1000 * k, np.uint32) for k in range(10, 40)}
+    machine = run(
+        arch,
+        """s_set_gpr_idx_on s4, gpr_idx(SRC0)
+        s_set_gpr_idx_idx s5
+        v_mov_b32 v1, v10
+        s_set_gpr_idx_mode gpr_idx(SRC0,DST)
+        v_mov_b32 v30, v11
+        s_set_gpr_idx_off""",
+        s4=1, s5=6, **rows,
+    )  # fmt: skip
+    assert (machine.v[1, 0] == 16000).all()
+    assert (machine.v[36, 0] == 17000).all()
+    assert (machine.v[30, 0] == 30000).all()
+
+
+@BOTH
 def test_scattered_waves_take_different_paths(arch):
     """Even waves branch: neither group is a contiguous run of waves, and both meet again at the end."""
     machine = Machine(arch, waves=9, workgroups=9)
@@ -531,6 +549,26 @@ def test_waves_may_meet_at_different_barriers(arch):
         ds_read_b32 v4, v3"""
     )
     assert np.array_equal(machine.v[4], np.array([1, 0, 3, 2])[:, None] * 1000 + LANE)
+
+
+@BOTH
+def test_a_barrier_holds_the_early_wave(arch):
+    """Wave 0 arrives first, at a lower pc, and must not read before wave 1 has written and arrived."""
+    machine = Machine(arch, waves=2, workgroups=1)
+    machine.s[:, 4] = [0, 1]
+    machine.v[0], machine.v[1] = LANE * 4, A
+    machine.run(
+        """s_cmp_eq_u32 s4, 1
+        s_cbranch_scc1 5
+        s_barrier
+        ds_read_b32 v2, v0
+        s_nop 0
+        s_endpgm
+        s_nop 0
+        ds_write_b32 v0, v1
+        s_barrier"""
+    )
+    assert np.array_equal(machine.v[2, 0], A)
 
 
 @BOTH
