@@ -1,1 +1,44 @@
-"""What an inference engine imports: packed weights, buffer descriptors, and the kernels built ahead of time."""
+"""What an inference engine imports: weights packed, kernels built ahead of time loaded and launched.
+
+    import runtime
+    lib = runtime.load("gfx942")
+    w = runtime.pack("nvfp4", weight, weight_scale, weight_scale_2)
+    y = lib.gemm(x, w)
+
+Names are imported when they are first used: `import runtime` loads neither HIP nor torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.library import Library, load
+    from runtime.memory import DeviceArray
+    from runtime.packing import PackedWeight, pack
+    from runtime.select import Selection
+    from runtime.weights import DeviceWeight
+
+_HOME = {
+    "DeviceArray": "memory",
+    "DeviceWeight": "weights",
+    "Library": "library",
+    "PackedWeight": "packing",
+    "Selection": "select",
+    "load": "library",
+    "pack": "packing",
+}
+
+__all__ = ["DeviceArray", "DeviceWeight", "Library", "PackedWeight", "Selection", "load", "pack"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'runtime' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"runtime.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

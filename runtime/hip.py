@@ -1,0 +1,337 @@
+"""hip-python, bound to one libamdhip64: the only module that imports hip.
+
+Works with hip-python 7.x and 10.x, on ROCm's libamdhip64 and on the virtual GPU's. hip-python opens whatever
+`libamdhip64.so` the system's search order gives it, which can be another one than the library that torch brought along;
+two HIP runtimes in one process do not know each other's memory. So the library that is mapped already is the one that
+hip-python is pointed to, and after the first call exactly one may be there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from runtime.errors import ClosedError, DeviceMemoryError, HipError, HipLibraryError, NoDeviceError
+
+LIBRARY = "libamdhip64.so"
+_MOST_STREAMS = 1024
+_KFD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")
+
+# A release that failed for one of these did nothing, for a passing reason: it is tried again. After any other error
+# the handle is gone or the device is, and a second try might hit what somebody else has got at that address.
+_TRY_AGAIN = frozenset(
+    {
+        "hipErrorOutOfMemory",
+        "hipErrorNotReady",
+        "hipErrorStreamCaptureUnsupported",
+        "hipErrorStreamCaptureImplicit",
+        "hipErrorUnknown",
+    }
+)
+
+
+class Hip:
+    """What the runtime needs of HIP: every call checked, handles released on the device they belong to.
+
+    library  the file of the mapped libamdhip64
+    launch   hipModuleLaunchKernel, unchecked; compare what it returns with `success`
+    """
+
+    def __init__(self, module: ModuleType, library: Path) -> None:
+        self._module = module
+        self.library = library
+        self.launch: Callable[..., tuple[Any]] = module.hipModuleLaunchKernel
+        self.success = module.hipError_t.hipSuccess
+        self.forked = False
+        self._pending: list[tuple[str, Any]] = []
+        self.streams: dict[int, Any] = {}
+        self.device_count: int = self.call("hipGetDeviceCount")
+
+    def call(self, name: str, *arguments: Any, doing: str = "", kernels: Sequence[str] = ()) -> Any:
+        """HIP's function `name`; returns its result without the status. Raises HipError."""
+        if self.forked:
+            raise ClosedError("HIP was in use when this process was forked and does not survive that: start processes"
+                              " with multiprocessing's 'spawn', or load in the child only")  # fmt: skip
+        try:
+            status, *values = getattr(self._module, name)(*arguments)
+        except (AttributeError, RuntimeError) as error:  # no such library, or no such symbol in it
+            raise HipLibraryError(f"hip-python cannot call {name}: {error}") from error
+        if status is not self.success:
+            raise self.error(name, status, doing, kernels)
+        return values[0] if len(values) == 1 else tuple(values)
+
+    def error(self, call: str, status: Any, doing: str = "", kernels: Sequence[str] = ()) -> HipError:
+        """The exception for a status. Takes the error off HIP's own list, where torch would find it and be puzzled."""
+        self._module.hipGetLastError()
+        code = getattr(status, "name", str(status))
+        if code == "hipErrorNoDevice":
+            raise NoDeviceError(f"HIP finds no GPU ({call}: {code}, {_which(self)})")
+        kind = DeviceMemoryError if code == "hipErrorOutOfMemory" else HipError
+        return kind(call, code, doing, kernels)
+
+    # ---- devices ------------------------------------------------------------------------------
+    def current_device(self) -> int:
+        return self.call("hipGetDevice")
+
+    def set_device(self, device: int) -> None:
+        self.call("hipSetDevice", device, doing=f"choosing device {device}")
+
+    def target(self, device: int) -> str:
+        """The architecture with its features, as in gfx90a:sramecc+:xnack-."""
+        try:
+            properties = self.call("hipGetDeviceProperties", device)
+        except TypeError:  # hip-python 7.x fills what it is given
+            properties = self._module.hipDeviceProp_t()
+            self.call("hipGetDeviceProperties", properties, device)
+        name = properties.gcnArchName
+        return name.decode() if isinstance(name, bytes) else str(name)
+
+    def compute_units(self, device: int) -> int:
+        attribute = self._module.hipDeviceAttribute_t.hipDeviceAttributeMultiprocessorCount
+        return self.call("hipDeviceGetAttribute", attribute, device)
+
+    def on(self, device: int) -> _On:
+        """with hip.on(1): the calls inside are made on that device."""
+        return _On(self, device)
+
+    # ---- memory -------------------------------------------------------------------------------
+    def malloc(self, size: int) -> int:
+        """The address of `size` bytes on the current device."""
+        self.collect()
+        return int(self.call("hipMalloc", max(size, 1), doing=f"asking for {size} bytes"))
+
+    def copy(
+        self, to: int, source: int, size: int, kind: str, stream: int | None = None, **what: Any
+    ) -> None:
+        """kind: HostToDevice, DeviceToHost or DeviceToDevice. Without a stream it is done when this returns."""
+        direction = getattr(self._module.hipMemcpyKind, f"hipMemcpy{kind}")
+        if stream is None:
+            self.call("hipMemcpy", to, source, size, direction, **what)
+        else:
+            self.call("hipMemcpyAsync", to, source, size, direction, stream, **what)
+
+    # ---- code objects -------------------------------------------------------------------------
+    def load_module(self, image: bytes, doing: str) -> Any:
+        self.collect()
+        return self.call("hipModuleLoadData", image, doing=doing)
+
+    def extra(self, array: Any) -> Any:
+        """The form of launch parameters that hip-python takes without looking at them again; keep `array` alive."""
+        package = self._module.__name__.rpartition(".")[0]  # hip (7.x) or rocm.bindings (10.x)
+        return import_module(f"{package}._hip_helpers").HipModuleLaunchKernel_extra(array)
+
+    def stream(self, handle: int) -> Any:
+        """A stream as hip-python takes it fastest; numbers cost it half a microsecond."""
+        stream = self.streams.get(handle)
+        if stream is None:
+            if len(self.streams) >= _MOST_STREAMS:
+                self.streams.clear()
+            stream = self.streams[handle] = self._module.ihipStream_t(handle)
+        return stream
+
+    def function(self, module: Any, symbol: str, doing: str) -> Any:
+        return self.call("hipModuleGetFunction", module, symbol.encode(), doing=doing)
+
+    # ---- streams ------------------------------------------------------------------------------
+    def synchronize(self, stream: int | None, kernels: Sequence[str] = ()) -> None:
+        """Wait for a stream, or for the whole current device."""
+        if stream is None:
+            self.call("hipDeviceSynchronize", kernels=kernels)
+        else:
+            self.call("hipStreamSynchronize", stream, kernels=kernels)
+
+    def is_capturing(self, stream: int) -> bool:
+        if stream == 0:  # the null stream cannot be captured
+            return False
+        return (
+            self.call("hipStreamIsCapturing", stream)
+            != self._module.hipStreamCaptureStatus.hipStreamCaptureStatusNone
+        )
+
+    # ---- giving back --------------------------------------------------------------------------
+    def release(self, call: str, handle: Any) -> None:
+        """hipFree or hipModuleUnload, from wherever the garbage collector happens to run: never raises."""
+        self._pending.append((call, handle))
+        self.collect()
+
+    def collect(self) -> None:
+        """Give back what is waiting; what HIP refuses for the moment waits on."""
+        for _ in range(len(self._pending)):
+            try:
+                call, handle = self._pending.pop(0)
+            except IndexError:  # another thread was faster
+                return
+            try:
+                self.call(call, handle)
+            except HipError as error:
+                if error.code in _TRY_AGAIN:
+                    self._pending.append((call, handle))
+            except (HipLibraryError, NoDeviceError, ClosedError):
+                pass  # the driver is gone, or what it held belongs to the parent process
+
+
+class _On:
+    """Makes a device the current one and restores the one before."""
+
+    __slots__ = ("_before", "_device", "_hip")
+
+    def __init__(self, hip: Hip, device: int) -> None:
+        self._hip, self._device, self._before = hip, device, device
+
+    def __enter__(self) -> None:
+        if self._hip.device_count > 1:
+            self._before = self._hip.current_device()
+            if self._before != self._device:
+                self._hip.set_device(self._device)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before != self._device:
+            self._hip.set_device(self._before)
+
+
+# ---- which library --------------------------------------------------------------------------------
+def mapped_libraries() -> list[Path]:
+    """The libamdhip64 files this process has mapped, each once."""
+    found: dict[tuple[str, str], Path] = {}
+    for line in _maps():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and Path(fields[5]).name.startswith(LIBRARY):
+            found.setdefault((fields[3], fields[4]), Path(fields[5].strip()))
+    return list(found.values())
+
+
+def _maps() -> Iterator[str]:
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            yield from file
+    except OSError:
+        return
+
+
+def present_archs() -> set[str]:
+    """The architectures of the GPUs that the kernel driver shows: {"gfx942"}.
+
+    Asks no library: a libamdhip64 once mapped stays, and rules the virtual GPU's out.
+    """
+    found = set()
+    for properties in _KFD_NODES.glob("*/properties"):
+        try:
+            fields = dict(
+                line.split(maxsplit=1) for line in properties.read_text().splitlines() if " " in line
+            )
+        except OSError:
+            continue  # a node that belongs to another container
+        version = int(fields.get("gfx_target_version", "0"))  # 90402 is gfx942, 90010 gfx90a; 0 is a CPU
+        if version:
+            found.add(f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}")
+    return found
+
+
+_bound: Hip | None = None
+_lock = threading.Lock()
+
+
+def bind(virtual: bool = False) -> Hip:
+    """The process's HIP, bound on the first call. virtual: map the virtual GPU's library, unless it is there.
+
+    Raises HipLibraryError (no hip-python, no libamdhip64, more than one, another than the virtual one) and
+    NoDeviceError.
+    """
+    global _bound
+    with _lock:
+        if _bound is None or (virtual and not is_virtual(_bound.library)):
+            path = _activate() if virtual else None
+            _bound = _bind(path)
+        return _bound
+
+
+def _bind(path: Path | None) -> Hip:
+    module = _import()
+    before = [path] if path else mapped_libraries()
+    if len(before) > 1:
+        raise HipLibraryError(_several(before))
+    if before:
+        _steer(before[0])
+    try:
+        module.hipGetDeviceCount()
+    except RuntimeError as error:
+        raise HipLibraryError(
+            f"{LIBRARY} cannot be opened ({error}): install ROCm, or use device='virtual'"
+        ) from error
+    after = mapped_libraries()
+    if len(after) > 1:
+        raise HipLibraryError(_several(after))
+    if not after:
+        raise HipLibraryError(f"hip-python opened no {LIBRARY} that /proc/self/maps shows")
+    return Hip(module, after[0])
+
+
+def _import() -> ModuleType:
+    try:
+        from hip import hip
+    except ImportError as error:
+        raise HipLibraryError(f"hip-python cannot be imported ({error}): pip install hip-python") from error
+    return hip
+
+
+def _steer(path: Path) -> None:
+    """Make hip-python open this file, whatever the search order says. Without effect once it has opened one."""
+    try:
+        from rocm.bindings.util import paths  # 10.x asks this module at the first call
+    except ImportError:
+        from hip import chip  # 7.x opens this name at the first call
+
+        chip.DLL = os.fsencode(path)
+        return
+    original = paths.get_library_path
+
+    def get_library_path(shortname: str, *args: Any, **kwargs: Any) -> bytes:
+        return os.fsencode(path) if shortname == "amdhip64" else original(shortname, *args, **kwargs)
+
+    paths.get_library_path = get_library_path
+
+
+def _several(libraries: Sequence[Path]) -> str:
+    return (f"{len(libraries)} HIP runtimes are mapped in this process, which do not know each other's memory: "
+            f"{', '.join(map(str, libraries))}. Import torch before anything that uses hip-python, and have both"
+            " built for one ROCm, or remove one from LD_LIBRARY_PATH")  # fmt: skip
+
+
+def _which(hip: Hip) -> str:
+    return f"library {hip.library}; use device='virtual' to run on the emulator"
+
+
+# ---- the virtual GPU --------------------------------------------------------------------------------
+def _activate() -> Path:
+    try:
+        from petitgen import driver
+    except ImportError as error:
+        raise HipLibraryError(
+            f"the virtual GPU comes with petitgen, which cannot be imported: {error}"
+        ) from error
+    try:
+        return Path(driver.activate())
+    except driver.DriverError as error:
+        raise HipLibraryError(str(error)) from error
+
+
+def is_virtual(library: Path) -> bool:
+    """Whether a libamdhip64 is the virtual GPU's."""
+    return hasattr(ctypes.CDLL(str(library)), "petitgen_virtual_story")
+
+
+# ---- fork -------------------------------------------------------------------------------------------
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    if _bound is not None:
+        _bound.forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)

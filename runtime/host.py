@@ -1,0 +1,112 @@
+"""GEMM on host arrays: copied to the device, multiplied, copied back. For the virtual GPU, tests and trying things."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import OperandError
+from runtime.launch import stream_handle
+from runtime.memory import ITEM_BYTES, Allocation, dtype_name, numpy_dtype
+from runtime.packing import PackedWeight
+from runtime.weights import DeviceWeight
+
+if TYPE_CHECKING:
+    from runtime.library import Library
+
+
+def gemm(lib: Library, x: Any, w: PackedWeight | DeviceWeight, bias: Any, out: Any, stream: Any) -> Any:
+    """Library.gemm for numpy arrays and CPU tensors. The result is there when this returns."""
+    bits, name = bits_of(x, "x")
+    if not isinstance(w, DeviceWeight):
+        w = lib.upload_once(w)
+    if bits.ndim != 2 or bits.shape[1] != w.k:
+        raise OperandError(f"x has shape {list(bits.shape)}: [M, {w.k}] is needed")
+    _check_out(x, out, (bits.shape[0], w.n), name)
+    result = _run(lib, bits, name, w, stream)
+    values = result.view(numpy_dtype(name))
+    if bias is not None:
+        values = _add(values, bias, w.n)
+    return _deliver(values, x, out)
+
+
+def bits_of(x: Any, what: str) -> tuple[NDArray[np.uint16], str]:
+    """The values of a numpy array or CPU tensor as uint16, and bf16 or fp16."""
+    name = dtype_name(getattr(x, "dtype", type(x).__name__))
+    if isinstance(x, np.ndarray):
+        return np.ascontiguousarray(x).view(np.uint16), name
+    if _is_tensor(x):
+        import torch
+
+        return x.detach().contiguous().view(torch.int16).numpy().view(np.uint16), name
+    raise OperandError(
+        f"{what} is a {type(x).__name__}: a numpy array, a torch tensor or a DeviceArray is needed"
+    )
+
+
+def _is_tensor(x: Any) -> bool:
+    return type(x).__module__.startswith("torch") or hasattr(x, "detach")
+
+
+def _check_out(x: Any, out: Any, shape: tuple[int, int], name: str) -> None:
+    if out is None:
+        return
+    if _is_tensor(out) != _is_tensor(x) or not (_is_tensor(out) or isinstance(out, np.ndarray)):
+        raise OperandError(
+            f"out is a {type(out).__name__}, x a {type(x).__name__}: both have to be of one kind"
+        )
+    if _is_tensor(out) and out.get_device() >= 0:
+        raise OperandError(f"out is on device {out.get_device()}, x on the host")
+    if tuple(out.shape) != shape or dtype_name(out.dtype) != name:
+        raise OperandError(f"out is {list(out.shape)} {out.dtype}: {list(shape)} {name} is needed")
+
+
+def _run(
+    lib: Library, bits: NDArray[np.uint16], name: str, w: DeviceWeight, stream: Any
+) -> NDArray[np.uint16]:
+    """[M, N] as uint16. Copies wait for the device when there is no stream, else for the stream."""
+    m = bits.shape[0]
+    result = np.zeros((m, w.n), np.uint16)
+    if m == 0:
+        return result
+    launcher = lib.launcher_for(w, name, m, w.k, w.n)
+    hip = lib.hip
+    handle = 0 if stream is None else stream_handle(stream, None)
+    if hip.is_capturing(handle):
+        raise OperandError(
+            "host arrays cannot be part of a graph: copy them with lib.array before the capture"
+        )
+    a, c = (Allocation(hip, m * columns * ITEM_BYTES, w.device) for columns in (w.k, w.n))
+    with hip.on(w.device):
+        try:
+            a.write(bits.reshape(-1).view(np.uint8), stream=handle)
+            launcher.run(a.address, c.address, handle)
+            c.read(result.reshape(-1).view(np.uint8), handle, lib.recent(w.device))
+        finally:  # also after an error: copies that were asked for still use the arrays
+            hip.synchronize(handle, lib.recent(w.device))
+    return result
+
+
+def _add(values: NDArray, bias: Any, n: int) -> NDArray:
+    """Rounded a second time: the kernel has rounded its result already."""
+    if hasattr(bias, "detach"):
+        bias = bias.detach().float().cpu().numpy()
+    bias = np.asarray(bias).astype(np.float32)
+    if bias.shape != (n,):
+        raise OperandError(f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed")
+    return (values.astype(np.float32) + bias).astype(values.dtype)
+
+
+def _deliver(values: NDArray, x: Any, out: Any) -> Any:
+    """In the caller's kind of array, or in `out`."""
+    if isinstance(x, np.ndarray):
+        if out is None:
+            return values
+        out[...] = values
+        return out
+    import torch
+
+    tensor = torch.from_numpy(values.view(np.int16)).view(x.dtype)
+    return tensor if out is None else out.copy_(tensor)

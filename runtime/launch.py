@@ -1,0 +1,281 @@
+"""Launches: the kernel arguments laid out once, two addresses written a launch.
+
+HIP copies the kernarg during hipModuleLaunchKernel (graph capture included), so a buffer can be used again as soon as
+the call returns. Nothing on the way allocates device memory or synchronises.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runtime.descriptors import buffer_resource, extent
+from runtime.errors import ClosedError, ManifestError, OperandError
+from runtime.hip import Hip
+from runtime.manifest import Argument, Kernel
+from runtime.memory import ITEM_BYTES, DeviceArray, dtype_name, layout
+from runtime.select import Problem, Selection
+from runtime.weights import DeviceWeight
+
+if TYPE_CHECKING:
+    from runtime.library import Library
+
+# The `extra` argument of hipModuleLaunchKernel. Source: hip_runtime_api.h, HIP_LAUNCH_PARAM_*.
+_BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 3
+_REMEMBERED = 8
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class State:
+    """What launches of one library share.
+
+    closed  None, or why no launch is possible any more
+    recent  names of the last kernels launched, by device: errors of the device come later than their cause
+    """
+
+    id: int
+    closed: str | None = None
+    recent: dict[int, deque[str]] = field(default_factory=dict)
+
+    def names(self, device: int) -> deque[str]:
+        return self.recent.setdefault(device, deque(maxlen=_REMEMBERED))
+
+
+Slot = tuple[memoryview, Any, Any]  # the kernarg as 64-bit words, what HIP is given, and what keeps it alive
+
+
+class Launcher:
+    """One kernel with one weight for one layout of x and out on one device. Safe to use from several threads."""
+
+    __slots__ = (
+        "_a",
+        "_a_mask",
+        "_c",
+        "_c_mask",
+        "_call",
+        "_device",
+        "_function",
+        "_grid",
+        "_hip",
+        "_names",
+        "_several",
+        "_slots",
+        "_state",
+        "_streams",
+        "_success",
+        "_template",
+        "kernel",
+    )
+
+    def __init__(
+        self,
+        hip: Hip,
+        state: State,
+        function: Any,
+        kernel: Kernel,
+        problem: Problem,
+        weight: DeviceWeight,
+        arch: str,
+    ) -> None:
+        self.kernel = kernel
+        self._hip, self._state, self._function = hip, state, function
+        self._call, self._success, self._streams = hip.launch, hip.success, hip.streams
+        self._device, self._several = weight.device, hip.device_count > 1
+        self._names = state.names(weight.device)
+        self._grid = kernel.grid.size(m=problem.m, n=problem.n, k=problem.k)
+        arguments = {argument.name: argument for argument in kernel.kernarg.args}
+        self._a, self._a_mask = _word(kernel, arguments, "a")
+        self._c, self._c_mask = _word(kernel, arguments, "c")
+        self._template = kernarg(kernel, problem, weight, arch)
+        self._slots: list[Slot] = [self._slot()]
+
+    def run(self, a: int, c: int, stream: int) -> None:
+        """Launch with x at address `a` and out at `c`, asynchronously. HipError, OperandError, ClosedError."""
+        if self._state.closed:
+            raise ClosedError(self._state.closed)
+        if a & self._a_mask or c & self._c_mask:
+            self._misaligned(a, c)
+        try:
+            slot = self._slots.pop()
+        except IndexError:  # as many as threads were here at once
+            slot = self._slot()
+        words, extra, _ = slot
+        words[self._a], words[self._c] = a, c
+        x, y, z = self._grid
+        queue = self._streams.get(stream)
+        if queue is None:
+            queue = self._hip.stream(stream)
+        if self._several:
+            with self._hip.on(self._device):
+                result = self._call(self._function, x, y, z, self.kernel.block, 1, 1, 0, queue, None, extra)
+        else:
+            result = self._call(self._function, x, y, z, self.kernel.block, 1, 1, 0, queue, None, extra)
+        self._slots.append(slot)
+        if result[0] is not self._success:
+            raise self._hip.error(
+                "hipModuleLaunchKernel", result[0], f"launching {self.kernel.name}", tuple(self._names)
+            )
+        self._names.append(self.kernel.name)
+
+    def _slot(self) -> Slot:
+        size = len(self._template)
+        buffer = ctypes.create_string_buffer(self._template, size)
+        length = ctypes.c_size_t(self.kernel.kernarg.size)
+        pointers = (_BUFFER_POINTER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(length), _END)
+        array = (ctypes.c_void_p * len(pointers))(*pointers)
+        return memoryview(buffer).cast("B").cast("Q"), self._hip.extra(array), (buffer, length, array)
+
+    def _misaligned(self, a: int, c: int) -> None:
+        for name, address, mask in (("x", a, self._a_mask), ("out", c, self._c_mask)):
+            if address & mask:
+                raise OperandError(f"{name} starts at {address:#x}: {self.kernel.name} needs a multiple of {mask + 1}"
+                                   " bytes; copy it to memory of its own")  # fmt: skip
+
+
+class Nothing:
+    """Launches of a problem without rows."""
+
+    __slots__ = ()
+
+    def run(self, a: int, c: int, stream: int) -> None:
+        pass
+
+
+Launch = Launcher | Nothing
+
+
+def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str) -> bytes:
+    """The kernel argument segment of a problem, zero-padded to 8 bytes; A and C stand at address 0 in it."""
+    values: dict[str, int | bytes] = {
+        "a": buffer_resource(0, extent(problem.m, problem.k, problem.lda, ITEM_BYTES), arch),
+        "w": buffer_resource(*weight.codes, arch),
+        "s": buffer_resource(*weight.scales, arch),
+        "o": buffer_resource(*weight.outer, arch),
+        "c": buffer_resource(0, extent(problem.m, problem.n, problem.ldc, ITEM_BYTES), arch),
+        "m": problem.m,
+        "n": problem.n,
+        "k": problem.k,
+        "lda": problem.lda,
+        "ldc": problem.ldc,
+    }
+    layout_, order = _struct(kernel, values)
+    segment = bytearray(-(-kernel.kernarg.size // 8) * 8)
+    layout_.pack_into(segment, 0, *(values[name] for name in order))
+    return bytes(segment)
+
+
+_CODES = {"buffer": "16s", "u32": "I", "f32": "f"}
+
+
+def _struct(kernel: Kernel, values: Mapping[str, Any]) -> tuple[struct.Struct, list[str]]:
+    """The manifest's offsets as one struct, and the arguments in its order. ManifestError for an unknown one."""
+    text, end, order = "<", 0, []
+    for argument in sorted(kernel.kernarg.args, key=lambda argument: argument.offset):
+        value = values.get(argument.name)
+        if value is None or isinstance(value, bytes) != (argument.kind == "buffer"):
+            raise ManifestError(f"{kernel.name} has an argument {argument.name} ({argument.kind}) that this runtime"
+                                " does not know: it is too old for these kernels")  # fmt: skip
+        text += f"{argument.offset - end}x{_CODES[argument.kind]}"
+        end = argument.offset + argument.size
+        order.append(argument.name)
+    return struct.Struct(text), order
+
+
+def _word(kernel: Kernel, arguments: Mapping[str, Argument], name: str) -> tuple[int, int]:
+    """Where the address of a buffer stands, in 64-bit words, and the mask of address bits that have to be zero."""
+    argument = arguments.get(name)
+    if argument is None or argument.kind != "buffer" or argument.offset % 8:
+        raise ManifestError(
+            f"{kernel.name} takes no buffer {name} at a multiple of 8 bytes: this runtime needs one"
+        )
+    return argument.offset // 8, argument.alignment - 1
+
+
+class Plan:
+    """A prepared GEMM: plan(x, out) checks what it is given against what was planned and launches.
+
+    selection  the kernel and why it was chosen
+    """
+
+    __slots__ = ("_device", "_dtype", "_launcher", "_library", "_out", "_x", "selection", "weight")
+
+    def __init__(
+        self, library: Library, launcher: Launch, selection: Selection, problem: Problem, weight: DeviceWeight
+    ) -> None:
+        self.selection, self.weight = selection, weight
+        self._library, self._launcher = library, launcher  # the library must not go before its plans
+        self._dtype, self._device = selection.kernel.activations, weight.device
+        self._x = (problem.m, problem.k), _strides(problem.m, problem.lda)
+        self._out = (problem.m, problem.n), _strides(problem.m, problem.ldc)
+
+    def __call__(self, x: Any, out: Any, stream: Any = None) -> Any:
+        """out = x @ W^T, in the order of `stream` (None: torch's current stream, or the null stream). Returns out.
+
+        x and out: torch tensors on the device or DeviceArrays of the planned shapes, pitches and dtype.
+        """
+        if (
+            x.shape != self._x[0]
+            or out.shape != self._out[0]
+            or dtype_name(x.dtype) != self._dtype
+            or dtype_name(out.dtype) != self._dtype
+            or x.get_device() != self._device
+            or out.get_device() != self._device
+            or (x.stride() != self._x[1] and not _same_layout(x, self._x))
+            or (out.stride() != self._out[1] and not _same_layout(out, self._out))
+        ):
+            self._refuse(x, out)
+        self._launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
+        return out
+
+    def _refuse(self, x: Any, out: Any) -> None:
+        planned = f"x {_text(*self._x)} and out {_text(*self._out)}, {self._dtype} on device {self._device}"
+        got = ", ".join(
+            f"{name} {_text(tuple(t.shape), tuple(t.stride()))} {t.dtype} on device {t.get_device()}"
+            for name, t in (("x", x), ("out", out))
+        )
+        raise OperandError(f"the plan is for {planned}; it was given {got}")
+
+
+def _strides(rows: int, pitch: int) -> tuple[int, int]:
+    return pitch, 1
+
+
+def _same_layout(x: Any, planned: tuple[tuple[int, int], tuple[int, int]]) -> bool:
+    """Whether strides that differ mean the same memory: those of a dimension of length 1 are never taken."""
+    rows, _, pitch = layout(x, "x")
+    return rows <= 1 or pitch == planned[1][0]
+
+
+def _text(shape: tuple[int, ...], strides: tuple[int, ...]) -> str:
+    return f"{list(shape)} with strides {list(strides)}"
+
+
+# ---- streams ----------------------------------------------------------------------------------------
+def stream_handle(stream: Any, x: Any) -> int:
+    """The hipStream_t as a number. stream: None (torch's current one for a tensor, else the null stream), a number,
+    a torch.cuda.Stream or a stream of hip-python."""
+    if stream is None:
+        return 0 if type(x) is DeviceArray else _torch_stream()(x.get_device())
+    if isinstance(stream, int):
+        return stream
+    handle = getattr(stream, "cuda_stream", None)
+    return int(stream) if handle is None else handle
+
+
+_found_stream: Callable[[int], int] | None = None
+
+
+def _torch_stream() -> Callable[[int], int]:
+    """The function that gives torch's current stream on a device, the fast one where torch has it."""
+    global _found_stream
+    if _found_stream is None:
+        torch = sys.modules["torch"]
+        _found_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None) or (
+            lambda device: torch.cuda.current_stream(device).cuda_stream
+        )
+    return _found_stream

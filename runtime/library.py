@@ -1,0 +1,406 @@
+"""runtime.load and what it returns: the kernels of one architecture, ready to launch."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime import hip as hip_
+from runtime import host, kernels, modules
+from runtime.errors import ArchError, ClosedError, OperandError, VirtualDeviceWarning
+from runtime.hip import Hip
+from runtime.launch import Launch, Launcher, Nothing, Plan, State, stream_handle
+from runtime.manifest import Manifest
+from runtime.memory import ITEM_BYTES, Allocation, DeviceArray, dtype_name, layout, numpy_dtype
+from runtime.packing import PackedWeight
+from runtime.select import Problem, Selection, choose, contract_of
+from runtime.weights import DeviceWeight, upload
+
+DEVICES = ("auto", "hip", "virtual")
+_ids = itertools.count()
+_states: weakref.WeakSet[State] = weakref.WeakSet()
+
+
+def load(arch: str | None = None, device: str = "auto", directory: str | Path | None = None) -> Library:
+    """The kernels built for `arch`, on the devices that run them.
+
+    arch       gfx90a or gfx942; None: that of the current device
+    device     "hip": whatever libamdhip64 gives; "virtual": the emulated GPU; "auto": a GPU of that architecture,
+               else the virtual one, saying so once (VirtualDeviceWarning)
+    directory  of kernels; see runtime.kernels.find for where they are looked for without
+
+    Nothing is loaded on a device before the first launch that needs it. Raises HipLibraryError, NoDeviceError,
+    ArchError, KernelsNotFoundError, ManifestError, ManifestVersionError.
+    """
+    if device not in DEVICES:
+        raise OperandError(f"device {device!r}: one of {', '.join(DEVICES)} is meant")
+    if device != "virtual" and arch is not None:
+        kernels.find(arch, directory)  # say what is missing before a GPU is looked for
+    hip = hip_.bind(virtual=device == "virtual" or (device == "auto" and _falls_back(arch)))
+    targets = [hip.target(index) for index in range(hip.device_count)]
+    if arch is None:
+        arch = targets[hip.current_device()].split(":")[0]
+    manifest = kernels.find(arch, directory)
+    return Library(hip, manifest, targets)
+
+
+_said = False
+
+
+def _falls_back(arch: str | None) -> bool:
+    """Whether "auto" means the virtual GPU. Says so, once."""
+    global _said
+    if hip_.mapped_libraries():
+        return False  # torch's, or the virtual one: there is no choice any more
+    present = hip_.present_archs()
+    if arch in present or (arch is None and present):
+        return False
+    if not _said:
+        _said = True
+        warnings.warn(
+            f"no {arch or 'AMD'} GPU here: kernels run on the virtual one, which is slow; device='virtual' says that"
+            " this is meant",
+            VirtualDeviceWarning,
+            stacklevel=4,
+        )
+    return True
+
+
+class Library:
+    """The kernels of one architecture. Made by runtime.load; safe to use from several threads.
+
+    arch      gfx90a or gfx942
+    devices   ordinals of the devices that run them
+    device    the one for what is not on a device yet: the current device when loaded, if it is among them
+    virtual   whether they are emulated
+    kernels   by name: what the devices can run of the manifest
+    """
+
+    def __init__(self, hip: Hip, manifest: Manifest, targets: list[str]) -> None:
+        self._hip, self.manifest, self.arch = hip, manifest, manifest.arch
+        self.devices = tuple(i for i, target in enumerate(targets) if target.split(":")[0] == self.arch)
+        if not self.devices:
+            raise ArchError(_no_device(self.arch, targets, hip))
+        current = hip.current_device()
+        self.device = current if current in self.devices else self.devices[0]
+        target = targets[self.device]
+        self.kernels = {name: k for name, k in manifest.kernels.items() if kernels.runs_on(k, target)}
+        if not self.kernels:
+            built = sorted({kernel.target for kernel in manifest.kernels.values()})
+            raise ArchError(
+                f"device {self.device} is {target}, the kernels need {', '.join(built) or 'to be built'}"
+            )
+        self.virtual = hip_.is_virtual(hip.library)
+        self._units = {index: hip.compute_units(index) for index in self.devices}
+        self._state = State(next(_ids))
+        _states.add(self._state)
+        self._resident: weakref.WeakKeyDictionary[PackedWeight, dict[int, DeviceWeight]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._lock = threading.RLock()
+        self._end = weakref.finalize(self, _release, hip, self._state)
+        self._end.atexit = False
+
+    # ---- the product --------------------------------------------------------------------------
+    def gemm(
+        self, x: Any, w: PackedWeight | DeviceWeight, bias: Any = None, out: Any = None, stream: Any = None
+    ) -> Any:
+        """x [M, K] @ W^T -> [M, N] in the type of x (bf16 or fp16), which has to match W's K.
+
+        x       torch tensor on a ROCm device or DeviceArray: launched where it lies, asynchronously, in the order of
+                `stream` (None: torch's current stream, or the null stream). numpy array or CPU tensor: copied to the
+                device and back, and done when this returns.
+        w       a DeviceWeight, or a PackedWeight, which is copied to the device once and stays while it is alive
+        bias    [N], added to the rounded result, since kernels take none; not for DeviceArrays
+        out     [M, N] of the kind and type of x, rows may have a pitch; None: made
+        Raises ShapeError, OperandError, ClosedError, HipError, CodeObjectError.
+        """
+        try:
+            device = x.get_device()
+        except AttributeError:
+            device = -1
+        if device < 0:
+            return host.gemm(self, x, w, bias, out, stream)
+        if not isinstance(w, DeviceWeight):
+            w = self.upload_once(w, device)
+        if out is None:
+            key: Any = (self._state.id, x.dtype, x.shape, x.stride(), device)
+            launcher = w.launchers.get(key)
+            if launcher is None:
+                launcher = self._prepare(key, x, w, None)
+            out = x.new_empty((x.shape[0], w.n)) if type(x) is not DeviceArray else self._like(x, w.n)
+        else:
+            key = (
+                self._state.id,
+                x.dtype,
+                x.shape,
+                x.stride(),
+                device,
+                out.dtype,
+                out.shape,
+                out.stride(),
+                out.get_device(),
+            )
+            launcher = w.launchers.get(key)
+            if launcher is None:
+                launcher = self._prepare(key, x, w, out)
+        if x.requires_grad:
+            _refuse_gradient()
+        if bias is not None:
+            _check_bias(x, bias, w.n, stream)
+        launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
+        return out if bias is None else out.add_(bias)
+
+    def plan(
+        self,
+        w: PackedWeight | DeviceWeight,
+        m: int,
+        dtype: Any = "bf16",
+        lda: int | None = None,
+        ldc: int | None = None,
+        kernel: str | None = None,
+        device: int | None = None,
+    ) -> Plan:
+        """A prepared GEMM of m rows: plan(x, out, stream) launches it and costs the least.
+
+        lda, ldc  row pitches of x and out in elements; None: K and N
+        kernel    the name of the kernel to take; None: the one that select chooses
+        device    for a PackedWeight; a DeviceWeight is where it is
+        The code object is loaded here, so that a plan can be launched while a graph is captured.
+        """
+        if not isinstance(w, DeviceWeight):
+            w = self.upload_once(w, self.device if device is None else device)
+        name = dtype_name(dtype)
+        problem = Problem(
+            f"gemm_{w.format}_{name}",
+            m,
+            w.n,
+            w.k,
+            w.k if lda is None or m == 1 else lda,
+            w.n if ldc is None or m == 1 else ldc,
+        )
+        if m < 0 or problem.lda < w.k or problem.ldc < w.n:
+            raise OperandError(
+                f"{problem}: rows of x and out are {w.k} and {w.n} long, and there cannot be {m} of them"
+            )
+        selection = self._select(problem, w.device, kernel)
+        launcher = self._launcher(problem, w, selection) if m else Nothing()
+        return Plan(self, launcher, selection, problem, w)
+
+    def select(
+        self, contract: str, m: int, n: int, k: int, lda: int | None = None, ldc: int | None = None
+    ) -> Selection:
+        """The kernel that a GEMM of this shape launches, and why. contract: gemm_nvfp4_bf16. ShapeError."""
+        problem = Problem(contract, m, n, k, k if lda is None else lda, n if ldc is None else ldc)
+        if min(m, n, k) < 1:
+            raise OperandError(f"{problem}: sizes start at 1")
+        return self._select(problem, self.device, None)
+
+    @property
+    def contracts(self) -> tuple[str, ...]:
+        """What the kernels of this library compute."""
+        return tuple(sorted({contract_of(kernel) for kernel in self.kernels.values()}))
+
+    # ---- weights and arrays -------------------------------------------------------------------
+    def upload(self, packed: PackedWeight, device: int | None = None) -> DeviceWeight:
+        """A copy of a packed weight on a device of this library, freed when the object goes."""
+        return upload(self._hip, packed, self._ordinal(device))
+
+    def upload_once(self, packed: PackedWeight, device: int | None = None) -> DeviceWeight:
+        """The copy that gemm keeps while `packed` is alive; made on the first call."""
+        if not isinstance(packed, PackedWeight):
+            raise OperandError(
+                f"w is a {type(packed).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors"
+            )
+        device = self._ordinal(device)
+        with self._lock:
+            copies = self._resident.setdefault(packed, {})
+            if device not in copies:
+                copies[device] = self.upload(packed, device)
+            return copies[device]
+
+    def empty(
+        self, shape: tuple[int, int], dtype: Any, pitch: int | None = None, device: int | None = None
+    ) -> DeviceArray:
+        """Uninitialised memory for a matrix, rows `pitch` elements apart."""
+        array = DeviceArray(0, shape, dtype, pitch, self._ordinal(device))
+        array.owner = Allocation(self._hip, array.nbytes, array.device)
+        array.address = array.owner.address
+        return array
+
+    def array(self, host_array: Any, pitch: int | None = None, device: int | None = None) -> DeviceArray:
+        """A copy of a numpy array or CPU tensor [rows, columns] on a device. The gaps between rows are zero."""
+        bits, name = host.bits_of(host_array, "array")
+        if bits.ndim != 2:
+            raise OperandError(f"array has shape {list(bits.shape)}: two dimensions are needed")
+        array = self.empty((bits.shape[0], bits.shape[1]), name, pitch, device)
+        wide = np.zeros((bits.shape[0], array.pitch), np.uint16)
+        wide[:, : bits.shape[1]] = bits
+        with self._hip.on(array.device):
+            array.owner.write(wide.reshape(-1)[: array.nbytes // ITEM_BYTES].view(np.uint8))
+        return array
+
+    def numpy(self, array: DeviceArray) -> np.ndarray:
+        """A copy of a DeviceArray on the host, after everything on its device is done."""
+        rows, columns = array.shape
+        wide = np.zeros(rows * array.pitch, np.uint16)
+        names = tuple(self._state.names(array.device))
+        with self._hip.on(array.device):
+            self._hip.synchronize(None, names)
+            if array.nbytes:
+                self._hip.copy(wide.ctypes.data, array.address, array.nbytes, "DeviceToHost", kernels=names)
+        return np.ascontiguousarray(wide.reshape(rows, array.pitch)[:, :columns]).view(
+            numpy_dtype(array.dtype)
+        )
+
+    def synchronize(self, stream: Any = None, device: int | None = None) -> None:
+        """Wait for a stream, or for all of a device. Errors of kernels that ran come out here, with their names."""
+        device = self._ordinal(device)
+        with self._hip.on(device):
+            self._hip.synchronize(
+                None if stream is None else stream_handle(stream, None), tuple(self._state.names(device))
+            )
+
+    # ---- the end ------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Wait for the devices and unload the code objects. Launches are refused from now on; closing again is fine.
+
+        No other thread may be launching. Garbage collection does the same.
+        """
+        if self._state.closed is None and not self._hip.forked:
+            for device in self._state.recent:
+                with self._hip.on(device):
+                    self._hip.synchronize(None, tuple(self._state.names(device)))
+        with self._lock:
+            self._resident.clear()
+        self._end()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        where = "virtual " if self.virtual else ""
+        state = ", closed" if self._state.closed else ""
+        return (
+            f"<Library {self.arch}, {len(self.kernels)} kernels, {where}devices {list(self.devices)}{state}>"
+        )
+
+    @property
+    def hip(self) -> Hip:
+        """HIP as this process has it, for calls beside the library's own."""
+        return self._hip
+
+    def recent(self, device: int) -> tuple[str, ...]:
+        """Names of the kernels last launched on a device, the latest last."""
+        return tuple(self._state.names(device))
+
+    # ---- inside -------------------------------------------------------------------------------
+    def _ordinal(self, device: int | None) -> int:
+        if self._state.closed:
+            raise ClosedError(self._state.closed)
+        if device is None:
+            return self.device
+        if device not in self.devices:
+            raise OperandError(
+                f"device {device} is none of this library's ({self.arch}): {list(self.devices)}"
+            )
+        return device
+
+    def _select(self, problem: Problem, device: int, name: str | None) -> Selection:
+        candidates = self.kernels.values()
+        if name is not None:
+            if name not in self.kernels:
+                raise OperandError(f"no kernel {name!r} among the {len(self.kernels)} of {self!r}")
+            candidates = {name: self.kernels[name]}.values()
+        return choose(candidates, problem, self.arch, self._units[device])
+
+    def _launcher(self, problem: Problem, w: DeviceWeight, selection: Selection) -> Launcher:
+        if self._state.closed:
+            raise ClosedError(self._state.closed)
+        function = modules.LOADED.function(
+            self._hip, self.manifest, selection.kernel, w.device, self._state.id
+        )
+        return Launcher(self._hip, self._state, function, selection.kernel, problem, w, self.arch)
+
+    def _prepare(self, key: Any, x: Any, w: DeviceWeight, out: Any) -> Launch:
+        """The launcher for the layout of x and out, after all that can be wrong with them is checked."""
+        device = self._ordinal(x.get_device())
+        m, k, lda = layout(x, "x")
+        name = dtype_name(x.dtype)
+        if k != w.k:
+            raise OperandError(f"x has K = {k}, the weight [{w.n}, {w.k}] has K = {w.k}")
+        if w.device != device:
+            raise OperandError(f"x is on device {device}, the weight on device {w.device}")
+        ldc = w.n
+        if out is not None:
+            rows, columns, ldc = layout(out, "out")
+            if (rows, columns) != (m, w.n) or dtype_name(out.dtype) != name or out.get_device() != device:
+                raise OperandError(f"out is {[rows, columns]} {out.dtype} on device {out.get_device()};"
+                                   f" {[m, w.n]} {name} on device {device} is needed")  # fmt: skip
+        launcher = self.launcher_for(w, name, m, lda, ldc)
+        w.remember(key, launcher)
+        return launcher
+
+    def launcher_for(self, w: DeviceWeight, dtype: str, m: int, lda: int, ldc: int) -> Launch:
+        """What launches m rows of bf16 or fp16 with these pitches."""
+        if m == 0:
+            return Nothing()
+        problem = Problem(f"gemm_{w.format}_{dtype}", m, w.n, w.k, lda, ldc)
+        return self._launcher(problem, w, self._select(problem, w.device, None))
+
+    def _like(self, x: DeviceArray, n: int) -> DeviceArray:
+        return self.empty((x.shape[0], n), x.dtype, device=x.device)
+
+
+def _release(hip: Hip, state: State) -> None:
+    """Ends a library; runs once, by close or by the garbage collector."""
+    if state.closed is None:
+        state.closed = "the library was closed: runtime.load gives a new one"
+    modules.LOADED.release(hip, state.id)
+
+
+def _no_device(arch: str, targets: list[str], hip: Hip) -> str:
+    there = ", ".join(f"{i}: {target}" for i, target in enumerate(targets)) or "none"
+    return f"no {arch} among the devices of {hip.library} ({there})"
+
+
+def _refuse_gradient() -> None:
+    import torch
+
+    if torch.is_grad_enabled():
+        raise OperandError(
+            "x requires a gradient, which these kernels do not give: use torch.no_grad() or x.detach()"
+        )
+
+
+def _check_bias(x: Any, bias: Any, n: int, stream: Any) -> None:
+    if type(x) is DeviceArray:
+        raise OperandError(
+            "kernels take no bias: add it to the result on the device, or give numpy arrays or tensors"
+        )
+    if stream is not None:
+        raise OperandError(
+            "kernels take no bias, torch adds it on its current stream: leave stream out, or add it after"
+        )
+    if tuple(bias.shape) != (n,):
+        raise OperandError(f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed")
+
+
+def _after_fork() -> None:
+    for state in list(_states):
+        state.closed = "this library belongs to the process this one was forked from: HIP does not survive a fork;" \
+                       " use multiprocessing's 'spawn', or load in the child only"  # fmt: skip
+    modules.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,134 @@
+"""Device memory: allocations that free themselves, and matrices in them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.descriptors import extent
+from runtime.errors import OperandError
+from runtime.hip import Hip
+
+ITEM_BYTES = 2  # bf16 and fp16
+_NAMES = {"bfloat16": "bf16", "float16": "fp16", "bf16": "bf16", "fp16": "fp16"}
+_cached: dict[Any, str] = {}
+
+
+def dtype_name(dtype: Any) -> str:
+    """bf16 or fp16, from a name or from a dtype of numpy, ml_dtypes or torch. OperandError for any other."""
+    name = _cached.get(dtype)
+    if name is None:
+        name = _NAMES.get(str(dtype).removeprefix("torch."))
+        if name is None:
+            raise OperandError(f"dtype {dtype} is none a kernel multiplies: bfloat16 and float16 are")
+        _cached[dtype] = name
+    return name
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """The numpy dtype of bf16 (ml_dtypes) or fp16."""
+    if name == "fp16":
+        return np.dtype(np.float16)
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+class Allocation:
+    """`size` bytes on a device, freed when the object goes. `address` is at least 256-byte aligned."""
+
+    __slots__ = ("__weakref__", "address", "device", "hip", "size")
+
+    def __init__(self, hip: Hip, size: int, device: int) -> None:
+        self.hip, self.size, self.device = hip, size, device
+        with hip.on(device):
+            self.address = hip.malloc(size)
+            # Not at exit: a process that ends gives everything back, and HIP may be gone before Python is.
+            weakref.finalize(self, hip.release, "hipFree", self.address).atexit = False
+
+    def write(self, data: NDArray[np.uint8], offset: int = 0, stream: int | None = None) -> None:
+        """Copy contiguous host bytes to `offset`."""
+        if data.size:
+            self.hip.copy(self.address + offset, data.ctypes.data, data.size, "HostToDevice", stream)
+
+    def read(self, into: NDArray[np.uint8], stream: int | None = None, kernels: Sequence[str] = ()) -> None:
+        """Copy from the start to contiguous host bytes. With a stream: they are there once it is synchronized."""
+        if into.size:
+            self.hip.copy(into.ctypes.data, self.address, into.size, "DeviceToHost", stream, kernels=kernels)
+
+
+class DeviceArray:
+    """A bf16 or fp16 matrix in device memory, rows `pitch` elements apart: for users of hip-python without torch.
+
+    address  of element [0, 0]
+    dtype    "bf16" or "fp16"
+    owner    kept alive with the array: whatever holds the memory; None if the caller looks after it
+
+    Has of torch.Tensor's methods those that a launch asks for.
+    """
+
+    __slots__ = ("__weakref__", "address", "device", "dtype", "owner", "pitch", "shape")
+
+    requires_grad = False
+
+    def __init__(
+        self,
+        address: Any,
+        shape: tuple[int, int],
+        dtype: Any,
+        pitch: int | None = None,
+        device: int = 0,
+        owner: Any = None,
+    ) -> None:
+        """address: an int, or a pointer object of hip-python. OperandError for what is no such matrix."""
+        self.address, self.device = int(address), device
+        if len(shape) != 2 or min(shape) < 0:
+            raise OperandError(f"shape {list(shape)}: a DeviceArray has two dimensions")
+        self.shape, self.dtype = (int(shape[0]), int(shape[1])), dtype_name(dtype)
+        self.pitch = self.shape[1] if pitch is None else int(pitch)
+        if self.pitch < self.shape[1]:
+            raise OperandError(f"pitch {self.pitch} is less than the {self.shape[1]} elements of a row")
+        self.owner = address if owner is None and not isinstance(address, int) else owner
+
+    def data_ptr(self) -> int:
+        return self.address
+
+    def stride(self) -> tuple[int, int]:
+        """In elements."""
+        return self.pitch, 1
+
+    def get_device(self) -> int:
+        return self.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes from the first element to past the last."""
+        return extent(*self.shape, self.pitch, ITEM_BYTES)
+
+    def __repr__(self) -> str:
+        return f"DeviceArray({list(self.shape)} {self.dtype}, pitch {self.pitch}, device {self.device})"
+
+
+def layout(x: Any, name: str) -> tuple[int, int, int]:
+    """(rows, columns, pitch in elements) of a matrix whose rows are contiguous: torch.Tensor or DeviceArray.
+
+    The pitch of a single row is its length: whatever its stride is, nobody takes that step.
+    """
+    shape, stride = tuple(x.shape), tuple(x.stride())
+    if len(shape) != 2:
+        raise OperandError(
+            f"{name} has shape {list(shape)}: a matrix is needed, reshape it to two dimensions"
+        )
+    rows, columns = shape
+    if columns > 1 and stride[1] != 1:
+        raise OperandError(f"{name} has strides {list(stride)}: the elements of a row have to be neighbours;"
+                           f" use {name}.contiguous()")  # fmt: skip
+    if rows <= 1:
+        return rows, columns, columns
+    if stride[0] < columns:
+        raise OperandError(f"{name} has strides {list(stride)}: its rows overlap; use {name}.contiguous()")
+    return rows, columns, stride[0]

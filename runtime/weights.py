@@ -1,0 +1,111 @@
+"""Packed weights in device memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.errors import OperandError
+from runtime.formats import BRICK_K, BRICK_N, FORMATS, LANES
+from runtime.hip import Hip
+from runtime.memory import Allocation
+from runtime.packing import PackedWeight
+
+if TYPE_CHECKING:
+    from runtime.launch import Launch
+
+_ALIGNMENT = 256
+MOST_LAUNCHERS = (
+    512  # kept with a weight: a server meets a few hundred batch shapes, and each costs some 1 KB
+)
+
+
+class DeviceWeight:
+    """A weight on a device, ready to be launched with.
+
+    format, n, k  as packed
+    codes, scales, outer  (address, bytes) of each part of the packed form
+    device        ordinal
+    owner         whatever holds the memory, kept alive with the weight
+    launchers     prepared launches by the layout of x and out; they go with the weight
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "codes",
+        "device",
+        "format",
+        "k",
+        "launchers",
+        "n",
+        "outer",
+        "owner",
+        "scales",
+    )
+
+    def __init__(
+        self,
+        format: str,
+        n: int,
+        k: int,
+        parts: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
+        device: int,
+        owner: Any,
+    ) -> None:
+        self.format, self.n, self.k, self.device, self.owner = format, n, k, device, owner
+        self.codes, self.scales, self.outer = parts
+        self.launchers: dict[Any, Launch] = {}
+
+    def remember(self, key: Any, launcher: Launch) -> None:
+        if len(self.launchers) >= MOST_LAUNCHERS:
+            self.launchers.clear()
+        self.launchers[key] = launcher
+
+    def __repr__(self) -> str:
+        return f"DeviceWeight({self.format} [{self.n}, {self.k}], device {self.device})"
+
+
+def upload(hip: Hip, packed: PackedWeight, device: int) -> DeviceWeight:
+    """A copy of a packed weight in one allocation on the device. HipError, DeviceMemoryError."""
+    parts = [
+        np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+        for part in (packed.codes, packed.scales, packed.outer)
+    ]
+    offsets, size = [], 0
+    for part in parts:
+        offsets.append(size)
+        size += -(-part.size // _ALIGNMENT) * _ALIGNMENT
+    memory = Allocation(hip, size, device)
+    with hip.on(device):
+        for part, offset in zip(parts, offsets, strict=True):
+            memory.write(part, offset)
+    codes, scales, outer = ((memory.address + o, p.size) for p, o in zip(parts, offsets, strict=True))
+    return DeviceWeight(packed.format, packed.n, packed.k, (codes, scales, outer), device, memory)
+
+
+def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:
+    """Bytes of codes, scales and outer scales of a packed [n, k] weight."""
+    bricks = -(-k // BRICK_K) * -(-n // BRICK_N)
+    return bricks * LANES * 16, bricks * BRICK_N * FORMATS[format].scales_per_brick, 4 * n
+
+
+def from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> DeviceWeight:
+    """A weight whose parts are device tensors already (of torch, or anything with data_ptr, nbytes and get_device):
+    nothing is copied, the tensors are kept alive. n is the length of `outer`. OperandError if sizes do not agree.
+    """
+    if format not in FORMATS:
+        raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
+    n = int(outer.shape[0])
+    tensors = {"codes": codes, "scales": scales, "outer": outer}
+    parts = []
+    for (name, tensor), size in zip(tensors.items(), part_bytes(format, n, k), strict=True):
+        if tensor.nbytes != size or not tensor.is_contiguous():
+            raise OperandError(f"{name} has {tensor.nbytes} bytes: a packed {format} weight [{n}, {k}] has {size},"
+                               " contiguous")  # fmt: skip
+        if tensor.get_device() != codes.get_device():
+            raise OperandError(f"{name} is on device {tensor.get_device()}, codes on {codes.get_device()}")
+        parts.append((tensor.data_ptr(), size))
+    return DeviceWeight(
+        format, n, k, (parts[0], parts[1], parts[2]), codes.get_device(), tuple(tensors.values())
+    )
