@@ -75,4 +75,5 @@ class Sanitizer(Observer):
 
     def findings(self) -> tuple[Finding, ...]:
         """What was found so far, by pc."""
+        self.races.report.finish()
         return tuple(self.found.named(self._kernel, self._entry))

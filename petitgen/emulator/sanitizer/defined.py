@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from petitgen.emulator.memory import BASE, DeviceMemory
 from petitgen.emulator.sanitizer import undefined_memory as flags
 from petitgen.emulator.sanitizer.findings import Findings
-from petitgen.emulator.sanitizer.footprint import AGPR, EXEC, M0, SGPR, VCC, Footprint, Unit, row_name, rows
+from petitgen.emulator.sanitizer.footprint import AGPR, EXEC, M0, SGPR, VCC, Footprint, Unit, row_name
+from petitgen.emulator.sanitizer.movement import Movement, movement
 from petitgen.emulator.sanitizer.undefined import Bytes, Lanes, Shadow, View
 from petitgen.emulator.sanitizer.undefined_lanes import LANE_RULES, compile_matrix
 from petitgen.emulator.sanitizer.undefined_scalar import compile_salu
 from petitgen.emulator.sanitizer.undefined_vector import compile_valu
 from petitgen.emulator.state import Array, Batch, Group
 from petitgen.emulator.unwritten import UNWRITTEN
-from petitgen.isa.model import Instruction, Kind, Operand
+from petitgen.isa.model import Instruction, Kind
 
 _EVERY = (1 << 64) - 1
 
@@ -39,33 +40,13 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """What a memory instruction moves.
-
-    target, data  rows that loads fill, and rows that stores and atomics take
-    events        it is told of component by component (buffers), or of two places one after the other (DS)
-    half          the half of a register that a d16 load fills (0 low) or a store takes
-    extends       a byte or half is sign-extended to the whole register
-    swaps         an atomic whose new value does not depend on the old one
-    """
-
-    target: tuple[int, ...]
-    data: tuple[int, ...]
-    events: int
-    half: int | None
-    extends: bool
-    to_lds: bool
-    swaps: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What to do at an instruction. rule: how registers become (un)defined, None for the memory instructions."""
 
     rows: frozenset[int]
     watched: tuple[Watched, ...]
     rule: Callable[[View], None] | None
-    move: Move | None
+    move: Movement | None
     indexing: bool | None = None  # VGPR indexing goes on, or off
 
 
@@ -139,7 +120,7 @@ class DefinedCheck:
 
     # --- memory ---------------------------------------------------------------------------------------
 
-    def _before_access(self, view: View, move: Move) -> None:
+    def _before_access(self, view: View, move: Movement) -> None:
         """Keep what is undefined of the data, and let the result be what memory will say."""
         if not self._shadow.dirty.isdisjoint(move.data):
             self._data = [view.vector(row).copy() for row in move.data]
@@ -187,26 +168,26 @@ class DefinedCheck:
         out = np.zeros((-(-size // 4), group.n, 4), np.uint64)
         return out if flags.gather(*place, addresses, active, size, step, out) else None
 
-    def _load(self, group: Group, move: Move, number: int, place: tuple[Array, Array] | None, lanes: tuple) -> None:
+    def _load(self, group: Group, move: Movement, number: int, place: tuple[Array, Array] | None, lanes: tuple) -> None:
         found = self._gather(group, place, lanes)
         if move.to_lds:
             self._data = None if found is None else [found[0]]
             return
         if found is None:
             return
-        first = number * len(found) if move.events > 1 else 0
+        first = move.first(number, lanes[2])
         view = View(self._shadow, group)
         for k, new in enumerate(found[: len(move.target) - first]):
             row = move.target[first + k]
             view.set_vector(row, view.vector(row) | _extended(new, move), None)
 
     def _store(
-        self, group: Group, ins: Instruction, move: Move, number: int, space: str,
+        self, group: Group, ins: Instruction, move: Movement, number: int, space: str,
         place: tuple[Array, Array] | None, lanes: tuple,
     ) -> None:  # fmt: skip
         addresses, active, size, step = lanes
         count = -(-size // 4)
-        first = number % move.events * count if move.events > 1 else 0
+        first = 0 if move.to_lds else move.first(number, size)
         data = None if self._data is None else self._stored(move, first, count)
         if data is not None and space == "global":
             self._report_data(group, ins, move, first, data, active, size, "stores")
@@ -218,7 +199,7 @@ class DefinedCheck:
         else:
             flags.scatter(*place, addresses, active, size, step, data)
 
-    def _stored(self, move: Move, first: int, count: int) -> Array:
+    def _stored(self, move: Movement, first: int, count: int) -> Array:
         assert self._data is not None
         data = np.stack(self._data[first : first + count])
         if move.half == 1:
@@ -226,7 +207,7 @@ class DefinedCheck:
         return data
 
     def _report_data(
-        self, group: Group, ins: Instruction, move: Move, first: int, data: Array, active: Array, size: int, verb: str
+        self, group: Group, ins: Instruction, move: Movement, first: int, data: Array, active: Array, size: int, verb: str
     ) -> None:
         used = data[..., : min(size, 4)]
         bad = np.bitwise_or.reduce(np.bitwise_or.reduce(used, axis=2), axis=0) & _packed(active)
@@ -238,7 +219,7 @@ class DefinedCheck:
                 view.define(row, bad)
 
     def _atomic(
-        self, group: Group, ins: Instruction, move: Move, space: str, place: tuple[Array, Array] | None, lanes: tuple
+        self, group: Group, ins: Instruction, move: Movement, space: str, place: tuple[Array, Array] | None, lanes: tuple
     ) -> None:
         addresses, active, size, step = lanes
         if self._data is not None:
@@ -257,7 +238,7 @@ class DefinedCheck:
             for row, new in zip(move.target, found, strict=False):
                 view.set_vector(row, view.vector(row) | new, None)
 
-    def _scalar_load(self, group: Group, move: Move, unwritten: Array, addresses: Array, active: Array) -> None:
+    def _scalar_load(self, group: Group, move: Movement, unwritten: Array, addresses: Array, active: Array) -> None:
         words = unwritten.view(np.uint32)
         bits = np.where(active, words[np.where(active, (addresses - BASE) >> 2, 0)], np.uint32(0))
         if bits.any():
@@ -287,7 +268,7 @@ def compile_plan(touched: Footprint) -> Plan:
     if unit is Unit.BRANCH:
         return Plan(every, _branch(touched), compile_salu(touched) if ins.dst else None, None)
     if unit in (Unit.SMEM, Unit.VMEM, Unit.FLAT, Unit.LDS):
-        return Plan(every, tuple(_addresses(touched)), None, _move(touched))
+        return Plan(every, tuple(_addresses(touched)), None, movement(touched))
     return Plan(frozenset(), (), None, None, _indexing(ins))
 
 
@@ -325,27 +306,11 @@ def _uses_vaddr(ins: Instruction) -> bool:
     return bool(ins.mods.get("offen") or ins.mods.get("idxen"))
 
 
-def _move(touched: Footprint) -> Move:
-    ins, name = touched.instruction, touched.instruction.mnemonic
-    data = [o for role in ("vdata", "data0", "data1") for o in ins.src if o.role == role]
-    parted = ins.encoding == "MUBUF" and "format" not in name or touched.unit is Unit.LDS and "2" in name.split("_")[1]
-    events = 2 if touched.unit is Unit.LDS and parted else 8 if parted else 1
-    half = 1 if "d16_hi" in name else 0 if "_d16" in name else None
-    swaps = name.endswith(("_swap", "_swap_x2")) or "wrxchg" in name
-    extends = any(part in name for part in ("sbyte", "sshort", "_i8", "_i16"))
-    target = tuple(r for _, group in touched.results for r in group)
-    return Move(target, _data_rows(data), events, half, extends, touched.to_lds, swaps)
-
-
-def _data_rows(data: list[Operand]) -> tuple[int, ...]:
-    return tuple(row for o in data for row in rows(o))
-
-
 def _part_mask(half: int | None) -> list[int]:
     return [_EVERY] * 4 if half is None else [_EVERY, _EVERY, 0, 0] if half == 0 else [0, 0, _EVERY, _EVERY]
 
 
-def _extended(new: Bytes, move: Move) -> Bytes:
+def _extended(new: Bytes, move: Movement) -> Bytes:
     """What a loaded byte or half leaves undefined in the register."""
     if move.extends:
         lanes = np.bitwise_or.reduce(new, axis=1)

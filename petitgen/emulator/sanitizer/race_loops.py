@@ -29,27 +29,23 @@ DMA = np.int64(-(1 << 63))
 
 @numba.njit(inline="always")
 def _ordered(
-    record: Any,
-    me: Any,
-    mine: Any,
-    per_group: Any,
-    first: Any,
-    done: Any,
-    dma_done: Any,
-    published: Any,
-    acquired: Any,
+    record: Any, me: Any, mine: Any, per_group: Any, first: Any, done: Any, dma_done: Any, seen: Any, acquired: Any
 ) -> Any:
-    """Is the recorded operation certainly over for wave `me`? `mine`: the DMA operations of its own that are complete."""
+    """Is the recorded operation certainly over for wave `me`? `mine`: its own vmcnt operations that are."""
     number = record & 0xFFFFFF
     wave = (record >> 24 & 0x3FFFFF) - 1
     if wave == me:
         return record >= 0 or number <= mine
     if number == 0xFFFFFF:
         return True
-    group = me // per_group
-    if wave // per_group == group:
-        return number <= (dma_done[wave - first] if record < 0 else done[wave - first])
-    return acquired[group] and number <= published[wave]
+    if wave // per_group == me // per_group:
+        if number <= (dma_done[wave - first] if record < 0 else done[wave - first]):
+            return True
+        if record < 0:
+            return False
+    if not acquired[me - first]:
+        return False
+    return wave < first or number <= seen[me - first, wave - first]
 
 
 @numba.njit(inline="always")
@@ -67,8 +63,7 @@ def _joined(old: Any, new: Any, done: Any) -> Any:
 @loops
 def visit(
     w0: Any, w1: Any, r0: Any, r1: Any, start: Any, addresses: Any, active: Any, size: Any, store: Any, template: Any,
-    waves: Any, numbers: Any, mine: Any, per_group: Any, first: Any, done: Any, dma_done: Any, published: Any, acquired: Any,
-    out: Any,
+    waves: Any, numbers: Any, mine: Any, per_group: Any, first: Any, done: Any, dma_done: Any, seen: Any, acquired: Any, out: Any,
 ) -> Any:  # fmt: skip
     """Check an access against the records of its dwords, and record it. Returns the number of conflicts.
 
@@ -80,7 +75,7 @@ def visit(
     waves, numbers     (n,) wave in the grid, number of this operation
     mine               (n,) own operations counted by vmcnt that are complete
     done, dma_done     by wave of the batch, whose first is `first`: operations that a barrier has put in order
-    published          by wave of the grid: operations that other workgroups may rely on, if acquired[workgroup]
+    seen               (W, W): operations of wave column that wave row may rely on, if acquired[row]
     out                (most, 4): of the first conflicts the row in the group, the lane, the other's record, and
                        whether that is a load
     """
@@ -101,7 +96,7 @@ def visit(
                     other = w0[d] if slot == 0 else w1[d] if slot == 1 else r0[d] if slot == 2 else r1[d]
                     if other == 0 or (other >> 58 & 15 & touched) == 0 or (other & record & 1 << 62) != 0:
                         continue
-                    if _ordered(other, me, mine[i], per_group, first, done, dma_done, published, acquired):
+                    if _ordered(other, me, mine[i], per_group, first, done, dma_done, seen, acquired):
                         continue
                     if conflicts < out.shape[0]:
                         out[conflicts, 0], out[conflicts, 1], out[conflicts, 2] = i, lane, other
@@ -116,9 +111,34 @@ def visit(
                 elif _same(two, record, done[me - first]):
                     b[d] = _joined(two, record, done[me - first])
                 elif two == 0 or not _ordered(
-                    one, me, 0, per_group, first, done, dma_done, published, acquired
+                    one, me, 0, per_group, first, done, dma_done, seen, acquired
                 ):
                     b[d] = record
                 else:
                     a[d] = record
     return conflicts
+
+
+@loops
+def observe(
+    w0: Any, w1: Any, r0: Any, r1: Any, start: Any, addresses: Any, active: Any, waves: Any, compare: Any, guesses: Any
+) -> Any:
+    """(n,) bool: the waves whose first dword of some lane was last written by another wave.
+
+    compare: set guesses[code] for the loads that the same wave did at the same place.
+    """
+    met = np.zeros(addresses.shape[0], np.bool_)
+    for i in range(addresses.shape[0]):
+        me = waves[i] + 1
+        for lane in range(addresses.shape[1]):
+            if not active[i, lane]:
+                continue
+            d = (addresses[i, lane] + start[i]) >> 2
+            one, two = w0[d], w1[d]
+            if (one != 0 and one >> 24 & 0x3FFFFF != me) or (two != 0 and two >> 24 & 0x3FFFFF != me):
+                met[i] = True
+            if compare:
+                for reader in (r0[d], r1[d]):
+                    if reader >> 24 & 0x3FFFFF == me:
+                        guesses[reader >> 46 & 0xFFF] = True
+    return met

@@ -8,11 +8,12 @@ the workgroup does after it, if
     global   always: the waves of a workgroup share the vector L1, which serves them in order (source: LLVM "User
              Guide for AMDGPU Backend", memory model gfx90a and gfx942: no vmcnt(0) at workgroup scope)
 
-Workgroups are ordered only through an acquire (buffer_wbinvl1_vol on gfx90a, buffer_inv on gfx942): then all that
-had been completed anywhere by that time counts as released, so that a missing release, as opposed to a missing
-acquire, is not seen. Atomics do not race with each other. Loads past the caches (glc on gfx90a; sc0, sc1 on
-gfx942), with which compilers express atomic loads, do not race at all. Two writers and two readers are remembered
-for each dword, which is enough to see every race with the last writer or with either of the last two readers.
+Waves of other workgroups are ordered only through an acquire (buffer_wbinvl1_vol on gfx90a, buffer_inv on gfx942),
+and so are those of the same one between barriers: an acquire orders all that was issued anywhere before it. So a
+missing acquire is seen, a missing release is not. An atomic that returns a value, and a load past the caches (glc;
+sc0 or sc1), acquire where they meet what another wave wrote. Atomics do not race with each other; loads past the
+caches, with which compilers express atomic loads, do not race at all. Two writers and two readers are remembered for
+each dword: enough to see every race with the last writer or with either of the last two readers.
 """
 
 from __future__ import annotations
@@ -26,9 +27,20 @@ from numpy.typing import NDArray
 from petitgen.emulator.memory import BASE, DeviceMemory
 from petitgen.emulator.sanitizer.findings import Findings
 from petitgen.emulator.sanitizer.footprint import Footprint, Unit
-from petitgen.emulator.sanitizer.race_loops import ATOMIC, CODE, CODES, DMA, LAST, WAVES, visit
-from petitgen.emulator.unwritten import zeros
+from petitgen.emulator.sanitizer.race_loops import ATOMIC, CODE, DMA, WAVES, observe, visit
+from petitgen.emulator.sanitizer.movement import movement
+from petitgen.emulator.sanitizer.race_report import (
+    NOT_COMPLETE,
+    OTHER_GROUP,
+    OTHER_WAVE,
+    OWN,
+    Event,
+    RaceReport,
+    compares,
+    conflicts_of,
+)
 from petitgen.emulator.state import Array, Batch, Group
+from petitgen.emulator.unwritten import zeros
 from petitgen.isa.model import Instruction
 
 Index = NDArray[np.int64]
@@ -37,7 +49,7 @@ Outstanding = Callable[[Index], tuple[Index, Index]]
 ACQUIRES = frozenset(
     {"buffer_inv", "buffer_invl2", "buffer_wbinvl1", "buffer_wbinvl1_vol"}
 )  # they count on no counter
-REPORTED = 1024  # conflicts of one instruction that are looked at
+REPORTED = 1 << 15  # conflicts of one instruction that are looked at
 _PAST_CACHES = ("glc", "sc0", "sc1")
 
 
@@ -92,26 +104,23 @@ class RaceCheck:
         self.memory = memory
         self.per_group = per_group
         self.tracked = waves <= WAVES
-        self._codes: dict[int, int] = {}  # pc -> number in records
-        self._texts: list[tuple[int, str]] = [(0, "another instruction")]
+        self.report = RaceReport(findings, entry, per_group)
         self._global: Records | None = None
-        self._published = np.zeros(waves, np.int64)
-        self._acquired = np.zeros(-(-waves // per_group), bool)
         self._out = np.zeros((REPORTED, 4), np.int64)
         self._first = 0
         self._any_dma = False
         self._batch: Batch | None = None
 
     def batch(self, batch: Batch) -> None:
-        """New waves. The ones before have ended: all they did is complete."""
-        if self._batch is not None:
-            self._published[self._first : self._first + self._batch.waves] = LAST
+        """New waves."""
         self._batch = batch
         self._first = batch.first_workgroup * self.per_group
         self._lds = Records(batch.lds.size // 4)
         self._w = _Waves(
             *(np.zeros(batch.waves, np.int64) for _ in range(8)), np.full(batch.waves, -1, np.int64)
         )
+        self._acquired = np.zeros(batch.waves, bool)
+        self._seen_lds = self._seen_vmem = np.zeros((1, 1), np.int32)  # (W, W) once a wave has acquired
         self._live = np.bincount(batch.workgroup)
         self._waiting = np.zeros_like(self._live)
         self._first_of_group = np.searchsorted(batch.workgroup, np.arange(self._live.size))
@@ -121,11 +130,12 @@ class RaceCheck:
     def instruction(self, group: Group, touched: Footprint) -> None:
         """Count operations; follow barriers."""
         unit, name = touched.unit, touched.instruction.mnemonic
+        self._touched, self._part = touched, 0
         if unit is Unit.LDS:
             self._w.lds[group.where] += 1
         elif unit is Unit.VMEM:
             if name in ACQUIRES:
-                self._acquire(group)
+                self._acquire(group.index)
             else:
                 self._w.vmem[group.where] += 1
         elif unit is Unit.FLAT:
@@ -151,29 +161,56 @@ class RaceCheck:
             return
         mods = ins.mods
         cached = not any(m in mods for m in _PAST_CACHES)
+        lds = space == "lds"
+        records, start = (
+            (self._lds, group.lds_base[:, 0]) if lds else (self._records(), np.full(group.n, -BASE, np.int64))
+        )
+        if (kind == "atomic" and ins.dst) or (kind == "load" and not cached):
+            self._observe(group, records, start, addresses, active, compares(ins))
         if kind == "load" and not cached:
             return
-        dma = space == "lds" and bool(mods.get("lds") or "_load_lds_" in ins.mnemonic)
-        template = self._code(ins) << CODE
-        if kind == "atomic" or not cached:
-            template |= ATOMIC
-        if dma:
-            template |= int(DMA)
-            self._any_dma = True
-        w, where = self._w, group.where
-        numbers = (w.lds if space == "lds" and not dma else w.vmem)[where]
-        mine = self._own_dma(group)
-        if space == "lds":
-            records, start, done = self._lds, group.lds_base[:, 0], w.done_lds
-        else:
-            records, start, done = self._records(), np.full(group.n, -BASE, np.int64), w.done_global
+        dma = lds and self._touched.to_lds
+        self._any_dma |= dma
+        template = self.report.code(ins) << CODE | (ATOMIC if kind == "atomic" or not cached else 0)
+        w = self._w
+        numbers = (w.lds if lds and not dma else w.vmem)[group.where]
         count = visit(
-            records.w0, records.w1, records.r0, records.r1, start, addresses, active, size, kind != "load", np.int64(template),
-            group.index + self._first, numbers, mine, self.per_group, self._first, done, w.done_dma, self._published,
-            self._acquired, self._out,
+            records.w0, records.w1, records.r0, records.r1, start, addresses, active, size, kind != "load",
+            np.int64(template | (int(DMA) if dma else 0)), group.index + self._first, numbers, self._own_dma(group),
+            self.per_group, self._first, w.done_lds if lds else w.done_global, w.done_dma,
+            self._seen_lds if lds else self._seen_vmem, self._acquired, self._out,
         )  # fmt: skip
+        part, self._part = self._part, self._part + 1
         if count:
-            self._report(group, ins, space, kind, self._out[: min(count, REPORTED)])
+            data, skip = movement(self._touched).component(part, size) if kind == "store" and not dma else ((), 0)
+            event = Event(
+                group, ins, space, kind, addresses, size, active, data, skip, numbers, self._first
+            )
+            self.report.add(event, conflicts_of(self._out[: min(count, REPORTED)], self._reason(event)))
+
+    def _reason(self, event: Event) -> Callable[[Array, Array, Array, Array], Array]:
+        def reason(row: Array, wave: Array, number: Array, dma: Array) -> Array:
+            mine = event.group.index[row] + self._first
+            why = np.where(wave // self.per_group != mine // self.per_group, OTHER_GROUP, OTHER_WAVE)
+            why[wave == mine] = OWN
+            if event.space == "lds":
+                local = wave - self._first
+                issued = np.where(dma, self._w.done_global[local], self._w.seen_lds[local])
+                why[(why == OTHER_WAVE) & (number <= issued)] = NOT_COMPLETE
+            return why
+
+        return reason
+
+    def _observe(
+        self, group: Group, records: Records, start: Array, addresses: Array, active: Array, compare: bool
+    ) -> None:
+        """Waves that meet what others wrote acquire; a compare-and-swap shows what a load before it was for."""
+        met = observe(
+            records.w0, records.w1, records.r0, records.r1, start, addresses, active, group.index + self._first,
+            compare, self.report.guesses,
+        )  # fmt: skip
+        if met.any():
+            self._acquire(group.index[met])
 
     def _own_dma(self, group: Group) -> Index:
         """Loads to LDS of each wave that are complete by now."""
@@ -186,23 +223,25 @@ class RaceCheck:
             self._global = Records(self.memory.extent // 4)
         return self._global
 
-    def _code(self, ins: Instruction) -> int:
-        known = self._codes.get(ins.pc)
-        if known is None:
-            known = len(self._texts) if len(self._texts) < CODES else 0
-            self._codes[ins.pc] = known
-            if known:
-                self._texts.append((ins.pc, ins.text))
-        return known
-
     # --- order ----------------------------------------------------------------------------------------
 
-    def _acquire(self, group: Group) -> None:
-        """From now on these workgroups may rely on what is complete, wherever it was done."""
-        batch = group.batch
-        complete = self._w.vmem - self.outstanding(batch.wave_id)[1]
-        self._published[self._first : self._first + batch.waves] = complete
-        self._acquired[(group.index + self._first) // self.per_group] = True
+    def _acquire(self, waves: Index) -> None:
+        """From now on these waves may rely on what was issued so far, wherever it was."""
+        if len(self._seen_lds) == 1:
+            size = (len(self._acquired),) * 2
+            self._seen_lds, self._seen_vmem = np.zeros(size, np.int32), np.zeros(size, np.int32)
+        self._seen_lds[waves], self._seen_vmem[waves] = self._w.lds, self._w.vmem
+        self._acquired[waves] = True
+
+    def _share(self, through: NDArray[np.bool_]) -> None:
+        """What one wave of a workgroup acquired, all know after a barrier."""
+        if not (self._acquired & through).any():
+            return
+        for seen in (self._seen_lds, self._seen_vmem):
+            together = seen.reshape(-1, self.per_group, len(seen)).max(axis=1)
+            seen[through] = np.repeat(together, self.per_group, axis=0)[through]
+        any_wave = self._acquired.reshape(-1, self.per_group).any(axis=1)
+        self._acquired |= np.repeat(any_wave, self.per_group) & through
 
     def _arrive(self, group: Group, ins: Instruction) -> None:
         w, where = self._w, group.where
@@ -229,11 +268,12 @@ class RaceCheck:
         w, through = self._w, complete[self._batch.workgroup]
         w.done_lds[through], w.done_dma[through] = w.arrived_lds[through], w.arrived_dma[through]
         w.done_global[through], w.seen_lds[through] = w.vmem[through], w.lds[through]
+        self._share(through)
         self._compare_barriers(complete)
         w.barrier[through] = -1
         self._waiting[complete] = 0
 
-    # --- findings -------------------------------------------------------------------------------------
+    # --- barriers -------------------------------------------------------------------------------------
 
     def _compare_barriers(self, complete: Array) -> None:
         """One barrier of a workgroup must be one instruction."""
@@ -251,49 +291,6 @@ class RaceCheck:
                 f"some waves of the workgroup wait here while others wait at the s_barrier at +{int(lowest[number]) - self.entry:#x}",
                 _barrier(at, self._batch.arch), self._batch.workgroup_name(wave), wave - int(self._first_of_group[number]),
             )  # fmt: skip
-
-    def _report(self, group: Group, ins: Instruction, space: str, kind: str, conflicts: Array) -> None:
-        """One finding for each other instruction and reason."""
-        others, codes = conflicts[:, 2], conflicts[:, 2] >> CODE & (CODES - 1)
-        waves = (others >> 24 & 0x3FFFFF) - 1
-        mine = group.index[conflicts[:, 0]] + self._first
-        reason = np.where(waves == mine, 3, np.where(waves // self.per_group != mine // self.per_group, 2, 0))
-        local = np.where(reason == 0, waves - self._first, 0)
-        if space == "lds":
-            issued = np.where(others < 0, self._w.done_global[local], self._w.seen_lds[local])
-            reason += (reason == 0) & ((others & LAST) <= issued)
-        keys = np.stack((codes, reason, conflicts[:, 3], others < 0), axis=1)
-        for key in np.unique(keys, axis=0):
-            rows = conflicts[(keys == key).all(axis=1)]
-            row = int(rows[0, 0])
-            lanes = (
-                0
-                if space == "scalar"
-                else int(np.bitwise_or.reduce(np.int64(1) << rows[rows[:, 0] == row, 1])) & (1 << 64) - 1
-            )
-            wave = int(group.index[row])
-            message = self._message(space, kind, int(key[0]), int(key[1]), bool(key[2]), bool(key[3]))
-            self.findings.add(
-                "race", message, ins, group.batch.workgroup_name(wave), wave % self.per_group, lanes or (1 << 64) - 1,
-                len(np.unique(rows[:, 0])),
-            )  # fmt: skip
-
-    def _message(self, space: str, kind: str, code: int, reason: int, loads: bool, dma: bool) -> str:
-        pc, text = self._texts[code]
-        other = f"`{text}` at +{pc - self.entry:#x}" if code else text
-        what = "LDS" if space == "lds" else "memory"
-        does = {"load": "reads", "store": "writes", "atomic": "updates"}[kind]
-        did = "reads" if loads else "writes"
-        counter = "vmcnt" if dma else "lgkmcnt"
-        return (
-            f"{does} {what} that {other} {did} "
-            + (
-                "in another wave, with no s_barrier between",
-                f"in another wave, which does not wait with s_waitcnt {counter} for it before the s_barrier between",
-                "in another workgroup; only atomics and an acquire put workgroups in order",
-                "itself, without the s_waitcnt vmcnt that it needs",
-            )[reason]
-        )
 
 
 def _barrier(pc: int, arch: str) -> Instruction:

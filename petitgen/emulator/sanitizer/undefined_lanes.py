@@ -45,11 +45,17 @@ def _read_lane(ins: Instruction) -> Rule:
 
 
 def _write_lane(ins: Instruction) -> Rule:
+    """Compilers keep lane masks in VGPR lanes, with bits of lanes that are off: a byte counts as defined if any
+    bit of it is.
+    """
     target, select, source = rows(ins.dst[0])[0], scalar_reader(ins.src[1]), rows(ins.src[0])
 
     def rule(view: View) -> None:
         lane = np.broadcast_to(np.asarray(select(view.group)), view.group.n).astype(np.uint64) & np.uint64(63)
-        new = view.bytes_of(source[0]) if source else np.zeros((view.group.n, 4), np.uint64)
+        new = np.zeros((view.group.n, 4), np.uint64)
+        if source:
+            parts = view.scalar(source[0])[:, None] >> _PARTS & np.uint32(0xFF)
+            new = np.where(parts == 0xFF, ALL, NONE)
         view.set_vector(target, new, np.uint64(1) << lane)
 
     return rule
