@@ -15,6 +15,7 @@ from petitgen.isa.model import Instruction
 from ..assembled import assemble
 from .hazard_cases import every_matrix, matrix, plain
 from .recognizer import machine_ir, wait_states
+from .test_hazards import rows
 
 pytestmark = pytest.mark.llvm
 
@@ -90,3 +91,13 @@ def test_every_matrix_instruction(arch: str) -> None:
     readers = ["v_mov_b32_e32 v40, v1", "v_mov_b32_e32 v1, v40", "ds_read_b32 v40, v0"]
     wrong = disagreements(arch, [(a, b) for a in every_matrix(arch) for b in readers])
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
+def test_the_recorded_programs_are_llvms(arch: str) -> None:
+    """hazards.txt, which the fast tests use, says what LLVM says."""
+    recorded = [row for row in rows() if row[0] == arch]
+    texts = list(dict.fromkeys(text for row in recorded for text in row[3]))
+    lines = machine_ir(arch, list(decoded(arch, texts).items()))
+    asked = wait_states(arch, [[lines[text] for text in row[3]] for row in recorded])
+    assert [added[-1] for added in asked] == [row[2] for row in recorded]
