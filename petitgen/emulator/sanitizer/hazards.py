@@ -166,9 +166,9 @@ def broken(first: Traits, behind_dgemm: bool, then: Traits, arch: str, blocked: 
     found = []
     for name in (*first.classes, *(("valu before dgemm",) if behind_dgemm and "valu" in first.classes else ())):
         for rule in rules(arch, name):
-            if rule.then in then.classes or (rule.then in _RELATED and _RELATED[rule.then](first, then)):
-                if not rule.out or _meets(rule, first, then, blocked):
-                    found.append((needed(rule, first.passes), rule))
+            follows = rule.then in then.classes or (rule.then in _RELATED and _RELATED[rule.then](first, then))
+            if follows and (not rule.out or _meets(rule, first, then, blocked)):
+                found.append((needed(rule, first.passes), rule))
     return found
 
 

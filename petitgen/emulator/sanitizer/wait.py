@@ -10,6 +10,7 @@ source: CDNA3 ISA (MI300) 4.4 "Data Dependency Resolution"; LLVM SIInsertWaitcnt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from petitgen.emulator.sanitizer.footprint import Footprint, Unit, row_name
@@ -130,15 +131,18 @@ def _check(pending: Pending, touched: Footprint, entry: int) -> tuple[Pending, t
     return Pending(vm, lds, scalar), tuple(dict.fromkeys(problems))
 
 
-def _checked_queue(queue, counter, same_kind, mixed, checked):  # type: ignore[no-untyped-def]
+def _checked_queue(
+    queue: tuple[Operation, ...], counter: str, same_kind: bool, mixed: bool, checked: Callable[[Operation, bool, str], Operation]
+) -> tuple[Operation, ...]:
     """The operations of one queue after `checked`; an operation of the same kind may overwrite: it finishes later."""
     zero = mixed or any(o.flat for o in queue)
-    return tuple(
-        checked(o, same_kind and not o.flat, f"{counter}({0 if zero else len(queue) - 1 - k})" + (" and lgkmcnt(0)" if o.flat else ""))
-        if o.rows
-        else o
-        for k, o in enumerate(queue)
-    )
+    after = []
+    for k, operation in enumerate(queue):
+        needed = f"{counter}({0 if zero else len(queue) - 1 - k})"
+        if operation.flat:
+            needed = "vmcnt(0) and lgkmcnt(0)"
+        after.append(checked(operation, same_kind and not operation.flat, needed))
+    return tuple(after)
 
 
 def sources(touched: Footprint) -> frozenset[int]:

@@ -11,13 +11,13 @@ import os
 from functools import cache
 from pathlib import Path
 
-from ..assembled import assemble
-
 from petitgen.emulator.sanitizer.footprint import footprint
 from petitgen.emulator.sanitizer.issue import NOTHING_ISSUED, step
 from petitgen.emulator.sanitizer.window import Hazards
 from petitgen.isa import decode
 from petitgen.isa.model import Instruction
+
+from ..assembled import assemble
 
 FILE = Path(__file__).with_name("programs.json")
 ENTRY = 0x1000

@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from petitgen.isa.model import Instruction
 

@@ -66,7 +66,7 @@ def test_operands_keep_the_order_of_the_table() -> None:
 
 def test_every_instruction_has_a_footprint() -> None:
     """Units by table: no format is forgotten, and memory formats are memory units."""
-    from petitgen.emulator.sanitizer.footprint import MEMORY, _UNITS
+    from petitgen.emulator.sanitizer.footprint import _UNITS, MEMORY
     from petitgen.isa.formats import FORMATS
 
     names = {name.partition("_")[0] if not name.endswith(("_SDWA", "_DPP")) else name.rpartition("_")[2] for name in FORMATS}

@@ -7,7 +7,6 @@ import random
 import pytest
 
 from petitgen.emulator.sanitizer.footprint import footprint
-from petitgen.emulator.sanitizer.issue import NOTHING_ISSUED, step
 from petitgen.emulator.sanitizer.window import Hazards
 from petitgen.isa import decode
 from petitgen.isa.model import Instruction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from .programs import findings
 
 LOAD = "global_load_dword v{}, v0, s[2:3]"
