@@ -44,3 +44,7 @@ class EmulationError(PetitgenError):
 
 class VerifyError(PetitgenError):
     """Verification could not be run (a wrong result is a finding, not an exception)."""
+
+
+class DriverError(PetitgenError):
+    """The virtual GPU cannot be made, started or used here."""

@@ -18,6 +18,7 @@ ALLOWED = {
     "petitgen/render": {"petitgen.spec", "runtime.formats"},
     "petitgen/toolchain": {"petitgen.isa"},
     "petitgen/build": {"petitgen.spec", "petitgen.render", "petitgen.toolchain", "petitgen.isa", "runtime"},
+    "petitgen/driver": {"petitgen.emulator", "petitgen.isa", "petitgen.toolchain"},
     "petitgen/verify": {"petitgen.spec", "petitgen.emulator", "petitgen.isa", "petitgen.build", "petitgen.cli", "runtime"},
 }
 COMMON = {"petitgen", "petitgen.errors", "petitgen.names", "petitgen.paths"}

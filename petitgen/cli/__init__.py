@@ -25,6 +25,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "petitgen.cli.emulate:emulate",
         "Run any gfx90a or gfx942 code object on the emulated device.",
     ),
+    "virtual": (
+        "petitgen.cli.virtual:virtual",
+        "Run a program with emulated gfx90a and gfx942 devices as its HIP devices.",
+    ),
     "doctor": ("petitgen.cli.doctor:doctor", "Say what this machine has, what is missing and what to do."),
 }
 

@@ -16,7 +16,9 @@ from numpy.typing import DTypeLike, NDArray
 from petitgen.emulator.unwritten import Unwritten
 from petitgen.errors import EmulationError
 
-BASE = 0x7F00_0000_0000  # device address of the arena's first byte
+# Device address of the arena's first byte. Programs and libraries are never mapped here, so a process can have the
+# arena at this very address (the virtual GPU does).
+BASE = 0x2000_0000_0000
 ALIGNMENT = 256  # what hipMalloc promises
 GAP = 4096  # unmapped bytes after every allocation
 _NORESERVE = 0x4000  # Linux MAP_NORESERVE; named in Python's mmap only from 3.12 on
@@ -42,13 +44,16 @@ class DeviceMemory:
     `u8`, `u16`, `u32`, `u64` are views of the whole arena: index = (address - BASE) // itemsize.
     """
 
-    def __init__(self) -> None:
-        self._map = _reserve()
+    def __init__(self, arena: mmap.mmap | None = None, window: tuple[int, int] | None = None) -> None:
+        """`arena` is memory from elsewhere, of which allocate() uses only the offsets `window` (start, end)."""
+        self._map = _reserve() if arena is None else arena
         self.u8: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         self.u16 = self.u8.view(np.uint16)
         self.u32 = self.u8.view(np.uint32)
         self.u64 = self.u8.view(np.uint64)
-        self._top = ALIGNMENT  # offset of the first byte never handed out
+        start, self._limit = window or (0, self.u8.size)
+        self._top = max(start, ALIGNMENT)  # offset of the first byte never handed out
+        self._adopted_end = 0  # offset after the last byte that adopt() ever named
         self._starts: list[int] = []  # sorted offsets of the live allocations
         self._sizes: dict[int, int] = {}
         self._free: list[tuple[int, int]] = []  # sorted (offset, bytes) of holes below _top
@@ -87,6 +92,21 @@ class DeviceMemory:
         self._merge_holes()
         self._changed()
 
+    def adopt(self, address: int, size: int) -> None:
+        """Kernels may access `size` bytes at `address`, which somebody else allocated, outside the window."""
+        offset = address - BASE
+        if offset not in self._sizes:
+            bisect.insort(self._starts, offset)
+        self._sizes[offset] = size
+        self._adopted_end = max(self._adopted_end, offset + size)
+        self._changed()
+
+    def release(self, address: int) -> None:
+        """Take back what adopt() named; nothing happens if it did not."""
+        if self._sizes.pop(address - BASE, None) is not None:
+            self._starts.remove(address - BASE)
+            self._changed()
+
     def read(self, address: int, dtype: DTypeLike, shape: int | tuple[int, ...] = ()) -> NDArray[Any]:
         """A copy of the array of `dtype` and `shape` at `address`. EmulationError outside an allocation."""
         dtype = np.dtype(dtype)
@@ -113,7 +133,7 @@ class DeviceMemory:
     @property
     def extent(self) -> int:
         """Bytes of the arena that hold every allocation."""
-        return self._top
+        return max(self._top, self._adopted_end)
 
     def contains(self, start: int, end: int) -> bool:
         """True if the arena offsets [start, end) lie inside one allocation (its size rounded up to a
@@ -158,8 +178,8 @@ class DeviceMemory:
                 else:
                     self._free[i] = (offset + size, room - size)
                 return offset
-        if self._top + size > self.u8.size:
-            raise EmulationError(f"out of device memory: {size} bytes asked, {self.u8.size - self._top} left")
+        if self._top + size > self._limit:
+            raise EmulationError(f"out of device memory: {size} bytes asked, {self._limit - self._top} left")
         self._top += size
         return self._top - size
 

@@ -1,0 +1,259 @@
+/* Modules: code objects that the worker has loaded, and what it says is in them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "call.h"
+#include "exports.h"
+
+enum { LARGEST_IMAGE = 1 << 30 };
+
+/* --- how long is an image? hipModuleLoadData is not told --------------------------------------------------------- */
+
+static uint64_t u64(const unsigned char *at) {
+    uint64_t value;
+    memcpy(&value, at, 8);
+    return value;
+}
+static uint64_t u16(const unsigned char *at) { return (uint64_t)at[0] | (uint64_t)at[1] << 8; }
+static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/* source: System V ABI, ELF-64 header: e_phoff, e_shoff, e_phentsize, e_phnum, e_shentsize, e_shnum. */
+static uint64_t elf_bytes(const unsigned char *elf) {
+    uint64_t programs = u64(elf + 32), sections = u64(elf + 40), program_size = u16(elf + 54), program_count = u16(elf + 56);
+    uint64_t section_size = u16(elf + 58), section_count = u16(elf + 60);
+    uint64_t end = most(64, most(programs + program_size * program_count, sections + section_size * section_count));
+    if (end > LARGEST_IMAGE || program_size < 56 || (section_count && section_size < 64)) return 0;
+    for (uint64_t i = 0; i < program_count; i++) {
+        const unsigned char *p = elf + programs + i * program_size;
+        end = most(end, u64(p + 8) + u64(p + 32));
+    }
+    for (uint64_t i = 0; i < section_count; i++) {
+        const unsigned char *s = elf + sections + i * section_size;
+        if (s[4] != 8) end = most(end, u64(s + 24) + u64(s + 32)); /* SHT_NOBITS takes no room in the file */
+    }
+    return end > LARGEST_IMAGE ? 0 : end;
+}
+
+/* source: clang, "Clang Offload Bundler", bundled code object layout. */
+static uint64_t bundle_bytes(const unsigned char *bundle) {
+    uint64_t entries = u64(bundle + 24), at = 32, end = 32;
+    for (uint64_t i = 0; entries <= 64 && i < entries; i++) {
+        end = most(end, u64(bundle + at) + u64(bundle + at + 8));
+        at += 24 + u64(bundle + at + 16);
+        if (at > LARGEST_IMAGE) return 0;
+    }
+    return entries > 64 || end > LARGEST_IMAGE ? 0 : most(end, at);
+}
+
+static uint64_t image_bytes(const void *image) {
+    if (!memcmp(image, "\177ELF\2\1", 6)) return elf_bytes(image);
+    if (!memcmp(image, "__CLANG", 7) && !memcmp(image, "__CLANG_OFFLOAD_BUNDLE__", 24)) return bundle_bytes(image);
+    return 0;
+}
+
+/* --- what the worker says: one line a thing, as petitgen/driver/protocol.py states ------------------------------- */
+
+static bool add_function(Module *module, char *line) {
+    Function *f = calloc(1, sizeof *f), **grown = realloc(module->function, (module->functions + 1) * sizeof *grown);
+    if (grown) module->function = grown;
+    char *next = NULL, *name = strtok_r(line, " ", &next);
+    uint32_t *fields[] = {&f->kernarg_bytes, &f->max_threads, &f->vgprs, &f->sgprs, &f->lds, &f->scratch, &f->arguments};
+    if (!f || !grown || !name || !(f->name = strdup(name))) {
+        free(f);
+        return false;
+    }
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) *fields[i] = (uint32_t)strtoul(next, &next, 10);
+    f->argument = calloc(f->arguments + 1, sizeof *f->argument);
+    for (uint32_t i = 0; f->argument && i < f->arguments; i++) {
+        f->argument[i].offset = (uint32_t)strtoul(next, &next, 10);
+        f->argument[i].size = (uint32_t)strtoul(next, &next, 10);
+        f->explicit_bytes = (uint32_t)most(f->explicit_bytes, f->argument[i].offset + f->argument[i].size);
+    }
+    f->module = module, f->index = module->functions;
+    module->function[module->functions++] = f;
+    return f->argument && object_add(f, FUNCTION);
+}
+
+static bool add_variable(Module *module, char *line) {
+    Variable *grown = realloc(module->variable, (module->variables + 1) * sizeof *grown);
+    char *next = NULL, *name = strtok_r(line, " ", &next);
+    if (grown) module->variable = grown;
+    if (!grown || !name || !(name = strdup(name))) return false;
+    uint64_t address = strtoull(next, &next, 10), size = strtoull(next, &next, 10);
+    module->variable[module->variables++] = (Variable){name, address, size};
+    return true;
+}
+
+static bool read_description(Module *module, char *text) {
+    bool right = true;
+    char *next = NULL;
+    for (char *line = strtok_r(text, "\n", &next); line && right; line = strtok_r(NULL, "\n", &next)) {
+        if (!strncmp(line, "kernel ", 7)) right = add_function(module, line + 7);
+        else if (!strncmp(line, "variable ", 9)) right = add_variable(module, line + 9);
+        else if (!strncmp(line, "image ", 6)) {
+            char *end;
+            module->image = strtoull(line + 6, &end, 10), module->image_bytes = strtoull(end, NULL, 10);
+            arena_note_image(module->image, module->image_bytes, module->device);
+        }
+    }
+    return right;
+}
+
+/* --- load and unload ---------------------------------------------------------------------------------------------- */
+
+hipError_t module_from_image(const void *image, Module **made) {
+    static uint64_t last_id;
+    uint64_t size = image_bytes(image);
+    if (!size) {
+        tell("a module's image is neither an ELF code object nor an offload bundle, or is damaged");
+        return hipErrorInvalidImage;
+    }
+    Module *module = calloc(1, sizeof *module);
+    if (!module || !object_add(module, MODULE)) {
+        free(module);
+        return hipErrorOutOfMemory;
+    }
+    lock();
+    module->id = ++last_id, module->device = current_device;
+    unlock();
+    forked_state_matters();
+    char *description = NULL;
+    hipError_t error = config()->noop ? hipSuccess : worker_load(current_device, module->id, image, size, &description);
+    if (!error && description && !read_description(module, description)) error = hipErrorOutOfMemory;
+    free(description);
+    if (error) object_remove(module, MODULE), module_destroy(module);
+    else *made = module;
+    return error;
+}
+
+void module_destroy(Module *module) {
+    for (uint32_t i = 0; i < module->functions; i++) {
+        object_remove(module->function[i], FUNCTION);
+        free(module->function[i]->argument), free(module->function[i]->name), free(module->function[i]);
+    }
+    for (uint32_t i = 0; i < module->variables; i++) free(module->variable[i].name);
+    if (module->image) arena_forget_image(module->image);
+    if (!config()->noop) worker_unload(module->id);
+    free(module->function), free(module->variable), free(module);
+}
+
+/* A file may be cut off anywhere; memory we are given may not. */
+static bool image_fits(const unsigned char *image, size_t size) {
+    if (size < 64) return false;
+    if (!memcmp(image, "\177ELF\2\1", 6) && most(u64(image + 32) + u16(image + 54) * u16(image + 56), u64(image + 40) + u16(image + 58) * u16(image + 60)) > size)
+        return false;
+    uint64_t bytes = image_bytes(image);
+    return bytes && bytes <= size;
+}
+
+hipError_t serve_hipModuleLoadData(hipModule_t *module, const void *image) {
+    return module && image ? module_from_image(image, module) : hipErrorInvalidValue;
+}
+
+hipError_t serve_hipModuleLoadDataEx(hipModule_t *module, const void *image, unsigned options, int *names, void **values) {
+    (void)options, (void)names, (void)values; /* about compiling, which is done */
+    return serve_hipModuleLoadData(module, image);
+}
+
+hipError_t serve_hipModuleLoad(hipModule_t *module, const char *path) {
+    if (!module || !path) return hipErrorInvalidValue;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    if (file < 0 || fstat(file, &status)) {
+        if (file >= 0) close(file);
+        tell("hipModuleLoad: %s: %s", path, strerror(errno));
+        return hipErrorFileNotFound;
+    }
+    size_t size = (size_t)status.st_size, got = 0;
+    unsigned char *image = status.st_size <= LARGEST_IMAGE ? calloc(1, size + 4096) : NULL; /* room for a torn header */
+    for (ssize_t n = 1; image && got < size && n > 0; got += n > 0 ? (size_t)n : 0) n = read(file, image + got, size - got);
+    close(file);
+    if (!image) return hipErrorOutOfMemory;
+    hipError_t error = hipErrorInvalidImage;
+    if (image_fits(image, size)) error = module_from_image(image, module);
+    else tell("hipModuleLoad: %s: not a code object, or cut off", path);
+    free(image);
+    return error;
+}
+
+hipError_t serve_hipModuleUnload(hipModule_t module) {
+    if (!object_remove(module, MODULE)) return hipErrorInvalidHandle;
+    module_destroy(module);
+    return hipSuccess;
+}
+
+/* --- what is in it -------------------------------------------------------------------------------------------------- */
+
+/* Without a worker nobody knows the kernels: every name is one. */
+static Function *noop_function(Module *module, const char *name) {
+    char line[1024];
+    snprintf(line, sizeof line, "%s 0 1024 0 0 0 0 0", name);
+    return add_function(module, line) ? module->function[module->functions - 1] : NULL;
+}
+
+hipError_t serve_hipModuleGetFunction(hipFunction_t *function, hipModule_t module, const char *name) {
+    if (!function || !name || !*name) return hipErrorInvalidValue;
+    if (!object_is(module, MODULE)) return hipErrorInvalidHandle;
+    lock();
+    *function = NULL;
+    for (uint32_t i = 0; i < module->functions; i++)
+        if (!strcmp(module->function[i]->name, name)) *function = module->function[i];
+    if (!*function && config()->noop) *function = noop_function(module, name);
+    unlock();
+    if (!*function) tell("hipModuleGetFunction: no kernel '%s' in the module (it has %u)", name, module->functions);
+    return *function ? hipSuccess : hipErrorNotFound;
+}
+
+hipError_t serve_hipModuleGetFunctionCount(unsigned *count, hipModule_t module) {
+    if (!count) return hipErrorInvalidValue;
+    if (!object_is(module, MODULE)) return hipErrorInvalidHandle;
+    *count = module->functions;
+    return hipSuccess;
+}
+
+hipError_t serve_hipModuleGetGlobal(hipDeviceptr_t *address, size_t *size, hipModule_t module, const char *name) {
+    if (!name || (!address && !size)) return hipErrorInvalidValue;
+    if (!object_is(module, MODULE)) return hipErrorInvalidHandle;
+    for (uint32_t i = 0; i < module->variables; i++)
+        if (!strcmp(module->variable[i].name, name)) {
+            if (address) *address = (void *)module->variable[i].address;
+            if (size) *size = module->variable[i].size;
+            return hipSuccess;
+        }
+    return hipErrorNotFound;
+}
+
+hipError_t serve_hipFuncGetAttribute(int *value, int attribute, hipFunction_t function) {
+    if (!value) return hipErrorInvalidValue;
+    if (!object_is(function, FUNCTION)) return hipErrorInvalidDeviceFunction;
+    int version = config()->model[function->module->device]->compute_units == 304 ? 94 : 90;
+    const int values[] = {(int)function->max_threads, (int)function->lds, 0, (int)function->scratch, (int)function->vgprs,
+                          version, version, 0, 65536 - (int)function->lds, 0};
+    if (attribute < 0 || (size_t)attribute >= sizeof values / sizeof *values) return hipErrorInvalidValue;
+    *value = values[attribute];
+    return hipSuccess;
+}
+
+hipError_t serve_hipFuncSetAttribute(const void *function, int attribute, int value) {
+    (void)value; /* all LDS there is may be asked for at any launch */
+    hipFunction_t found;
+    if (attribute < 8 || attribute > 9) return hipErrorInvalidValue;
+    return any_function(function, &found);
+}
+
+hipError_t serve_hipFuncGetAttributes(hipFuncAttributes *attributes, const void *function) {
+    hipFunction_t f;
+    if (!attributes) return hipErrorInvalidValue;
+    hipError_t error = any_function(function, &f);
+    if (error) return error;
+    *attributes = (hipFuncAttributes){.localSizeBytes = f->scratch, .sharedSizeBytes = f->lds, .maxThreadsPerBlock = (int)f->max_threads,
+                                      .numRegs = (int)f->vgprs, .maxDynamicSharedSizeBytes = 65536 - (int)f->lds};
+    serve_hipFuncGetAttribute(&attributes->binaryVersion, 6, f);
+    attributes->ptxVersion = attributes->binaryVersion;
+    return hipSuccess;
+}
