@@ -51,12 +51,12 @@ def is_active() -> bool:
     return any(Path(name).parent.name.startswith("virtual-hip-") for name in mapped())
 
 
-def activate(devices: Sequence[str] | None = None, memory: str | None = None) -> ctypes.CDLL:
+def activate(devices: Sequence[str] | None = None, memory: str | None = None) -> Path:
     """Map the virtual libamdhip64.so, so that hip-python and everything else in this process uses it.
 
     devices  architectures, one a device: ["gfx942", "gfx90a"]; default $PETITGEN_VIRTUAL_DEVICES, or one gfx942
     memory   bytes of each device, "8G"; default $PETITGEN_VIRTUAL_MEMORY, or 16G
-    Returns the library. A second time it changes nothing, and asks that the devices be the same.
+    Returns the library's file. A second time it changes nothing, and asks that the devices be the same.
     DriverError when another libamdhip64 is mapped, or the library cannot be made.
     """
     global _active
@@ -73,7 +73,7 @@ def activate(devices: Sequence[str] | None = None, memory: str | None = None) ->
     if _active is None:
         _active = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     _check_devices(devices)
-    return _active
+    return path
 
 
 def _check_devices(devices: Sequence[str] | None) -> None:

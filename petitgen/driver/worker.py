@@ -62,7 +62,7 @@ class Worker:
         except EmulationError as error:
             return (Status.LAUNCH_FAILURE if operation is Operation.LAUNCH else Status.OUT_OF_MEMORY), str(error)
         except (CodeObjectError, DecodeError) as error:
-            wrong_arch = "is for gfx" in str(error) or "entry for" in str(error)
+            wrong_arch = f"for {self.devices[device].arch}" in str(error) or f"not {self.devices[device].arch}" in str(error)
             return (Status.NO_BINARY_FOR_GPU if wrong_arch else Status.INVALID_IMAGE), str(error)
         except Exception:
             return Status.LAUNCH_FAILURE, f"a fault of the emulator itself; please report it:\n{traceback.format_exc()}"

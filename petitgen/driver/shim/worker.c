@@ -222,7 +222,9 @@ hipError_t worker_launch(const LaunchHeader *header, const void *kernarg, int de
     char *text = NULL;
     hipError_t error = hipErrorLaunchFailure;
     pthread_mutex_lock(&mutex);
-    if (socket_ >= 0)
+    if (socket_ < 0)
+        tell("the emulator's process is gone, and the modules with it: hipDeviceReset, then load them again");
+    else
         error = ask((Request){REQUEST_LAUNCH, (uint32_t)device, sizeof *header + header->kernarg_bytes}, header, sizeof *header, kernarg, &text);
     pthread_mutex_unlock(&mutex);
     if (error && text) tell("%s", text);
