@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime.library import Library, load
+    from runtime.library import Library
+    from runtime.loading import load
     from runtime.memory import DeviceArray
     from runtime.packing import PackedWeight, pack
     from runtime.select import Selection
@@ -26,7 +27,7 @@ _HOME = {
     "Library": "library",
     "PackedWeight": "packing",
     "Selection": "select",
-    "load": "library",
+    "load": "loading",
     "pack": "packing",
 }
 

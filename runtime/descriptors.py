@@ -26,9 +26,7 @@ def buffer_resource(address: int, num_bytes: int, arch: str) -> bytes:
     if arch not in WORD3:
         raise DescriptorError(f"no buffer descriptor for arch {arch!r}: known are {', '.join(WORD3)}")
     if not 0 <= address < 2**_ADDRESS_BITS:
-        raise DescriptorError(
-            f"address {address:#x} does not fit the {_ADDRESS_BITS}-bit base of a buffer descriptor"
-        )
+        raise DescriptorError(f"address {address:#x} does not fit the {_ADDRESS_BITS}-bit base of a buffer descriptor")
     if not 0 <= num_bytes <= MAX_BYTES:
         raise DescriptorError(
             f"{num_bytes} bytes do not fit num_records (at most {MAX_BYTES}): split the tensor and rebase each part"

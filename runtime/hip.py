@@ -23,17 +23,9 @@ LIBRARY = "libamdhip64.so"
 _MOST_STREAMS = 1024
 _KFD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")
 
-# A release that failed for one of these did nothing, for a passing reason: it is tried again. After any other error
-# the handle is gone or the device is, and a second try might hit what somebody else has got at that address.
-_TRY_AGAIN = frozenset(
-    {
-        "hipErrorOutOfMemory",
-        "hipErrorNotReady",
-        "hipErrorStreamCaptureUnsupported",
-        "hipErrorStreamCaptureImplicit",
-        "hipErrorUnknown",
-    }
-)
+# A release that failed for one of these was not looked at: it is tried again. After any other error the handle or the
+# device is gone, and a second try might hit what somebody else has got at that address.
+_TRY_AGAIN = frozenset({"hipErrorStreamCaptureUnsupported", "hipErrorStreamCaptureImplicit"})
 
 
 class Hip:
@@ -46,6 +38,7 @@ class Hip:
     def __init__(self, module: ModuleType, library: Path) -> None:
         self._module = module
         self.library = library
+        self.virtual = is_virtual(library)
         self.launch: Callable[..., tuple[Any]] = module.hipModuleLaunchKernel
         self.success = module.hipError_t.hipSuccess
         self.forked = False
@@ -72,6 +65,8 @@ class Hip:
         code = getattr(status, "name", str(status))
         if code == "hipErrorNoDevice":
             raise NoDeviceError(f"HIP finds no GPU ({call}: {code}, {_which(self)})")
+        if self.virtual and code in _FAULTS:
+            doing = f"{doing}; {_story(self.library)}".removeprefix("; ")
         kind = DeviceMemoryError if code == "hipErrorOutOfMemory" else HipError
         return kind(call, code, doing, kernels)
 
@@ -106,9 +101,7 @@ class Hip:
         self.collect()
         return int(self.call("hipMalloc", max(size, 1), doing=f"asking for {size} bytes"))
 
-    def copy(
-        self, to: int, source: int, size: int, kind: str, stream: int | None = None, **what: Any
-    ) -> None:
+    def copy(self, to: int, source: int, size: int, kind: str, stream: int | None = None, **what: Any) -> None:
         """kind: HostToDevice, DeviceToHost or DeviceToDevice. Without a stream it is done when this returns."""
         direction = getattr(self._module.hipMemcpyKind, f"hipMemcpy{kind}")
         if stream is None:
@@ -150,8 +143,7 @@ class Hip:
         if stream == 0:  # the null stream cannot be captured
             return False
         return (
-            self.call("hipStreamIsCapturing", stream)
-            != self._module.hipStreamCaptureStatus.hipStreamCaptureStatusNone
+            self.call("hipStreamIsCapturing", stream) != self._module.hipStreamCaptureStatus.hipStreamCaptureStatusNone
         )
 
     # ---- giving back --------------------------------------------------------------------------
@@ -222,9 +214,7 @@ def present_archs() -> set[str]:
     found = set()
     for properties in _KFD_NODES.glob("*/properties"):
         try:
-            fields = dict(
-                line.split(maxsplit=1) for line in properties.read_text().splitlines() if " " in line
-            )
+            fields = dict(line.split(maxsplit=1) for line in properties.read_text().splitlines() if " " in line)
         except OSError:
             continue  # a node that belongs to another container
         version = int(fields.get("gfx_target_version", "0"))  # 90402 is gfx942, 90010 gfx90a; 0 is a CPU
@@ -237,16 +227,17 @@ _bound: Hip | None = None
 _lock = threading.Lock()
 
 
-def bind(virtual: bool = False) -> Hip:
+def bind(virtual: bool = False, arch: str | None = None) -> Hip:
     """The process's HIP, bound on the first call. virtual: map the virtual GPU's library, unless it is there.
+    arch: the architecture that matters, if the virtual GPU's devices are still to be chosen.
 
     Raises HipLibraryError (no hip-python, no libamdhip64, more than one, another than the virtual one) and
     NoDeviceError.
     """
     global _bound
     with _lock:
-        if _bound is None or (virtual and not is_virtual(_bound.library)):
-            path = _activate() if virtual else None
+        if _bound is None or (virtual and not _bound.virtual):
+            path = _activate(arch) if virtual else None
             _bound = _bind(path)
         return _bound
 
@@ -261,9 +252,7 @@ def _bind(path: Path | None) -> Hip:
     try:
         module.hipGetDeviceCount()
     except RuntimeError as error:
-        raise HipLibraryError(
-            f"{LIBRARY} cannot be opened ({error}): install ROCm, or use device='virtual'"
-        ) from error
+        raise HipLibraryError(f"{LIBRARY} cannot be opened ({error}): install ROCm, or use device='virtual'") from error
     after = mapped_libraries()
     if len(after) > 1:
         raise HipLibraryError(_several(after))
@@ -308,22 +297,36 @@ def _which(hip: Hip) -> str:
 
 
 # ---- the virtual GPU --------------------------------------------------------------------------------
-def _activate() -> Path:
+ARCHS = ("gfx942", "gfx90a")  # what the virtual GPU has, one device each, unless the environment says otherwise
+_DEVICES = "PETITGEN_VIRTUAL_DEVICES"
+_FAULTS = frozenset({"hipErrorLaunchFailure", "hipErrorIllegalAddress", "hipErrorDeinitialized"})
+
+
+def _activate(arch: str | None) -> Path:
+    """Map the virtual GPU's library, `arch` first among its devices; its path."""
     try:
         from petitgen import driver
+        from petitgen.errors import DriverError
     except ImportError as error:
-        raise HipLibraryError(
-            f"the virtual GPU comes with petitgen, which cannot be imported: {error}"
-        ) from error
+        raise HipLibraryError(f"the virtual GPU comes with petitgen, which cannot be imported: {error}") from error
+    chosen = driver.is_active() or os.environ.get(_DEVICES)
     try:
-        return Path(driver.activate())
-    except driver.DriverError as error:
+        driver.activate(None if chosen else sorted(ARCHS, key=lambda name: name != arch))
+        return driver.library()
+    except DriverError as error:
         raise HipLibraryError(str(error)) from error
 
 
 def is_virtual(library: Path) -> bool:
     """Whether a libamdhip64 is the virtual GPU's."""
     return hasattr(ctypes.CDLL(str(library)), "petitgen_virtual_story")
+
+
+def _story(library: Path) -> str:
+    """What the virtual GPU last had to say."""
+    text = ctypes.create_string_buffer(4096)
+    ctypes.CDLL(str(library)).petitgen_virtual_story(text, ctypes.c_size_t(len(text)))
+    return text.value.decode(errors="replace")
 
 
 # ---- fork -------------------------------------------------------------------------------------------

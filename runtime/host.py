@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OperandError
+from runtime.hip import Hip
 from runtime.launch import stream_handle
-from runtime.memory import ITEM_BYTES, Allocation, dtype_name, numpy_dtype
+from runtime.memory import ITEM_BYTES, Allocation, DeviceArray, allocate, dtype_name, numpy_dtype
 from runtime.packing import PackedWeight
 from runtime.weights import DeviceWeight
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 def gemm(lib: Library, x: Any, w: PackedWeight | DeviceWeight, bias: Any, out: Any, stream: Any) -> Any:
     """Library.gemm for numpy arrays and CPU tensors. The result is there when this returns."""
+    if getattr(x, "requires_grad", False):
+        refuse_gradient()
     bits, name = bits_of(x, "x")
     if not isinstance(w, DeviceWeight):
         w = lib.upload_once(w)
@@ -32,6 +36,39 @@ def gemm(lib: Library, x: Any, w: PackedWeight | DeviceWeight, bias: Any, out: A
     return _deliver(values, x, out)
 
 
+def to_device(hip: Hip, values: Any, pitch: int | None, device: int) -> DeviceArray:
+    """A copy of a matrix on a device; zeros between its rows."""
+    bits, name = bits_of(values, "array")
+    if bits.ndim != 2:
+        raise OperandError(f"array has shape {list(bits.shape)}: two dimensions are needed")
+    rows, columns = bits.shape
+    array = allocate(hip, (rows, columns), name, pitch, device)
+    wide = np.zeros((rows, array.pitch), np.uint16)
+    wide[:, :columns] = bits
+    with hip.on(device):
+        array.owner.write(wide.reshape(-1)[: array.nbytes // ITEM_BYTES].view(np.uint8))
+    return array
+
+
+def to_host(hip: Hip, array: DeviceArray, kernels: Sequence[str]) -> NDArray:
+    """A copy of a matrix, after everything on its device is done. kernels: who may have caused an error."""
+    rows, columns = array.shape
+    wide = np.zeros(rows * array.pitch, np.uint16)
+    with hip.on(array.device):
+        hip.synchronize(None, kernels)
+        if array.nbytes:
+            hip.copy(wide.ctypes.data, array.address, array.nbytes, "DeviceToHost", kernels=kernels)
+    return np.ascontiguousarray(wide.reshape(rows, array.pitch)[:, :columns]).view(numpy_dtype(array.dtype))
+
+
+def refuse_gradient() -> None:
+    """For an x that requires one."""
+    import torch
+
+    if torch.is_grad_enabled():
+        raise OperandError("x requires a gradient, which these kernels do not give: use torch.no_grad() or x.detach()")
+
+
 def bits_of(x: Any, what: str) -> tuple[NDArray[np.uint16], str]:
     """The values of a numpy array or CPU tensor as uint16, and bf16 or fp16."""
     name = dtype_name(getattr(x, "dtype", type(x).__name__))
@@ -41,9 +78,7 @@ def bits_of(x: Any, what: str) -> tuple[NDArray[np.uint16], str]:
         import torch
 
         return x.detach().contiguous().view(torch.int16).numpy().view(np.uint16), name
-    raise OperandError(
-        f"{what} is a {type(x).__name__}: a numpy array, a torch tensor or a DeviceArray is needed"
-    )
+    raise OperandError(f"{what} is a {type(x).__name__}: a numpy array, a torch tensor or a DeviceArray is needed")
 
 
 def _is_tensor(x: Any) -> bool:
@@ -54,18 +89,14 @@ def _check_out(x: Any, out: Any, shape: tuple[int, int], name: str) -> None:
     if out is None:
         return
     if _is_tensor(out) != _is_tensor(x) or not (_is_tensor(out) or isinstance(out, np.ndarray)):
-        raise OperandError(
-            f"out is a {type(out).__name__}, x a {type(x).__name__}: both have to be of one kind"
-        )
+        raise OperandError(f"out is a {type(out).__name__}, x a {type(x).__name__}: both have to be of one kind")
     if _is_tensor(out) and out.get_device() >= 0:
         raise OperandError(f"out is on device {out.get_device()}, x on the host")
     if tuple(out.shape) != shape or dtype_name(out.dtype) != name:
         raise OperandError(f"out is {list(out.shape)} {out.dtype}: {list(shape)} {name} is needed")
 
 
-def _run(
-    lib: Library, bits: NDArray[np.uint16], name: str, w: DeviceWeight, stream: Any
-) -> NDArray[np.uint16]:
+def _run(lib: Library, bits: NDArray[np.uint16], name: str, w: DeviceWeight, stream: Any) -> NDArray[np.uint16]:
     """[M, N] as uint16. Copies wait for the device when there is no stream, else for the stream."""
     m = bits.shape[0]
     result = np.zeros((m, w.n), np.uint16)
@@ -75,9 +106,7 @@ def _run(
     hip = lib.hip
     handle = 0 if stream is None else stream_handle(stream, None)
     if hip.is_capturing(handle):
-        raise OperandError(
-            "host arrays cannot be part of a graph: copy them with lib.array before the capture"
-        )
+        raise OperandError("host arrays cannot be part of a graph: copy them with lib.array before the capture")
     a, c = (Allocation(hip, m * columns * ITEM_BYTES, w.device) for columns in (w.k, w.n))
     with hip.on(w.device):
         try:

@@ -43,9 +43,7 @@ def search_path(directory: str | Path | None = None) -> tuple[list[Path], str]:
 def _load(folder: Path, arch: str) -> Manifest:
     manifest = Manifest.load(folder)
     if manifest.arch != arch:
-        raise ArchError(
-            f"{folder / FILE_NAME} is for {manifest.arch}, {arch} is needed: petitgen build --arch {arch}"
-        )
+        raise ArchError(f"{folder / FILE_NAME} is for {manifest.arch}, {arch} is needed: petitgen build --arch {arch}")
     return manifest
 
 

@@ -190,9 +190,7 @@ def _word(kernel: Kernel, arguments: Mapping[str, Argument], name: str) -> tuple
     """Where the address of a buffer stands, in 64-bit words, and the mask of address bits that have to be zero."""
     argument = arguments.get(name)
     if argument is None or argument.kind != "buffer" or argument.offset % 8:
-        raise ManifestError(
-            f"{kernel.name} takes no buffer {name} at a multiple of 8 bytes: this runtime needs one"
-        )
+        raise ManifestError(f"{kernel.name} takes no buffer {name} at a multiple of 8 bytes: this runtime needs one")
     return argument.offset // 8, argument.alignment - 1
 
 

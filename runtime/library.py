@@ -1,76 +1,27 @@
-"""runtime.load and what it returns: the kernels of one architecture, ready to launch."""
+"""What runtime.load returns: the kernels of one architecture, ready to launch."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import threading
-import warnings
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime import hip as hip_
 from runtime import host, kernels, modules
-from runtime.errors import ArchError, ClosedError, OperandError, VirtualDeviceWarning
+from runtime.errors import ArchError, ClosedError, OperandError
 from runtime.hip import Hip
 from runtime.launch import Launch, Launcher, Nothing, Plan, State, stream_handle
 from runtime.manifest import Manifest
-from runtime.memory import ITEM_BYTES, Allocation, DeviceArray, dtype_name, layout, numpy_dtype
+from runtime.memory import DeviceArray, allocate, dtype_name, layout
 from runtime.packing import PackedWeight
 from runtime.select import Problem, Selection, choose, contract_of
 from runtime.weights import DeviceWeight, upload
 
-DEVICES = ("auto", "hip", "virtual")
 _ids = itertools.count()
 _states: weakref.WeakSet[State] = weakref.WeakSet()
-
-
-def load(arch: str | None = None, device: str = "auto", directory: str | Path | None = None) -> Library:
-    """The kernels built for `arch`, on the devices that run them.
-
-    arch       gfx90a or gfx942; None: that of the current device
-    device     "hip": whatever libamdhip64 gives; "virtual": the emulated GPU; "auto": a GPU of that architecture,
-               else the virtual one, saying so once (VirtualDeviceWarning)
-    directory  of kernels; see runtime.kernels.find for where they are looked for without
-
-    Nothing is loaded on a device before the first launch that needs it. Raises HipLibraryError, NoDeviceError,
-    ArchError, KernelsNotFoundError, ManifestError, ManifestVersionError.
-    """
-    if device not in DEVICES:
-        raise OperandError(f"device {device!r}: one of {', '.join(DEVICES)} is meant")
-    if device != "virtual" and arch is not None:
-        kernels.find(arch, directory)  # say what is missing before a GPU is looked for
-    hip = hip_.bind(virtual=device == "virtual" or (device == "auto" and _falls_back(arch)))
-    targets = [hip.target(index) for index in range(hip.device_count)]
-    if arch is None:
-        arch = targets[hip.current_device()].split(":")[0]
-    manifest = kernels.find(arch, directory)
-    return Library(hip, manifest, targets)
-
-
-_said = False
-
-
-def _falls_back(arch: str | None) -> bool:
-    """Whether "auto" means the virtual GPU. Says so, once."""
-    global _said
-    if hip_.mapped_libraries():
-        return False  # torch's, or the virtual one: there is no choice any more
-    present = hip_.present_archs()
-    if arch in present or (arch is None and present):
-        return False
-    if not _said:
-        _said = True
-        warnings.warn(
-            f"no {arch or 'AMD'} GPU here: kernels run on the virtual one, which is slow; device='virtual' says that"
-            " this is meant",
-            VirtualDeviceWarning,
-            stacklevel=4,
-        )
-    return True
 
 
 class Library:
@@ -94,16 +45,12 @@ class Library:
         self.kernels = {name: k for name, k in manifest.kernels.items() if kernels.runs_on(k, target)}
         if not self.kernels:
             built = sorted({kernel.target for kernel in manifest.kernels.values()})
-            raise ArchError(
-                f"device {self.device} is {target}, the kernels need {', '.join(built) or 'to be built'}"
-            )
-        self.virtual = hip_.is_virtual(hip.library)
+            raise ArchError(f"device {self.device} is {target}, the kernels need {', '.join(built) or 'to be built'}")
+        self.virtual = hip.virtual
         self._units = {index: hip.compute_units(index) for index in self.devices}
         self._state = State(next(_ids))
         _states.add(self._state)
-        self._resident: weakref.WeakKeyDictionary[PackedWeight, dict[int, DeviceWeight]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._resident: weakref.WeakKeyDictionary[PackedWeight, dict[int, DeviceWeight]] = weakref.WeakKeyDictionary()
         self._lock = threading.RLock()
         self._end = weakref.finalize(self, _release, hip, self._state)
         self._end.atexit = False
@@ -152,7 +99,7 @@ class Library:
             if launcher is None:
                 launcher = self._prepare(key, x, w, out)
         if x.requires_grad:
-            _refuse_gradient()
+            host.refuse_gradient()
         if bias is not None:
             _check_bias(x, bias, w.n, stream)
         launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
@@ -230,35 +177,15 @@ class Library:
         self, shape: tuple[int, int], dtype: Any, pitch: int | None = None, device: int | None = None
     ) -> DeviceArray:
         """Uninitialised memory for a matrix, rows `pitch` elements apart."""
-        array = DeviceArray(0, shape, dtype, pitch, self._ordinal(device))
-        array.owner = Allocation(self._hip, array.nbytes, array.device)
-        array.address = array.owner.address
-        return array
+        return allocate(self._hip, shape, dtype, pitch, self._ordinal(device))
 
     def array(self, host_array: Any, pitch: int | None = None, device: int | None = None) -> DeviceArray:
         """A copy of a numpy array or CPU tensor [rows, columns] on a device. The gaps between rows are zero."""
-        bits, name = host.bits_of(host_array, "array")
-        if bits.ndim != 2:
-            raise OperandError(f"array has shape {list(bits.shape)}: two dimensions are needed")
-        array = self.empty((bits.shape[0], bits.shape[1]), name, pitch, device)
-        wide = np.zeros((bits.shape[0], array.pitch), np.uint16)
-        wide[:, : bits.shape[1]] = bits
-        with self._hip.on(array.device):
-            array.owner.write(wide.reshape(-1)[: array.nbytes // ITEM_BYTES].view(np.uint8))
-        return array
+        return host.to_device(self._hip, host_array, pitch, self._ordinal(device))
 
     def numpy(self, array: DeviceArray) -> np.ndarray:
         """A copy of a DeviceArray on the host, after everything on its device is done."""
-        rows, columns = array.shape
-        wide = np.zeros(rows * array.pitch, np.uint16)
-        names = tuple(self._state.names(array.device))
-        with self._hip.on(array.device):
-            self._hip.synchronize(None, names)
-            if array.nbytes:
-                self._hip.copy(wide.ctypes.data, array.address, array.nbytes, "DeviceToHost", kernels=names)
-        return np.ascontiguousarray(wide.reshape(rows, array.pitch)[:, :columns]).view(
-            numpy_dtype(array.dtype)
-        )
+        return host.to_host(self._hip, array, self.recent(array.device))
 
     def synchronize(self, stream: Any = None, device: int | None = None) -> None:
         """Wait for a stream, or for all of a device. Errors of kernels that ran come out here, with their names."""
@@ -291,9 +218,7 @@ class Library:
     def __repr__(self) -> str:
         where = "virtual " if self.virtual else ""
         state = ", closed" if self._state.closed else ""
-        return (
-            f"<Library {self.arch}, {len(self.kernels)} kernels, {where}devices {list(self.devices)}{state}>"
-        )
+        return f"<Library {self.arch}, {len(self.kernels)} kernels, {where}devices {list(self.devices)}{state}>"
 
     @property
     def hip(self) -> Hip:
@@ -311,9 +236,7 @@ class Library:
         if device is None:
             return self.device
         if device not in self.devices:
-            raise OperandError(
-                f"device {device} is none of this library's ({self.arch}): {list(self.devices)}"
-            )
+            raise OperandError(f"device {device} is none of this library's ({self.arch}): {list(self.devices)}")
         return device
 
     def _select(self, problem: Problem, device: int, name: str | None) -> Selection:
@@ -327,9 +250,7 @@ class Library:
     def _launcher(self, problem: Problem, w: DeviceWeight, selection: Selection) -> Launcher:
         if self._state.closed:
             raise ClosedError(self._state.closed)
-        function = modules.LOADED.function(
-            self._hip, self.manifest, selection.kernel, w.device, self._state.id
-        )
+        function = modules.LOADED.function(self._hip, self.manifest, selection.kernel, w.device, self._state.id)
         return Launcher(self._hip, self._state, function, selection.kernel, problem, w, self.arch)
 
     def _prepare(self, key: Any, x: Any, w: DeviceWeight, out: Any) -> Launch:
@@ -359,7 +280,7 @@ class Library:
         return self._launcher(problem, w, self._select(problem, w.device, None))
 
     def _like(self, x: DeviceArray, n: int) -> DeviceArray:
-        return self.empty((x.shape[0], n), x.dtype, device=x.device)
+        return allocate(self._hip, (x.shape[0], n), x.dtype, None, x.device)
 
 
 def _release(hip: Hip, state: State) -> None:
@@ -374,20 +295,9 @@ def _no_device(arch: str, targets: list[str], hip: Hip) -> str:
     return f"no {arch} among the devices of {hip.library} ({there})"
 
 
-def _refuse_gradient() -> None:
-    import torch
-
-    if torch.is_grad_enabled():
-        raise OperandError(
-            "x requires a gradient, which these kernels do not give: use torch.no_grad() or x.detach()"
-        )
-
-
 def _check_bias(x: Any, bias: Any, n: int, stream: Any) -> None:
     if type(x) is DeviceArray:
-        raise OperandError(
-            "kernels take no bias: add it to the result on the device, or give numpy arrays or tensors"
-        )
+        raise OperandError("kernels take no bias: add it to the result on the device, or give numpy arrays or tensors")
     if stream is not None:
         raise OperandError(
             "kernels take no bias, torch adds it on its current stream: leave stream out, or add it after"

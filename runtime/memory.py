@@ -113,6 +113,14 @@ class DeviceArray:
         return f"DeviceArray({list(self.shape)} {self.dtype}, pitch {self.pitch}, device {self.device})"
 
 
+def allocate(hip: Hip, shape: tuple[int, int], dtype: Any, pitch: int | None, device: int) -> DeviceArray:
+    """An uninitialised matrix in memory of its own."""
+    array = DeviceArray(0, shape, dtype, pitch, device)
+    array.owner = Allocation(hip, array.nbytes, device)
+    array.address = array.owner.address
+    return array
+
+
 def layout(x: Any, name: str) -> tuple[int, int, int]:
     """(rows, columns, pitch in elements) of a matrix whose rows are contiguous: torch.Tensor or DeviceArray.
 
@@ -120,9 +128,7 @@ def layout(x: Any, name: str) -> tuple[int, int, int]:
     """
     shape, stride = tuple(x.shape), tuple(x.stride())
     if len(shape) != 2:
-        raise OperandError(
-            f"{name} has shape {list(shape)}: a matrix is needed, reshape it to two dimensions"
-        )
+        raise OperandError(f"{name} has shape {list(shape)}: a matrix is needed, reshape it to two dimensions")
     rows, columns = shape
     if columns > 1 and stride[1] != 1:
         raise OperandError(f"{name} has strides {list(stride)}: the elements of a row have to be neighbours;"

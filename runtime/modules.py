@@ -77,9 +77,7 @@ def read(manifest: Manifest, kernel: Kernel) -> bytes:
     if len(image) != kernel.size:
         raise CodeObjectError(f"{path}: {len(image)} bytes, the manifest says {kernel.size}; {remedy}")
     if hashlib.sha256(image).hexdigest() != kernel.sha256:
-        raise CodeObjectError(
-            f"{path}: its sha256 is not the manifest's, it was changed or damaged; {remedy}"
-        )
+        raise CodeObjectError(f"{path}: its sha256 is not the manifest's, it was changed or damaged; {remedy}")
     return image
 
 

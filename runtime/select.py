@@ -148,8 +148,6 @@ def _why(ranked: list[Kernel], problem: Problem, arch: str, compute_units: int) 
 
 def _none_takes(problem: Problem, arch: str, refused: Mapping[str, str | None]) -> str:
     if not refused:
-        return (
-            f"no kernel for {problem.contract} on {arch}: build one with petitgen build, or see lib.contracts"
-        )
+        return f"no kernel for {problem.contract} on {arch}: build one with petitgen build, or see lib.contracts"
     reasons = sorted({str(reason) for reason in refused.values()})
     return f"no kernel takes {problem}: {'; '.join(reasons)}"

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from runtime.launch import Launch
 
 _ALIGNMENT = 256
-MOST_LAUNCHERS = (
-    512  # kept with a weight: a server meets a few hundred batch shapes, and each costs some 1 KB
-)
+MOST_LAUNCHERS = 512  # kept with a weight: a server meets a few hundred batch shapes, and each costs some 1 KB
 
 
 class DeviceWeight:
@@ -69,8 +67,7 @@ class DeviceWeight:
 def upload(hip: Hip, packed: PackedWeight, device: int) -> DeviceWeight:
     """A copy of a packed weight in one allocation on the device. HipError, DeviceMemoryError."""
     parts = [
-        np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-        for part in (packed.codes, packed.scales, packed.outer)
+        np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (packed.codes, packed.scales, packed.outer)
     ]
     offsets, size = [], 0
     for part in parts:
@@ -106,6 +103,4 @@ def from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> De
         if tensor.get_device() != codes.get_device():
             raise OperandError(f"{name} is on device {tensor.get_device()}, codes on {codes.get_device()}")
         parts.append((tensor.data_ptr(), size))
-    return DeviceWeight(
-        format, n, k, (parts[0], parts[1], parts[2]), codes.get_device(), tuple(tensors.values())
-    )
+    return DeviceWeight(format, n, k, (parts[0], parts[1], parts[2]), codes.get_device(), tuple(tensors.values()))

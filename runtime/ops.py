@@ -1,0 +1,170 @@
+"""torch operators: petitgen::gemm and its out variant, for eager torch and torch.compile(fullgraph=True).
+
+    codes, scales, outer = runtime.ops.tensors(packed, device="cuda")   # parameters of a module, say
+    y = torch.ops.petitgen.gemm(x, codes, scales, outer)
+
+A weight is three tensors here, because that is what torch moves, shares and traces. On a ROCm device they are used where
+they are, on torch's current stream; CPU tensors go through a library's device, virtual if there is no other.
+Inference only: no gradient is defined. Importing this module needs torch; nothing else in the runtime does.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from runtime.errors import OperandError
+from runtime.library import Library
+from runtime.loading import load
+from runtime.packing import PackedWeight
+from runtime.weights import DeviceWeight, from_tensors
+
+_SCHEMA = "Tensor x, Tensor codes, Tensor scales, Tensor outer, Tensor? bias=None, str format='nvfp4'"
+_MOST_WEIGHTS = 4096  # entries without memory of their own, three addresses each
+
+_library = torch.library.Library("petitgen", "DEF")  # the operators live as long as this object
+_library.define(f"gemm({_SCHEMA}) -> Tensor")
+_library.define(f"gemm.out({_SCHEMA}, *, Tensor(a!) out) -> ()")
+
+_lock = threading.RLock()
+_in_use: dict[int, Library] = {}  # by device ordinal; -1: CPU tensors
+_on_device: dict[Any, DeviceWeight] = {}
+_copied: WeakIdKeyDictionary = WeakIdKeyDictionary()  # codes on the CPU -> (what it was made of, DeviceWeight)
+
+
+def use(library: Library) -> None:
+    """Run the operators on this library: for CPU tensors, and for tensors on its devices."""
+    with _lock:
+        _copied.clear()
+        for device in (-1, *library.devices):
+            _in_use[device] = library
+
+
+def tensors(packed: PackedWeight, device: Any = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+    """codes and scales (uint8) and outer (float32 [N]) of a packed weight. On the CPU they share its memory."""
+    parts = (packed.codes, packed.scales, packed.outer)
+    codes, scales, outer = (torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts)
+    return codes, scales, outer
+
+
+def _run(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    bias: Tensor | None,
+    format: str,
+    out: Tensor | None,
+) -> Tensor:
+    device = x.get_device()
+    library = _in_use.get(device) or _load(device)
+    if device < 0:
+        weight = _copy(library, x, codes, scales, outer, format)
+    else:
+        key = codes.data_ptr(), scales.data_ptr(), outer.data_ptr(), outer.shape[0], x.shape[-1], format, device
+        weight = _on_device.get(key) or _describe(key, x, codes, scales, outer, format)
+    return library.gemm(x, weight, bias, out)
+
+
+def _load(device: int) -> Library:
+    with _lock:
+        if device not in _in_use:
+            if device < 0:
+                _in_use[device] = load()
+            else:
+                arch = torch.cuda.get_device_properties(device).gcnArchName.split(":")[0]
+                _in_use[device] = load(arch, "hip")
+        return _in_use[device]
+
+
+def _describe(key: Any, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceWeight:
+    """A weight where it is. It does not hold the tensors: the caller brings them again with every call."""
+    _check_outer(outer)
+    weight = from_tensors(format, x.shape[-1], codes, scales, outer)
+    weight.owner = None
+    with _lock:
+        if len(_on_device) >= _MOST_WEIGHTS:
+            _on_device.clear()
+        _on_device[key] = weight
+    return weight
+
+
+def _copy(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceWeight:
+    """The device's copy of a weight on the CPU: made once, again when a tensor was changed or is another one."""
+    made_of = tuple((id(t), t.data_ptr(), _version(t)) for t in (codes, scales, outer)), x.shape[-1], format
+    with _lock:
+        known = _copied.get(codes)
+        if known is None or known[0] != made_of:
+            known = made_of, library.upload(_packed(x.shape[-1], codes, scales, outer, format))
+            _copied[codes] = known
+        return known[1]
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version  # inference tensors do not count their changes
+
+
+def _packed(k: int, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> PackedWeight:
+    _check_outer(outer)
+    from_tensors(format, k, codes, scales, outer)  # sizes
+    n = outer.shape[0]
+    parts = [t.detach().reshape(-1).view(torch.uint8).numpy() for t in (codes, scales)]
+    columns = outer.detach().numpy()
+    return PackedWeight(format, n, k, parts[0], parts[1], columns, columns)
+
+
+def _check_outer(outer: Tensor) -> None:
+    if outer.dim() != 1 or outer.dtype != torch.float32:
+        raise OperandError(f"outer is {list(outer.shape)} {outer.dtype}: float32 [N] is needed")
+
+
+def _gemm(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    bias: Tensor | None = None,
+    format: str = "nvfp4",
+) -> Tensor:
+    return _run(x, codes, scales, outer, bias, format, None)
+
+
+def _gemm_out(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    bias: Tensor | None = None,
+    format: str = "nvfp4",
+    *,
+    out: Tensor,
+) -> None:
+    _run(x, codes, scales, outer, bias, format, out)
+
+
+def _fake(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    bias: Tensor | None = None,
+    format: str = "nvfp4",
+) -> Tensor:
+    torch._check(x.dim() == 2, lambda: f"x has shape {list(x.shape)}: [M, K] is needed")
+    return x.new_empty((x.shape[0], outer.shape[0]))
+
+
+def _fake_out(*_: Any, out: Tensor, **__: Any) -> None:
+    return None
+
+
+for _key in ("CPU", "CUDA"):  # ROCm's torch calls its devices cuda
+    _library.impl("gemm", _gemm, _key)
+    _library.impl("gemm.out", _gemm_out, _key)
+torch.library.register_fake("petitgen::gemm", _fake, lib=_library)
+torch.library.register_fake("petitgen::gemm.out", _fake_out, lib=_library)
