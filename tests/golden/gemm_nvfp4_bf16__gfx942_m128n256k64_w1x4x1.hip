@@ -94,15 +94,13 @@ DEVICE Scales convert(u32 bytes) {
   return s;
 }
 
-// Four codes times their scale as bf16. v_fma_mix reads both as fp16 halves and gives the exact product in f32, whose
-// low 16 bits are zero, so that packing the high halves rounds nothing. Compilers convert the halves first: four
-// instructions more for each pair.
+// Four codes times their scale as bf16. v_fma_mix_f32 reads both as fp16 halves and gives the exact product in f32, whose
+// low 16 bits are zero, so that packing the high halves rounds nothing. The compiler must choose the instruction: it
+// counts the wait states between the matrix instructions and this one, which it cannot do for one in inline asm.
 template <int CODE, int SCALE> DEVICE u32 multiply(f16x2 code, f16x2 scale) {
-  u32 product;
-  asm("v_fma_mix_f32 %0, %1, %2, 0 op_sel:[%3,%4,0] op_sel_hi:[1,1,0]"
-      : "=v"(product)
-      : "v"(code), "v"(scale), "n"(CODE), "n"(SCALE));
-  return product;
+  float product = __builtin_fmaf((float)code[CODE], (float)scale[SCALE], 0.0f);
+  asm("" : "+v"(product));  // alone: two side by side become packed arithmetic with four conversions
+  return bits<u32>(product);
 }
 
 template <int SCALE> DEVICE Operand dequantize(f16x2 first, f16x2 second, f16x2 scale) {
@@ -330,7 +328,8 @@ template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u3
   }
 }
 
-// The wave's part of C. m, n: the lane's first row and column; factor: the power of two that dequantization left.
+// The wave's part of C. m, n: the lane's first row and column. factor, the power of two that dequantization left, comes
+// last: outer times factor could leave f32 where the result does not.
 template <bool WHOLE>
 DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resource c, u32 m, u32 n, u32 N, u32 ldc,
                     float factor) {
@@ -343,11 +342,11 @@ DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resourc
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word) * factor;
+        outer[e] = bits<float>(word);
       }
 #pragma unroll
       for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][0] * outer[0], sum[i][j][1] * outer[1], sum[i][j][2] * outer[2], sum[i][j][3] * outer[3]};
+        const float y[4] = {sum[i][j][0] * outer[0] * factor, sum[i][j][1] * outer[1] * factor, sum[i][j][2] * outer[2] * factor, sum[i][j][3] * outer[3] * factor};
         store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
       }
     }
@@ -358,11 +357,11 @@ DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resourc
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word) * factor;
+        outer[e] = bits<float>(word);
       }
 #pragma unroll
       for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][4] * outer[0], sum[i][j][5] * outer[1], sum[i][j][6] * outer[2], sum[i][j][7] * outer[3]};
+        const float y[4] = {sum[i][j][4] * outer[0] * factor, sum[i][j][5] * outer[1] * factor, sum[i][j][6] * outer[2] * factor, sum[i][j][7] * outer[3] * factor};
         store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
       }
     }
@@ -373,11 +372,11 @@ DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resourc
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word) * factor;
+        outer[e] = bits<float>(word);
       }
 #pragma unroll
       for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][8] * outer[0], sum[i][j][9] * outer[1], sum[i][j][10] * outer[2], sum[i][j][11] * outer[3]};
+        const float y[4] = {sum[i][j][8] * outer[0] * factor, sum[i][j][9] * outer[1] * factor, sum[i][j][10] * outer[2] * factor, sum[i][j][11] * outer[3] * factor};
         store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
       }
     }
@@ -388,11 +387,11 @@ DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resourc
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word) * factor;
+        outer[e] = bits<float>(word);
       }
 #pragma unroll
       for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][12] * outer[0], sum[i][j][13] * outer[1], sum[i][j][14] * outer[2], sum[i][j][15] * outer[3]};
+        const float y[4] = {sum[i][j][12] * outer[0] * factor, sum[i][j][13] * outer[1] * factor, sum[i][j][14] * outer[2] * factor, sum[i][j][15] * outer[3] * factor};
         store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
       }
     }

@@ -398,7 +398,8 @@ template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u3
   }
 }
 
-// The wave's part of C. m, n: the lane's first row and column; factor: the power of two that dequantization left.
+// The wave's part of C. m, n: the lane's first row and column. factor, the power of two that dequantization left, comes
+// last: outer times factor could leave f32 where the result does not.
 template <bool WHOLE>
 DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resource c, u32 m, u32 n, u32 N, u32 ldc,
                     float factor) {
@@ -411,11 +412,11 @@ DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resourc
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word) * factor;
+        outer[e] = bits<float>(word);
       }
 #pragma unroll
       for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][0] * outer[0], sum[i][j][1] * outer[1], sum[i][j][2] * outer[2], sum[i][j][3] * outer[3]};
+        const float y[4] = {sum[i][j][0] * outer[0] * factor, sum[i][j][1] * outer[1] * factor, sum[i][j][2] * outer[2] * factor, sum[i][j][3] * outer[3] * factor};
         store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
       }
     }
