@@ -8,12 +8,12 @@ the workgroup does after it, if
     global   always: the waves of a workgroup share the vector L1, which serves them in order (source: LLVM "User
              Guide for AMDGPU Backend", memory model gfx90a and gfx942: no vmcnt(0) at workgroup scope)
 
-Waves of other workgroups are ordered only through an acquire (buffer_wbinvl1_vol on gfx90a, buffer_inv on gfx942),
-and so are those of the same one between barriers: an acquire orders all that was issued anywhere before it. So a
-missing acquire is seen, a missing release is not. An atomic that returns a value, and a load past the caches (glc;
-sc0 or sc1), acquire where they meet what another wave wrote. Atomics do not race with each other; loads past the
-caches, with which compilers express atomic loads, do not race at all. Two writers and two readers are remembered for
-each dword: enough to see every race with the last writer or with either of the last two readers.
+Across workgroups, and between barriers, waves learn of each other through memory: an atomic that returns a value, and
+a load past the caches (glc on gfx90a; sc0 or sc1 on gfx942, with which compilers express atomic loads), puts what the
+last writers of the place had completed and knew before it, in order before what follows. That the reader also has to
+invalidate its L1 is not checked. Atomics do not race with each other; loads past the caches do not race
+at all. Two writers and two readers are remembered for each dword: enough to see every race with the last writer or
+with either of the last two readers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ from numpy.typing import NDArray
 from petitgen.emulator.memory import BASE, DeviceMemory
 from petitgen.emulator.sanitizer.findings import Findings
 from petitgen.emulator.sanitizer.footprint import Footprint, Unit
-from petitgen.emulator.sanitizer.race_loops import ATOMIC, CODE, DMA, WAVES, observe, visit
+from petitgen.emulator.sanitizer.race_loops import (
+    ATOMIC,
+    CODE,
+    COMPARE,
+    DMA,
+    LEARN,
+    WAVES,
+    Access,
+    Order,
+    Records,
+    visit,
+)
 from petitgen.emulator.sanitizer.movement import movement
 from petitgen.emulator.sanitizer.race_report import (
     NOT_COMPLETE,
@@ -46,18 +57,14 @@ from petitgen.isa.model import Instruction
 Index = NDArray[np.int64]
 Outstanding = Callable[[Index], tuple[Index, Index]]
 
-ACQUIRES = frozenset(
-    {"buffer_inv", "buffer_invl2", "buffer_wbinvl1", "buffer_wbinvl1_vol"}
-)  # they count on no counter
+UNCOUNTED = frozenset({"buffer_inv", "buffer_invl2", "buffer_wbinvl1", "buffer_wbinvl1_vol"})  # by any counter
 REPORTED = 1 << 15  # conflicts of one instruction that are looked at
 _PAST_CACHES = ("glc", "sc0", "sc1")
 
 
-class Records:
-    """What is remembered of a memory: the last writers and readers of each dword."""
-
-    def __init__(self, dwords: int) -> None:
-        self.w0, self.w1, self.r0, self.r1 = (zeros(dwords, np.int64) for _ in range(4))
+def new_records(dwords: int) -> Records:
+    """No access to any dword yet."""
+    return Records(*(zeros(dwords, np.int64) for _ in range(4)))
 
 
 @dataclass(slots=True)
@@ -68,6 +75,7 @@ class _Waves:
     arrived_*            complete when the wave came to the barrier it is at, or was last at
     done_lds, done_dma   complete, and done_global: issued, at the last barrier that let the wave go
     seen_lds             issued at that barrier: if not in done_lds, it was the wait that was missing
+    published_*          complete at the last atomic
     """
 
     lds: Index
@@ -78,6 +86,8 @@ class _Waves:
     done_dma: Index
     done_global: Index
     seen_lds: Index
+    published_lds: Index
+    published_vmem: Index
     barrier: Index  # pc of the barrier the wave waits at, or -1
 
 
@@ -115,12 +125,12 @@ class RaceCheck:
         """New waves."""
         self._batch = batch
         self._first = batch.first_workgroup * self.per_group
-        self._lds = Records(batch.lds.size // 4)
+        self._lds = new_records(batch.lds.size // 4)
         self._w = _Waves(
-            *(np.zeros(batch.waves, np.int64) for _ in range(8)), np.full(batch.waves, -1, np.int64)
+            *(np.zeros(batch.waves, np.int64) for _ in range(10)), np.full(batch.waves, -1, np.int64)
         )
-        self._acquired = np.zeros(batch.waves, bool)
-        self._seen_lds = self._seen_vmem = np.zeros((1, 1), np.int32)  # (W, W) once a wave has acquired
+        self._learnt = np.zeros(batch.waves, bool)
+        self._seen_lds = self._seen_vmem = np.zeros((1, 1), np.int64)  # (W, W) once a wave learns
         self._live = np.bincount(batch.workgroup)
         self._waiting = np.zeros_like(self._live)
         self._first_of_group = np.searchsorted(batch.workgroup, np.arange(self._live.size))
@@ -134,9 +144,7 @@ class RaceCheck:
         if unit is Unit.LDS:
             self._w.lds[group.where] += 1
         elif unit is Unit.VMEM:
-            if name in ACQUIRES:
-                self._acquire(group.index)
-            else:
+            if name not in UNCOUNTED:
                 self._w.vmem[group.where] += 1
         elif unit is Unit.FLAT:
             self._w.lds[group.where] += 1
@@ -159,28 +167,34 @@ class RaceCheck:
         """One component of a memory access."""
         if space == "scratch" or not self.tracked:
             return
-        mods = ins.mods
-        cached = not any(m in mods for m in _PAST_CACHES)
-        lds = space == "lds"
-        records, start = (
-            (self._lds, group.lds_base[:, 0]) if lds else (self._records(), np.full(group.n, -BASE, np.int64))
-        )
-        if (kind == "atomic" and ins.dst) or (kind == "load" and not cached):
-            self._observe(group, records, start, addresses, active, compares(ins))
-        if kind == "load" and not cached:
-            return
+        part, self._part = self._part, self._part + 1
+        lds, past = space == "lds", any(m in ins.mods for m in _PAST_CACHES)
         dma = lds and self._touched.to_lds
         self._any_dma |= dma
-        template = self.report.code(ins) << CODE | (ATOMIC if kind == "atomic" or not cached else 0)
+        template = self.report.code(ins) << CODE | (ATOMIC if kind == "atomic" or past else 0) | (DMA if dma else 0)
+        sync = LEARN if (kind == "atomic" and ins.dst) or (kind == "load" and past) else 0
+        if sync:
+            self._prepare_learning()
+            sync |= COMPARE if compares(ins) else 0
         w = self._w
+        if template & ATOMIC and kind != "load":
+            self._publish(group)
         numbers = (w.lds if lds and not dma else w.vmem)[group.where]
-        count = visit(
-            records.w0, records.w1, records.r0, records.r1, start, addresses, active, size, kind != "load",
-            np.int64(template | (int(DMA) if dma else 0)), group.index + self._first, numbers, self._own_dma(group),
-            self.per_group, self._first, w.done_lds if lds else w.done_global, w.done_dma,
-            self._seen_lds if lds else self._seen_vmem, self._acquired, self._out,
+        order = Order(
+            self._first, self.per_group, w.done_lds if lds else w.done_global, w.done_dma,
+            self._seen_lds if lds else self._seen_vmem, self._learnt, w.done_global if lds else w.done_lds,
+            self._seen_vmem if lds else self._seen_lds, w.published_lds if lds else w.published_vmem,
+            w.published_vmem if lds else w.published_lds,
         )  # fmt: skip
-        part, self._part = self._part, self._part + 1
+        start = group.lds_base[:, 0] if lds else np.full(group.n, -BASE, np.int64)
+        count = visit(
+            self._lds if lds else self._records(),
+            Access(
+                start, addresses, active, size, kind != "load", sync, kind != "load" or not past, template,
+                group.index + self._first, numbers, self._own_dma(group),
+            ),
+            order, self.report.guesses, self._out,
+        )  # fmt: skip
         if count:
             data, skip = movement(self._touched).component(part, size) if kind == "store" and not dma else ((), 0)
             event = Event(
@@ -201,17 +215,6 @@ class RaceCheck:
 
         return reason
 
-    def _observe(
-        self, group: Group, records: Records, start: Array, addresses: Array, active: Array, compare: bool
-    ) -> None:
-        """Waves that meet what others wrote acquire; a compare-and-swap shows what a load before it was for."""
-        met = observe(
-            records.w0, records.w1, records.r0, records.r1, start, addresses, active, group.index + self._first,
-            compare, self.report.guesses,
-        )  # fmt: skip
-        if met.any():
-            self._acquire(group.index[met])
-
     def _own_dma(self, group: Group) -> Index:
         """Loads to LDS of each wave that are complete by now."""
         if not self._any_dma:
@@ -220,28 +223,31 @@ class RaceCheck:
 
     def _records(self) -> Records:
         if self._global is None:
-            self._global = Records(self.memory.extent // 4)
+            self._global = new_records(self.memory.extent // 4)
         return self._global
 
     # --- order ----------------------------------------------------------------------------------------
 
-    def _acquire(self, waves: Index) -> None:
-        """From now on these waves may rely on what was issued so far, wherever it was."""
-        if len(self._seen_lds) == 1:
-            size = (len(self._acquired),) * 2
-            self._seen_lds, self._seen_vmem = np.zeros(size, np.int32), np.zeros(size, np.int32)
-        self._seen_lds[waves], self._seen_vmem[waves] = self._w.lds, self._w.vmem
-        self._acquired[waves] = True
+    def _publish(self, group: Group) -> None:
+        """Whoever meets what is written now learns what had been complete."""
+        w, where = self._w, group.where
+        lds, vmem = self.outstanding(group.index)
+        w.published_lds[where], w.published_vmem[where] = w.lds[where] - lds, w.vmem[where] - vmem
+
+    def _prepare_learning(self) -> None:
+        if len(self._seen_lds) < len(self._learnt):
+            size = (len(self._learnt),) * 2
+            self._seen_lds, self._seen_vmem = np.zeros(size, np.int64), np.zeros(size, np.int64)
 
     def _share(self, through: NDArray[np.bool_]) -> None:
-        """What one wave of a workgroup acquired, all know after a barrier."""
-        if not (self._acquired & through).any():
+        """What one wave of a workgroup learnt, all know after a barrier."""
+        if not (self._learnt & through).any():
             return
         for seen in (self._seen_lds, self._seen_vmem):
             together = seen.reshape(-1, self.per_group, len(seen)).max(axis=1)
             seen[through] = np.repeat(together, self.per_group, axis=0)[through]
-        any_wave = self._acquired.reshape(-1, self.per_group).any(axis=1)
-        self._acquired |= np.repeat(any_wave, self.per_group) & through
+        any_wave = self._learnt.reshape(-1, self.per_group).any(axis=1)
+        self._learnt |= np.repeat(any_wave, self.per_group) & through
 
     def _arrive(self, group: Group, ins: Instruction) -> None:
         w, where = self._w, group.where
