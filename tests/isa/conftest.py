@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,8 @@ Build = Callable[[Path, str, str], bytes]
 
 
 @pytest.fixture(scope="session")
-def build() -> Build:
-    """build(source, arch, "clang-19" or "ziglang") -> the raw ELF."""
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """build(source, arch, "clang-19" or "ziglang") -> the raw ELF. Nothing is written beside the source."""
     known: dict[tuple[Path, str, str], bytes] = {}
 
     def made(source: Path, arch: str, compiler: str) -> bytes:
@@ -25,7 +26,8 @@ def build() -> Build:
         if key not in known:
             clang = Compiler("test", "clang", ("clang-19",), detail="clang-19")
             tool = clang if compiler == "clang-19" else choose(arch, "ziglang").selected
-            known[key] = tool.compile(source, arch)
+            directory = tmp_path_factory.mktemp(f"{source.stem[:40]}-{arch}-{compiler}-")
+            known[key] = tool.compile(Path(shutil.copy(source, directory)), arch)
         return known[key]
 
     return made
