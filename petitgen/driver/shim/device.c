@@ -134,7 +134,7 @@ hipError_t serve_hipGetDevicePropertiesR0600(hipDeviceProp_tR0600 *p, int device
     p->l2CacheSize = m->l2_bytes;
     p->textureAlignment = p->texturePitchAlignment = p->surfaceAlignment = 256;
     p->canMapHostMemory = p->concurrentKernels = p->unifiedAddressing = p->isLargeBar = p->ECCEnabled = 1;
-    p->managedMemory = p->hostRegisterSupported = p->streamPrioritiesSupported = 1;
+    p->memoryPoolsSupported = p->managedMemory = p->hostRegisterSupported = p->streamPrioritiesSupported = 1;
     p->pciBusID = device + 1;
     p->arch = 0x1ffff & ~(1u << 14 | 1u << 15); /* every feature flag but surface functions and 3d textures */
     return hipSuccess;
@@ -216,6 +216,21 @@ hipError_t serve_hipDeviceGetLimit(size_t *value, int limit) {
     return hipSuccess;
 }
 
+/* Caches and banks are not modelled: settings are accepted, and the default is what is. */
+static hipError_t accept(int setting, int most) { return setting >= 0 && setting <= most ? hipSuccess : hipErrorInvalidValue; }
+hipError_t serve_hipDeviceSetCacheConfig(int setting) { return accept(setting, 3); }
+hipError_t serve_hipDeviceSetSharedMemConfig(int setting) { return accept(setting, 2); }
+hipError_t serve_hipDeviceGetCacheConfig(int *setting) { return setting ? (*setting = 0, hipSuccess) : hipErrorInvalidValue; }
+hipError_t serve_hipDeviceGetSharedMemConfig(int *setting) { return setting ? (*setting = 0, hipSuccess) : hipErrorInvalidValue; }
+
+hipError_t serve_hipDeviceGetP2PAttribute(int *value, int attribute, int device, int peer) {
+    enum { PERFORMANCE_RANK, ACCESS_SUPPORTED, ATOMICS, ARRAY_ACCESS };
+    if (!value || attribute < PERFORMANCE_RANK || attribute > ARRAY_ACCESS) return hipErrorInvalidValue;
+    if (!is_device(device) || !is_device(peer) || device == peer) return hipErrorInvalidDevice;
+    *value = attribute == ACCESS_SUPPORTED || attribute == ATOMICS;
+    return hipSuccess;
+}
+
 hipError_t serve_hipDeviceGetStreamPriorityRange(int *least, int *greatest) {
     if (least) *least = 1;
     if (greatest) *greatest = -1;
@@ -286,6 +301,23 @@ hipError_t serve_hipCtxSetCurrent(hipCtx_t context) {
 }
 hipError_t serve_hipCtxGetDevice(hipDevice_t *device) { return serve_hipGetDevice(device); }
 hipError_t serve_hipCtxSynchronize(void) { return hipSuccess; }
+
+static _Thread_local int context_stack[16];
+static _Thread_local int contexts;
+
+hipError_t serve_hipCtxPushCurrent(hipCtx_t context) {
+    if (!is_device(device_of(context))) return hipErrorInvalidContext;
+    if (contexts == sizeof context_stack / sizeof *context_stack) return hipErrorInvalidValue;
+    context_stack[contexts++] = current_device;
+    return serve_hipSetDevice(device_of(context));
+}
+
+hipError_t serve_hipCtxPopCurrent(hipCtx_t *context) {
+    if (!contexts) return hipErrorInvalidContext;
+    if (context) *context = context_of(current_device);
+    current_device = context_stack[--contexts];
+    return hipSuccess;
+}
 
 /* Tell a worker that knows nothing yet whose kernels may access whose memory. */
 void device_replay_peers(void) {

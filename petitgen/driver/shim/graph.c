@@ -299,10 +299,37 @@ hipError_t serve_hipGraphMemsetNodeSetParams(hipGraphNode_t node, const hipMemse
     return error ? error : set_fill(&node->fill, params);
 }
 
+hipError_t serve_hipGraphMemsetNodeGetParams(hipGraphNode_t node, hipMemsetParams *params) {
+    if (!params || is_node(node, hipGraphNodeTypeMemset)) return hipErrorInvalidValue;
+    const FillWork *f = &node->fill;
+    *params = (hipMemsetParams){f->to, f->element, f->height, f->pitch, f->value, f->width};
+    return hipSuccess;
+}
+
+static hipError_t set_copy(Node *node, void *to, const void *from, size_t size, hipMemcpyKind kind) {
+    CopyWork work = {.to = to, .from = from, .width = size, .height = 1, .depth = 1, .to_pitch = size, .from_pitch = size, .kind = kind};
+    hipError_t error = copy_check(&work);
+    if (!error) node->copy = work;
+    return error;
+}
+
+hipError_t serve_hipGraphMemcpyNodeSetParams1D(hipGraphNode_t node, void *to, const void *from, size_t size, hipMemcpyKind kind) {
+    hipError_t error = is_node(node, hipGraphNodeTypeMemcpy);
+    return error ? error : set_copy(node, to, from, size, kind);
+}
+
+hipError_t serve_hipGraphNodeGetDependencies(hipGraphNode_t node, hipGraphNode_t *before, size_t *count) {
+    if (!object_is(node, NODE) || !count) return hipErrorInvalidValue;
+    for (size_t i = 0; before && i < *count; i++) before[i] = i < node->after.count ? node->after.node[i] : NULL;
+    *count = before && *count < node->after.count ? *count : node->after.count;
+    return hipSuccess;
+}
+
 /* --- executable graphs ------------------------------------------------------------------------------------------------------ */
 
-/* The node of the executable graph that was made from `node`. */
-static Node *counterpart(const GraphExec *exec, const Node *node) {
+/* The node of the executable graph that was made from `node`, or NULL. */
+static Node *executable(const GraphExec *exec, const Node *node) {
+    if (!object_is(exec, GRAPH_EXEC) || !object_is(node, NODE)) return NULL;
     for (size_t i = 0; i < exec->graph->nodes; i++)
         if (exec->graph->node[i]->origin == node) return exec->graph->node[i];
     return NULL;
@@ -354,16 +381,17 @@ hipError_t serve_hipGraphLaunch(hipGraphExec_t exec, hipStream_t stream) {
 }
 
 hipError_t serve_hipGraphExecKernelNodeSetParams(hipGraphExec_t exec, hipGraphNode_t node, const hipKernelNodeParams *params) {
-    Node *ours = object_is(exec, GRAPH_EXEC) && object_is(node, NODE) ? counterpart(exec, node) : NULL;
+    Node *ours = executable(exec, node);
     return ours ? serve_hipGraphKernelNodeSetParams(ours, params) : hipErrorInvalidValue;
 }
 
 hipError_t serve_hipGraphExecMemcpyNodeSetParams1D(hipGraphExec_t exec, hipGraphNode_t node, void *to, const void *from, size_t size,
                                                    hipMemcpyKind kind) {
-    Node *ours = object_is(exec, GRAPH_EXEC) && object_is(node, NODE) ? counterpart(exec, node) : NULL;
-    if (!ours || ours->type != hipGraphNodeTypeMemcpy) return hipErrorInvalidValue;
-    CopyWork work = {.to = to, .from = from, .width = size, .height = 1, .depth = 1, .to_pitch = size, .from_pitch = size, .kind = kind};
-    hipError_t error = copy_check(&work);
-    if (!error) ours->copy = work;
-    return error;
+    Node *ours = executable(exec, node);
+    return ours ? serve_hipGraphMemcpyNodeSetParams1D(ours, to, from, size, kind) : hipErrorInvalidValue;
+}
+
+hipError_t serve_hipGraphExecMemsetNodeSetParams(hipGraphExec_t exec, hipGraphNode_t node, const hipMemsetParams *params) {
+    Node *ours = executable(exec, node);
+    return ours ? serve_hipGraphMemsetNodeSetParams(ours, params) : hipErrorInvalidValue;
 }

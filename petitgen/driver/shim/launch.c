@@ -214,3 +214,19 @@ hipError_t serve_hipModuleOccupancyMaxPotentialBlockSize(int *grid, int *block, 
     }
     return hipSuccess;
 }
+
+hipError_t serve_hipOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *function, int block, size_t dynamic_lds,
+                                                                       unsigned flags) {
+    return flags ? hipErrorInvalidValue : serve_hipOccupancyMaxActiveBlocksPerMultiprocessor(blocks, function, block, dynamic_lds);
+}
+
+hipError_t serve_hipModuleOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, hipFunction_t f, size_t dynamic_lds, int limit,
+                                                                  unsigned flags) {
+    return flags ? hipErrorInvalidValue : serve_hipModuleOccupancyMaxPotentialBlockSize(grid, block, f, dynamic_lds, limit);
+}
+
+hipError_t serve_hipOccupancyMaxPotentialBlockSize(int *grid, int *block, const void *function, size_t dynamic_lds, int limit) {
+    hipFunction_t f;
+    hipError_t error = any_function(function, &f);
+    return error ? error : serve_hipModuleOccupancyMaxPotentialBlockSize(grid, block, f, dynamic_lds, limit);
+}

@@ -56,6 +56,46 @@ hipError_t serve_hipFreeAsync(void *address, hipStream_t stream) {
     return address ? release(address, hipMemoryTypeDevice) : hipErrorInvalidValue;
 }
 
+/* The one pool of a device, its default: a number that nothing looks behind. */
+static hipMemPool_t pool_of(int device) { return (hipMemPool_t)(uintptr_t)(0x2000 + device); }
+static bool is_pool(hipMemPool_t pool) { return (uintptr_t)pool - 0x2000 < (uintptr_t)config()->devices; }
+static uint64_t pool_threshold[MAX_DEVICES];
+
+hipError_t serve_hipDeviceGetDefaultMemPool(hipMemPool_t *pool, int device) {
+    if (!pool) return hipErrorInvalidValue;
+    if (device < 0 || device >= config()->devices) return hipErrorInvalidDevice;
+    *pool = pool_of(device);
+    return hipSuccess;
+}
+hipError_t serve_hipDeviceGetMemPool(hipMemPool_t *pool, int device) { return serve_hipDeviceGetDefaultMemPool(pool, device); }
+
+hipError_t serve_hipMallocFromPoolAsync(void **address, size_t size, hipMemPool_t pool, hipStream_t stream) {
+    return is_pool(pool) ? serve_hipMallocAsync(address, size, stream) : hipErrorInvalidValue;
+}
+
+/* Nothing is kept when freed, so there is nothing to trim, and the release threshold is only remembered. */
+hipError_t serve_hipMemPoolTrimTo(hipMemPool_t pool, size_t kept) {
+    (void)kept;
+    return is_pool(pool) ? hipSuccess : hipErrorInvalidValue;
+}
+
+enum { RELEASE_THRESHOLD = 4, RESERVED_NOW = 5, USED_NOW = 7 };
+
+hipError_t serve_hipMemPoolSetAttribute(hipMemPool_t pool, int attribute, void *value) {
+    if (!is_pool(pool) || !value) return hipErrorInvalidValue;
+    if (attribute != RELEASE_THRESHOLD) return attribute > 0 && attribute < RELEASE_THRESHOLD ? hipSuccess : hipErrorInvalidValue;
+    pool_threshold[(uintptr_t)pool - 0x2000] = *(uint64_t *)value;
+    return hipSuccess;
+}
+
+hipError_t serve_hipMemPoolGetAttribute(hipMemPool_t pool, int attribute, void *value) {
+    if (!is_pool(pool) || !value) return hipErrorInvalidValue;
+    int device = (int)((uintptr_t)pool - 0x2000);
+    if (attribute != RELEASE_THRESHOLD && attribute != RESERVED_NOW && attribute != USED_NOW) return hipErrorNotSupported;
+    *(uint64_t *)value = attribute == RELEASE_THRESHOLD ? pool_threshold[device] : arena_used(device);
+    return hipSuccess;
+}
+
 hipError_t serve_hipHostMalloc(void **address, size_t size, unsigned flags) {
     return allocate(address, size, HOST_MEMORY, hipMemoryTypeHost, flags, "hipHostMalloc");
 }
@@ -118,6 +158,18 @@ hipError_t serve_hipHostUnregister(void *start) {
     unlock();
     if (there) free(found);
     return there ? hipSuccess : hipErrorHostMemoryNotRegistered;
+}
+
+/* Managed memory is in one place for all, so advice and prefetching change nothing. */
+hipError_t serve_hipMemAdvise(const void *address, size_t size, int advice, int device) {
+    (void)advice, (void)device;
+    return size && arena_has(address, size) ? hipSuccess : hipErrorInvalidValue;
+}
+
+hipError_t serve_hipMemPrefetchAsync(const void *address, size_t size, int device, hipStream_t stream) {
+    Stream *s;
+    hipError_t error = stream_for_work(stream, &s);
+    return error ? error : serve_hipMemAdvise(address, size, 0, device);
 }
 
 /* --- questions --------------------------------------------------------------------------------------------- */

@@ -246,6 +246,9 @@ hipError_t serve_hipFuncSetAttribute(const void *function, int attribute, int va
     return any_function(function, &found);
 }
 
+hipError_t serve_hipFuncSetCacheConfig(const void *function, int setting) { return serve_hipFuncSetAttribute(function, 9, setting); }
+hipError_t serve_hipFuncSetSharedMemConfig(const void *function, int setting) { return serve_hipFuncSetAttribute(function, 9, setting); }
+
 hipError_t serve_hipFuncGetAttributes(hipFuncAttributes *attributes, const void *function) {
     hipFunction_t f;
     if (!attributes) return hipErrorInvalidValue;

@@ -132,19 +132,30 @@ hipError_t serve_hipGetSymbolSize(size_t *size, const void *host) {
 }
 
 hipError_t serve_hipMemcpyToSymbol(const void *host, const void *from, size_t size, size_t offset, hipMemcpyKind kind) {
-    void *address;
-    size_t room;
-    hipError_t error = symbol(host, &address, &room);
-    if (error) return error;
-    return offset > room || size > room - offset ? hipErrorInvalidValue : serve_hipMemcpy((char *)address + offset, from, size, kind);
+    return serve_hipMemcpyToSymbolAsync(host, from, size, offset, kind, NULL);
 }
 
 hipError_t serve_hipMemcpyFromSymbol(void *to, const void *host, size_t size, size_t offset, hipMemcpyKind kind) {
+    return serve_hipMemcpyFromSymbolAsync(to, host, size, offset, kind, NULL);
+}
+
+hipError_t serve_hipMemcpyToSymbolAsync(const void *host, const void *from, size_t size, size_t offset, hipMemcpyKind kind,
+                                        hipStream_t stream) {
     void *address;
     size_t room;
     hipError_t error = symbol(host, &address, &room);
     if (error) return error;
-    return offset > room || size > room - offset ? hipErrorInvalidValue : serve_hipMemcpy(to, (char *)address + offset, size, kind);
+    return offset > room || size > room - offset ? hipErrorInvalidValue
+                                                 : serve_hipMemcpyAsync((char *)address + offset, from, size, kind, stream);
+}
+
+hipError_t serve_hipMemcpyFromSymbolAsync(void *to, const void *host, size_t size, size_t offset, hipMemcpyKind kind, hipStream_t stream) {
+    void *address;
+    size_t room;
+    hipError_t error = symbol(host, &address, &room);
+    if (error) return error;
+    return offset > room || size > room - offset ? hipErrorInvalidValue
+                                                 : serve_hipMemcpyAsync(to, (char *)address + offset, size, kind, stream);
 }
 
 EXPORT const char *hipKernelNameRef(hipFunction_t function) { return object_is(function, FUNCTION) ? function->name : NULL; }
