@@ -123,7 +123,13 @@ def _bytes_of(tensor: Any, name: str, *dtypes: str) -> NDArray[np.uint8]:
 def _outer_of(scale: Any, n: int) -> NDArray[np.float32]:
     if hasattr(scale, "detach"):  # a torch tensor, perhaps on a GPU
         scale = scale.detach().cpu()
-    outer = np.asarray(scale, dtype=np.float32)
+    given = np.asarray(scale)
+    if given.dtype.kind not in "fiu" or (given.dtype.kind == "f" and given.dtype.itemsize not in (2, 4, 8)):
+        raise PackError(f"weight_scale_2 has dtype {given.dtype}: float32 is needed")
+    with np.errstate(over="ignore"):
+        outer = given.astype(np.float32)
+    if (np.isinf(outer) & np.isfinite(given)).any():
+        raise PackError("weight_scale_2 has a value beyond float32")
     if outer.shape == (1,):
         outer = outer.reshape(())
     if outer.shape not in ((), (n,)):

@@ -94,6 +94,8 @@ class _Family:
             if len(kept) == len(found):
                 raise self._error(f"exclude[{i}].kernels: {rule['kernels']!r} matches no kernel: remove the rule")
             found = kept
+        if not found:
+            raise self._error("exclude: leaves no kernel: remove the family's file instead")
         return found
 
     def _all(self) -> Iterator[KernelInstance]:
@@ -101,6 +103,12 @@ class _Family:
         weights = [self._known(name, "weights") for name in spec["weights"]]
         activations = [self._known(name, "activations") for name in spec["activations"]]
         archs = [self._arch(name) for name in spec["archs"]]
+        for w in weights:
+            if spec["constraints"]["k_multiple"] % FORMATS[w].block:
+                raise self._error(
+                    f"constraints.k_multiple: {spec['constraints']['k_multiple']} is no multiple of {w}'s block of "
+                    f"{FORMATS[w].block}"
+                )
         tiles = [self._tile(i, facts) for i, facts in enumerate(spec["tiles"])]
         abi = tuple(Argument(**facts) for facts in spec["abi"])
         for arch, w, a, (i, tile) in product(archs, weights, activations, enumerate(tiles)):

@@ -19,6 +19,7 @@ def _rules(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
     chunks = t.k // 8  # 16-byte chunks in a row of A
     stage_k = max(t.k, BRICK_K)
     lds = 2 * t.m * t.k * 2
+    accumulators = t.m * t.n // (t.waves_m * t.waves_n * arch.wave_size)
     return [
         (t.k & (t.k - 1) != 0, f"k: {t.k} is not allowed; a power of two is"),
         (t.m % (t.waves_m * t.mfma) != 0, f"m: {t.m} is no multiple of waves m x mfma = {t.waves_m * t.mfma}"),
@@ -31,6 +32,11 @@ def _rules(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
         (
             threads % chunks != 0 or (t.m * chunks) % threads != 0,
             f"m x k: {t.m} x {t.k} of A does not divide into 16 bytes for each of {threads} work-items",
+        ),
+        (
+            accumulators > arch.registers // max(t.occupancy, 1) // 2,
+            f"m x n: {t.m} x {t.n} over {t.waves_m} x {t.waves_n} waves needs {accumulators} accumulators a lane; with "
+            f"occupancy {t.occupancy} at most half of {arch.registers // max(t.occupancy, 1)} registers can be",
         ),
         (lds > arch.lds_bytes, f"m x k: two buffers of A need {lds} bytes of LDS; {arch.name} has {arch.lds_bytes}"),
         (t.stages * (stage_k // t.k) % 2 != 0, f"stages: {t.stages} is odd: the two LDS buffers could not alternate"),

@@ -1,4 +1,5 @@
-"""What a kernel is before it is code: frozen facts read from configs/. See loader.py for how they are read and checked."""
+"""What a kernel is before it is code: frozen facts read from configs/. catalog.py reads them, reader.py and checks.py
+say what is wrong with them."""
 
 from __future__ import annotations
 

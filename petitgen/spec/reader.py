@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
 
 from petitgen.errors import SpecError
@@ -35,6 +35,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain text", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
@@ -43,9 +45,16 @@ class _Loader(yaml.SafeLoader):
 
 
 @lru_cache
-def _validator(schema: str) -> Draft202012Validator:
+def _validator(schema: str) -> Any:
     text = resources.files("petitgen.spec").joinpath("schemas", f"{schema}.json").read_text(encoding="utf-8")
-    return Draft202012Validator(json.loads(text))
+    return _Validator(json.loads(text))
+
+
+# JSON schema counts 512.0 as an integer; in YAML it is a mistake.
+_Validator = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int),
+)
 
 
 def key_path(parts: Any) -> str:
@@ -74,6 +83,7 @@ def _allowed(error: ValidationError) -> str:
         "minimum": lambda: f"{allowed} or more is",
         "maximum": lambda: f"{allowed} or less is",
         "minLength": lambda: "a text that is not empty is",
+        "pattern": lambda: f"a text that matches {allowed} is",
         "minItems": lambda: f"{allowed} or more entries are",
         "maxItems": lambda: f"{allowed} or fewer entries are",
     }

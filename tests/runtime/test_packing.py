@@ -141,6 +141,9 @@ GOOD = checkpoint(16, 64)
         (GOOD[0], GOOD[1].astype(np.float32), 1.0, "weight_scale has dtype float32"),
         (GOOD[0], GOOD[1].view(ml_dtypes.float8_e4m3fnuz), 1.0, "weight_scale has dtype float8_e4m3fnuz"),
         (GOOD[0], GOOD[1], np.ones(5, np.float32), r"weight_scale_2 has shape \[5\].*\[16\]"),
+        (GOOD[0], GOOD[1], None, r"weight_scale_2 has dtype object: float32 is needed"),
+        (GOOD[0], GOOD[1], "1.5", r"weight_scale_2 has dtype <U3"),
+        (GOOD[0], GOOD[1], 1e300, r"weight_scale_2 has a value beyond float32"),
         (GOOD[0].tolist(), GOOD[1], 1.0, "weight has dtype list"),
     ],
 )
