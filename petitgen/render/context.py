@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
-from petitgen.spec.model import KernelInstance
-from runtime.formats import BRICK_K, FORMATS
+from petitgen.spec.model import KernelInstance, Tile
+from runtime.formats import BRICK_K, BRICK_N, FORMATS
 
 _C_TYPES = {"buffer": "u32x4", "u32": "u32"}
 
@@ -43,40 +43,48 @@ class Four:
 
 
 @dataclass(frozen=True, slots=True)
+class Exponents:
+    """Powers of two in which dequantization works (templates/lib/nvfp4.hip.j2).
+
+    normalize     dequantized weights must not be subnormal: codes are brought to their own size first
+    scale         a converted block scale is scale * 2^scale
+    scale_step    from fp16 position to there; code_step: from fp16 position to a code's own size; both C literals
+    outer_factor  what the sums are short of, a C literal
+    """
+
+    normalize: bool
+    scale: int
+    scale_step: str
+    code_step: str
+    outer_factor: str
+
+
+@dataclass(frozen=True, slots=True)
 class GemmContext:
+    """See the head of templates/gemm/gemm.hip.j2 for what the numbers mean there."""
+
     name: str
     arch: str
     weights: str
     activations: str
     weights_macros: str
     activations_bf16: bool
-    normalize_codes: bool  # dequantized weights must not be subnormal
     rescue_subnormals: bool  # subnormal activations take a second pass
     watching: str  # the argument of store_a that goes with it
-    tile_m: int
-    tile_n: int
-    tile_k: int
-    waves: int
-    waves_m: int
-    waves_n: int
-    waves_k: int
-    mfma: int
+    tile: Tile
     mfma_32: bool
     split_k: bool
+    threads: int
     quads: int
-    stages: int
     stage_k: int
     bricks: int
     pairs: int
     brick_k: int
     brick_scales: int
     column_scales: int
-    threads: int
-    occupancy: int
     accumulators: int
     weight_registers: int
     weight_places: tuple[str, ...]  # the members of a weight stage
-    a_ahead: int
     a_registers: int
     a_bytes: int
     partial_bytes: int
@@ -86,75 +94,64 @@ class GemmContext:
     accumulator_type: str
     accumulator_fours: tuple[Four, ...]
     parameters: tuple[Parameter, ...]
-    scale_exponent: int
-    scale_step: str
-    code_step: str
-    outer_factor: str
+    exponents: Exponents
 
 
 def gemm_context(instance: KernelInstance) -> GemmContext:
     """Every number the GEMM skeleton places, for one instance."""
     t, arch = instance.tile, instance.arch
-    bf16 = instance.activations.name == "bf16"
-    # bf16 has the exponents of f32: what the matrix unit flushes there is below 1.2e-38.
-    normalize = arch.mfma_flushes_denormals and not bf16
-    scale_exponent = 0 if normalize else _LARGEST_SCALE_EXPONENT
-    product_exponent = scale_exponent + (0 if normalize else _CODE_EXPONENT)
-    columns, rows = t.n // t.waves_n // t.mfma, t.m // t.waves_m // t.mfma
-    per_tile = t.mfma * t.mfma // arch.wave_size
+    activations = instance.activations.name
+    flushes = arch.mfma_flushes_denormals and activations == "fp16"  # bf16: only what is below 1.2e-38
+    columns, quads = t.n // t.waves_n // t.mfma, t.mfma // 16
     bricks = max(1, t.k // (BRICK_K * t.waves_k))
-    quads = t.mfma // 16
-    accumulators = rows * columns * per_tile
-    partial_bytes = (t.waves_k - 1) * t.waves_m * t.waves_n * accumulators * arch.wave_size * 4
-    fmt = FORMATS[instance.weights.name]
-    a_bytes = t.m * t.k * 2
+    accumulators = t.m * t.n // (t.waves_m * t.waves_n * arch.wave_size)
+    a_bytes, partial_bytes = t.m * t.k * 2, (t.waves_k - 1) * accumulators * t.waves_m * t.waves_n * arch.wave_size * 4
+    scales = FORMATS[instance.weights.name].scales_per_brick
     return GemmContext(
         name=instance.name,
         arch=arch.name,
         weights=instance.weights.name,
-        activations=instance.activations.name,
+        activations=activations,
         weights_macros=instance.weights.macros,
-        activations_bf16=bf16,
-        normalize_codes=normalize,
-        rescue_subnormals=normalize,
-        watching=", seen" if normalize else "",
-        tile_m=t.m,
-        tile_n=t.n,
-        tile_k=t.k,
-        waves=t.waves,
-        waves_m=t.waves_m,
-        waves_n=t.waves_n,
-        waves_k=t.waves_k,
-        mfma=t.mfma,
+        activations_bf16=activations == "bf16",
+        rescue_subnormals=flushes,
+        watching=", seen" if flushes else "",
+        tile=t,
         mfma_32=t.mfma == 32,
         split_k=t.waves_k > 1,
+        threads=instance.block,
         quads=quads,
-        stages=t.stages,
         stage_k=max(t.k, BRICK_K),
         bricks=bricks,
         pairs=min(t.k, BRICK_K) // 64,
         brick_k=BRICK_K,
-        brick_scales=16 * fmt.scales_per_brick,
-        column_scales=fmt.scales_per_brick,
-        threads=instance.block,
-        occupancy=t.occupancy,
+        brick_scales=BRICK_N * scales,
+        column_scales=scales,
         accumulators=accumulators,
-        weight_registers=bricks * columns * (4 * quads + fmt.scales_per_brick // 4),
+        weight_registers=bricks * columns * (4 * quads + scales // 4),
         weight_places=tuple(_weight_places(bricks, columns, quads)),
-        a_ahead=t.a_ahead,
-        a_registers=t.m * t.k // 8 // instance.block * 4 * t.a_ahead,
+        a_registers=a_bytes // 4 // instance.block * t.a_ahead,
         a_bytes=a_bytes,
         partial_bytes=partial_bytes,
         lds_bytes=max(2 * a_bytes, partial_bytes),
-        mfma_builtin=_MFMA[instance.activations.name, t.mfma],
-        operand_type=_OPERANDS[instance.activations.name],
+        mfma_builtin=_MFMA[activations, t.mfma],
+        operand_type=_OPERANDS[activations],
         accumulator_type=_ACCUMULATORS[t.mfma],
         accumulator_fours=tuple(_fours(t.mfma)),
         parameters=tuple(Parameter(_C_TYPES[a.kind], a.name) for a in instance.abi),
-        scale_exponent=scale_exponent,
-        scale_step=f"{2.0 ** (scale_exponent - _SCALE_EXPONENT)}f",
+        exponents=_exponents(flushes),
+    )
+
+
+def _exponents(normalize: bool) -> Exponents:
+    scale = 0 if normalize else _LARGEST_SCALE_EXPONENT
+    left = scale + (0 if normalize else _CODE_EXPONENT)
+    return Exponents(
+        normalize,
+        scale,
+        scale_step=f"{2.0 ** (scale - _SCALE_EXPONENT)}f",
         code_step=f"{2.0**-_CODE_EXPONENT}f",
-        outer_factor=f"{2.0**-product_exponent}f",
+        outer_factor=f"{2.0**-left}f",
     )
 
 

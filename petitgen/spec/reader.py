@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator, validators
-from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.exceptions import best_match
 
 from petitgen.errors import SpecError
 
@@ -23,9 +23,9 @@ def read(path: Path, schema: str) -> dict[str, Any]:
         raise SpecError(f"{path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    error = best_match(_validator(schema).iter_errors(data))
-    if error is not None:
-        raise SpecError(f"{path}: {_explain(error)}")
+    wrong = best_match(_validator(schema).iter_errors(data))
+    if wrong is not None:
+        raise SpecError(f"{path}: {_explain(wrong)}")
     return data
 
 
@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice: the second would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        seen: set[Any] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a plain text", key_node.start_mark)
@@ -63,7 +63,8 @@ def key_path(parts: Any) -> str:
     return text.lstrip(".") or "the file"
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: Any) -> str:
+    """Key path, offending value and what is allowed, for the failures that the schemas can have."""
     where = key_path(error.absolute_path)
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
@@ -72,19 +73,18 @@ def _explain(error: ValidationError) -> str:
     if error.validator == "required":
         missing = sorted(set(error.validator_value) - set(error.instance))
         return f"{where}: missing key {', '.join(map(repr, missing))}"
-    return f"{where}: {error.instance!r} is not allowed; {_allowed(error)}"
+    return f"{where}: {error.instance!r} is not allowed; {_allowed(error.validator, error.validator_value)}"
 
 
-def _allowed(error: ValidationError) -> str:
-    allowed = error.validator_value
+def _allowed(rule: str, value: Any) -> str:
     phrases = {
-        "enum": lambda: f"one of {', '.join(map(repr, allowed))} is",
-        "type": lambda: f"{allowed if isinstance(allowed, str) else ' or '.join(allowed)} is",
-        "minimum": lambda: f"{allowed} or more is",
-        "maximum": lambda: f"{allowed} or less is",
+        "enum": lambda: f"one of {', '.join(map(repr, value))} is",
+        "type": lambda: f"{value} is",
+        "minimum": lambda: f"{value} or more is",
+        "maximum": lambda: f"{value} or less is",
         "minLength": lambda: "a text that is not empty is",
-        "pattern": lambda: f"a text that matches {allowed} is",
-        "minItems": lambda: f"{allowed} or more entries are",
-        "maxItems": lambda: f"{allowed} or fewer entries are",
+        "pattern": lambda: f"a text that matches {value} is",
+        "minItems": lambda: f"{value} or more entries are",
+        "maxItems": lambda: f"{value} or fewer entries are",
     }
-    return phrases[error.validator]() if error.validator in phrases else f"needed: {error.validator} {allowed!r}"
+    return phrases[rule]() if rule in phrases else f"needed: {rule} {value!r}"
