@@ -26,7 +26,6 @@ class Sanitizer(Observer):
     """All checks of one launch.
 
     intended  buffer descriptors (16 bytes each) whose out-of-range accesses are meant; None: those of none
-
     cautious  report missing wait states that only LLVM asks for, too (hazards.py)
 
     One object serves one launch: `start`, then `batch` before each batch, then the events of an Observer.

@@ -41,7 +41,6 @@ class Paths:
             seen.add((pc, state))
             assert len(seen) < MOST, self.kernel.name
             touched = self.at(pc)
-            ins = touched.instruction
             if pc != deleted:
                 state, problems = step(state, touched, hazards, self.kernel.entry)
                 found.update({(pc, p.check, p.message): None for p in problems})
