@@ -1,0 +1,91 @@
+"""Libraries on the virtual GPU; the same tests run on a real one with `pytest -m gpu`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ARCHS = ("gfx942", "gfx90a")
+TILES = ("m16n16k512_w1x1x4", "m16n32k256_w1x2x2", "m64n64k128_w1x4x1")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of kernels: three tiles for each architecture and activation type."""
+    from petitgen.build.run import build
+    from petitgen.spec import load_catalog
+
+    chosen = [one for one in load_catalog().instances if one.name.endswith(TILES)]
+    folder = tmp_path_factory.mktemp("kernels")
+    assert len(chosen) == 12
+    assert not build(chosen, chosen, folder).failed
+    return folder
+
+
+@pytest.fixture(params=ARCHS)
+def arch(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=["virtual", pytest.param("hip", marks=pytest.mark.gpu)])
+def load(request: pytest.FixtureRequest, built: Path) -> Callable[..., Any]:
+    """runtime.load on the virtual GPU or on a real one."""
+    pytest.importorskip("hip")
+    import runtime
+    from runtime.errors import ArchError, HipLibraryError
+
+    def load(arch: str, directory: Path = built) -> Any:
+        try:
+            return runtime.load(arch, request.param, directory)
+        except (ArchError, HipLibraryError) as error:
+            if Path("/dev/kfd").exists():  # another GPU; or one process cannot have both a real and a virtual one
+                pytest.skip(str(error))
+            raise
+
+    return load
+
+
+@pytest.fixture
+def lib(load: Callable[..., Any], arch: str) -> Iterator[Any]:
+    with load(arch) as library:
+        yield library
+
+
+@pytest.fixture
+def alive(lib: Any) -> Callable[[str], int]:
+    """How many "allocations" or "modules" the virtual GPU has."""
+    if not lib.virtual:
+        pytest.skip("only the virtual GPU tells what is alive")
+    count = ctypes.CDLL(str(lib.hip.library)).petitgen_virtual_live
+    count.restype = ctypes.c_long
+    return lambda what: count(what.encode())
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script in a process of its own: python(script, *arguments, VARIABLE=value). It has to succeed."""
+
+    def run(script: str, *arguments: Any, **environment: Any) -> subprocess.CompletedProcess[str]:
+        file = tmp_path / "script.py"
+        file.write_text(script)
+        done = subprocess.run(
+            [sys.executable, str(file), *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **{k: str(v) for k, v in environment.items()}},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    return run

@@ -1,0 +1,45 @@
+"""Problems with their float64 answers, from the verifier's inputs and reference: the runtime shares no code with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import runtime
+from petitgen.verify.compare import compare
+from petitgen.verify.inputs import Problem, make_problem
+from petitgen.verify.reference import evaluate
+from petitgen.verify.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Case:
+    """x [M, K] of `activations`, a packed weight, and the check of a result."""
+
+    problem: Problem
+    activations: str
+    weight: runtime.PackedWeight
+
+    @property
+    def x(self) -> np.ndarray:
+        return self.problem.a
+
+    def check(self, lib: Any, y: np.ndarray) -> None:
+        """Every element within the tolerance of the kernel that was taken."""
+        shape = self.problem.shape
+        assert y.shape == (shape.m, shape.n)
+        assert y.dtype == self.x.dtype
+        contract = f"gemm_nvfp4_{self.activations}"
+        tolerance = lib.select(contract, shape.m, shape.n, shape.k).kernel.tolerance
+        reference = evaluate(self.problem, flushes=lib.arch == "gfx90a")
+        wrong = compare(y, reference, tolerance, self.activations)
+        assert wrong is None, str(wrong)
+
+
+def case(m: int, n: int, k: int, activations: str = "bf16") -> Case:
+    problem = make_problem(Shape(m, n, k), activations)
+    weights = problem.weights
+    packed = runtime.pack("nvfp4", weights.weight, weights.weight_scale, weights.weight_scale_2)
+    return Case(problem, activations, packed)

@@ -1,0 +1,268 @@
+"""lib.gemm and plans against float64: host arrays, device arrays with pitches, tensors, graphs."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime.errors import ClosedError, OperandError, ShapeError
+from tests.runtime.problems import case
+
+pytestmark = pytest.mark.compiler
+
+# M from one row to several tiles, N odd, K of one block and off every multiple
+SHAPES = [(1, 33, 16), (3, 1, 144), (16, 200, 272), (17, 31, 528), (70, 65, 80)]
+
+
+@pytest.mark.parametrize("activations", ["bf16", "fp16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_host_arrays(lib, shape, activations):
+    one = case(*shape, activations)
+    y = lib.gemm(one.x, one.weight)
+    one.check(lib, y)
+    again = np.full_like(y, 7)
+    assert lib.gemm(one.x, one.weight.to(lib), out=again) is again
+    assert np.array_equal(again.view(np.uint16), y.view(np.uint16))
+
+
+@pytest.mark.parametrize("activations", ["bf16", "fp16"])
+def test_device_arrays_with_pitches_touch_nothing_between_rows(lib, activations):
+    one = case(19, 37, 144, activations)
+    x = lib.array(one.x, pitch=144 + 24)
+    wide = lib.array(np.full((19, 45), 3, one.x.dtype))
+    out = runtime.DeviceArray(wide.address, (19, 37), activations, 45, wide.device, wide)
+    assert lib.gemm(x, one.weight, out=out) is out
+    one.check(lib, lib.numpy(out))
+    assert (lib.numpy(wide)[:, 37:] == 3).all()
+
+
+def test_a_result_is_made_when_none_is_given(lib):
+    one = case(5, 48, 64)
+    y = lib.gemm(lib.array(one.x), one.weight)
+    assert isinstance(y, runtime.DeviceArray)
+    assert (y.shape, y.dtype, y.pitch) == ((5, 48), "bf16", 48)
+    one.check(lib, lib.numpy(y))
+
+
+def test_the_pitch_of_a_single_row_does_not_matter(lib):
+    one = case(1, 48, 64)
+    x = lib.array(one.x, pitch=71)  # no multiple of 8
+    one.check(lib, lib.numpy(lib.gemm(x, one.weight)))
+    out = lib.empty((1, 48), "bf16", pitch=99)
+    lib.plan(one.weight, 1, lda=71)(x, out)
+    one.check(lib, lib.numpy(out))
+
+
+def test_a_bias_is_added_after(lib):
+    one = case(5, 48, 64)
+    bias = np.linspace(-2, 2, 48, dtype=np.float32)
+    plain = lib.gemm(one.x, one.weight)
+    with np.errstate(invalid="ignore", over="ignore"):
+        wanted = (plain.astype(np.float32) + bias).astype(plain.dtype)
+        got = lib.gemm(one.x, one.weight, bias)
+    assert np.array_equal(got.view(np.uint16), wanted.view(np.uint16))
+    with pytest.raises(OperandError, match="kernels take no bias: add it to the result on the device"):
+        lib.gemm(lib.array(one.x), one.weight, bias)
+    with pytest.raises(OperandError, match=r"bias has shape \[3\]: \[N\] = \[48\]"):
+        lib.gemm(one.x, one.weight, bias[:3])
+
+
+def test_no_rows_give_no_rows(lib):
+    one = case(1, 48, 64)
+    assert lib.gemm(one.x[:0], one.weight).shape == (0, 48)
+    assert lib.gemm(lib.empty((0, 64), "bf16"), one.weight).shape == (0, 48)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_rows_of_a_host_array_need_not_be_neighbours(lib, kind):
+    one = case(8, 20, 64)
+    rows = np.zeros((8, 96), one.x.dtype)
+    rows[:, 16:80] = one.x
+    out = np.zeros((8, 40), one.x.dtype)
+    if kind == "numpy":
+        lib.gemm(rows[:, 16:80], one.weight, out=out[:, ::2])
+    else:
+        torch = pytest.importorskip("torch")
+        tensor, result = (torch.from_numpy(v.view(np.int16)).view(torch.bfloat16) for v in (rows, out))
+        y = lib.gemm(tensor[:, 16:80], one.weight, out=result[:, ::2])
+        assert y.dtype == torch.bfloat16
+    one.check(lib, np.ascontiguousarray(out[:, ::2]))
+    assert not out[:, 1::2].any()
+
+
+def test_tensors_on_the_host(lib):
+    torch = pytest.importorskip("torch")
+    one = case(5, 48, 64)
+    x = torch.from_numpy(one.x.view(np.int16)).view(torch.bfloat16)
+    y = lib.gemm(x, one.weight)
+    assert (y.device.type, y.dtype) == ("cpu", torch.bfloat16)
+    one.check(lib, y.view(torch.int16).numpy().view(one.x.dtype))
+    with pytest.raises(OperandError, match=r"use torch.no_grad\(\) or x.detach\(\)"):
+        lib.gemm(x.requires_grad_(), one.weight)
+
+
+@pytest.mark.gpu
+def test_tensors_on_the_device_are_not_copied(lib):
+    torch = pytest.importorskip("torch")
+    one = case(5, 48, 64)
+    x = torch.from_numpy(one.x.view(np.int16)).view(torch.bfloat16).to(f"cuda:{lib.device}")
+    with torch.cuda.stream(torch.cuda.Stream(x.device)) as stream:
+        y = lib.gemm(x, one.weight)
+        assert y.device == x.device
+        stream.synchronize()
+    one.check(lib, y.cpu().view(torch.int16).numpy().view(one.x.dtype))
+
+
+# ---- plans and graphs -------------------------------------------------------------------------------
+def test_a_plan_launches_what_select_says(lib):
+    one = case(20, 64, 128)
+    plan = lib.plan(one.weight, 20)
+    assert plan.selection == lib.select("gemm_nvfp4_bf16", 20, 64, 128)
+    out = lib.empty((20, 64), "bf16")
+    assert plan(lib.array(one.x), out) is out
+    one.check(lib, lib.numpy(out))
+
+
+@pytest.mark.parametrize("tile", ["m16n16k512", "m16n32k256", "m64n64k128"])
+def test_a_plan_takes_the_kernel_it_is_told(lib, tile):
+    one = case(20, 64, 128)
+    (name,) = (name for name in lib.kernels if tile in name and "bf16" in name)
+    plan = lib.plan(one.weight, 20, kernel=name)
+    assert plan.selection.kernel.name == name
+    out = lib.empty((20, 64), "bf16")
+    plan(lib.array(one.x), out)
+    one.check(lib, lib.numpy(out))
+    with pytest.raises(OperandError, match="no kernel 'gemm'"):
+        lib.plan(one.weight, 20, kernel="gemm")
+
+
+def test_a_plan_refuses_what_it_was_not_made_for(lib):
+    one = case(4, 64, 128)
+    plan = lib.plan(one.weight, 4, lda=136)
+    x, out = lib.array(one.x, pitch=136), lib.empty((4, 64), "bf16")
+    plan(x, out)
+    wrong = [
+        (lib.array(one.x), out),
+        (lib.empty((3, 128), "bf16", 136), out),
+        (x, lib.empty((4, 63), "bf16")),
+        (x, lib.empty((4, 64), "bf16", 65)),
+        (x, lib.empty((4, 64), "fp16")),
+        (lib.empty((4, 128), "fp16", 136), out),
+    ]
+    for bad_x, bad_out in wrong:
+        with pytest.raises(OperandError, match=r"the plan is for x \[4, 128\] with strides \[136, 1\]"):
+            plan(bad_x, bad_out)
+
+
+def test_launches_are_captured_into_a_graph(lib):
+    one = case(4, 64, 128)
+    hip = lib.hip
+    x, out, kept = lib.array(one.x), lib.empty((4, 64), "bf16"), lib.empty((4, 64), "bf16")
+    plan, weight = lib.plan(one.weight, 4), one.weight.to(lib)
+    lib.gemm(x, weight, out=kept)  # its code object is loaded and its launch prepared outside the capture
+    lib.synchronize()
+    from hip import hip as names
+
+    with hip.on(lib.device):
+        stream = hip.call("hipStreamCreate")
+        hip.call("hipStreamBeginCapture", stream, names.hipStreamCaptureMode.hipStreamCaptureModeGlobal)
+        plan(x, out, stream)
+        lib.gemm(x, weight, out=kept, stream=stream)
+        with pytest.raises(OperandError, match="host arrays cannot be part of a graph"):
+            lib.gemm(one.x, weight, stream=stream)
+        graph = hip.call("hipStreamEndCapture", stream)
+        executable = hip.call("hipGraphInstantiateWithFlags", graph, 0)
+        for values in (np.zeros_like(one.x), one.x):  # the graph reads x when it is launched
+            bits = np.ascontiguousarray(values).view(np.uint8)
+            hip.copy(x.address, bits.ctypes.data, bits.size, "HostToDevice")
+            hip.call("hipGraphLaunch", executable, stream)
+            lib.synchronize(stream)
+        for handle, end in ((executable, "hipGraphExecDestroy"), (graph, "hipGraphDestroy"), (stream, "hipStreamDestroy")):
+            hip.call(end, handle)
+    one.check(lib, lib.numpy(out))
+    one.check(lib, lib.numpy(kept))
+
+
+# ---- what is refused --------------------------------------------------------------------------------
+def test_operands_that_do_not_fit_are_refused(lib):
+    one = case(4, 64, 128)
+    x, w = lib.array(one.x), one.weight
+    refused = [
+        ((one.x.astype(np.float32), w), {}, "dtype float32 is none a kernel multiplies"),
+        (([[1.0]], w), {}, "dtype list is none a kernel multiplies"),
+        ((one.x[:, :64], w), {}, r"x has shape \[4, 64\]: \[M, 128\] is needed"),
+        ((lib.empty((4, 64), "bf16"), w), {}, r"x has K = 64, the weight \[64, 128\] has K = 128"),
+        ((x, one.x), {}, "w is a ndarray: runtime.pack makes a PackedWeight"),
+        ((x, w), {"out": lib.empty((4, 63), "bf16")}, r"out is \[4, 63\] bf16 .*\[4, 64\] bf16"),
+        ((x, w), {"out": lib.empty((4, 64), "fp16")}, r"out is \[4, 64\] fp16"),
+        ((one.x, w), {"out": np.zeros((4, 64), np.float16)}, r"out is \[4, 64\] float16"),
+        ((one.x, w), {"out": lib.empty((4, 64), "bf16")}, "out is a DeviceArray, x a ndarray"),
+    ]
+    for arguments, named, message in refused:
+        with pytest.raises(OperandError, match=message):
+            lib.gemm(*arguments, **named)
+
+
+def test_pitches_and_addresses_that_a_kernel_cannot_take_are_refused_before_the_launch(lib):
+    one = case(4, 64, 128)
+    with pytest.raises(ShapeError, match="rows of A have to be a multiple of 8 elements apart, they are 129 apart"):
+        lib.gemm(lib.empty((4, 128), "bf16", 129), one.weight)
+    store = lib.empty((4, 160), "bf16")
+    for offset, name, need in ((8, "x", 16), (4, "out", 8)):
+        moved = runtime.DeviceArray(store.address + offset, (4, 128 if name == "x" else 64), "bf16", 160, store.device)
+        arguments = {"x": lib.array(one.x), "out": lib.empty((4, 64), "bf16"), name: moved}
+        with pytest.raises(OperandError, match=f"{name} starts at 0x.*a multiple of {need} bytes"):
+            lib.gemm(w=one.weight, **arguments)
+
+
+def test_a_closed_library_launches_nothing(load, arch):
+    lib = load(arch)
+    one = case(4, 64, 128)
+    x, w, out = lib.array(one.x), one.weight.to(lib), lib.empty((4, 64), "bf16")
+    plan = lib.plan(w, 4)
+    lib.gemm(x, w, out=out)
+    lib.close()
+    lib.close()
+    for launch in (lambda: lib.gemm(x, w, out=out), lambda: plan(x, out), lambda: lib.gemm(one.x, one.weight)):
+        with pytest.raises(ClosedError, match="the library was closed: runtime.load gives a new one"):
+            launch()
+    with load(arch) as new:  # a weight outlives the library that brought it to the device
+        new.gemm(x, w, out=out)
+        one.check(new, new.numpy(out))
+
+
+# ---- what is alive ----------------------------------------------------------------------------------
+def test_device_copies_go_with_what_they_were_made_of(lib, alive):
+    gc.collect()
+    before = alive("allocations")
+    one = case(4, 64, 128)
+    lib.gemm(one.x, one.weight)
+    lib.gemm(one.x, one.weight)
+    assert alive("allocations") == before + 1  # one copy of the weight
+    kept = one.weight.to(lib)
+    del one
+    gc.collect()
+    assert alive("allocations") == before + 1  # the one that to() gave
+    del kept
+    gc.collect()
+    assert alive("allocations") == before
+
+
+def test_code_objects_are_loaded_once_and_go_with_the_last_library(lib, alive, load, built):
+    gc.collect()
+    one, before = case(4, 64, 128), alive("modules")
+    first, second = (load(lib.arch) for _ in range(2))
+    assert alive("modules") == before  # not before a launch needs them
+    for _ in range(2):
+        first.gemm(one.x, one.weight)
+        second.gemm(one.x, one.weight)
+    assert alive("modules") == before + 1
+    first.close()
+    assert alive("modules") == before + 1
+    one.check(second, second.gemm(one.x, one.weight))
+    del second
+    gc.collect()
+    assert alive("modules") == before
