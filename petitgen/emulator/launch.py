@@ -31,6 +31,8 @@ class LaunchResult:
     total     their sum
     waves     number of waves launched
     findings  what the sanitizer found, by pc
+    bank_conflicts  with a sanitizer: offset of an LDS instruction from the kernel's entry -> disassembly,
+                    wave-instructions, cycles lost to bank conflicts
     """
 
     kernel: str
@@ -38,6 +40,7 @@ class LaunchResult:
     total: int
     waves: int
     findings: tuple[Finding, ...] = ()
+    bank_conflicts: dict[int, tuple[str, int, int]] = field(default_factory=dict, repr=False)
 
 
 class LoadedCode:
@@ -183,7 +186,8 @@ def _launch(
             memory.free(address)
     executed = scheduler.executed()
     findings = with_sources(sanitizer.findings(), code, kernel) if sanitizer else ()
-    return LaunchResult(kernel.name, executed, executed.total(), waves, findings)
+    banks = sanitizer.bank_conflicts() if sanitizer else {}
+    return LaunchResult(kernel.name, executed, executed.total(), waves, findings, banks)
 
 
 class _Both(Observer):

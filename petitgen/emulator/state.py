@@ -38,7 +38,7 @@ class Observer(Protocol):
                  (then a column a dword), `kind` "load", "store" or "atomic". Several times for one
                  instruction that touches several places a lane. In "lds" addresses count from the
                  workgroup's first byte
-    out_of_range called by a buffer instruction with the lanes (n, 64) that are on and out of range
+    out_of_range called by a buffer or DS instruction with the lanes (n, 64) that are on and out of range
     """
 
     def instruction(self, group: Group, instruction: Any) -> None: ...

@@ -70,6 +70,9 @@ def _lanes(s: Group, ins: Instruction, address: Array, size: int, kind: str) -> 
             active &= s.mask
         offsets = np.where(active, address + s.lds_base, 0)
     if s.observer is not None:
+        past = address + size > limit
+        if active is not None and past.any():
+            s.observer.out_of_range(s, ins, past & s.active())
         s.observer.access(s, ins, "lds", kind, address, size, s.active() if active is None else active)
     return offsets, active
 

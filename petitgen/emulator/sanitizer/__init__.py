@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from petitgen.emulator.dispatch import Dispatch
+from petitgen.emulator.sanitizer.accesses import AccessCheck
+from petitgen.emulator.sanitizer.banks import BankCount
 from petitgen.emulator.sanitizer.defined import DefinedCheck
 from petitgen.emulator.sanitizer.findings import Finding, Findings
 from petitgen.emulator.sanitizer.footprint import Footprint, footprint
@@ -27,12 +28,20 @@ class Sanitizer(Observer):
 
     intended  buffer descriptors (16 bytes each) whose out-of-range accesses are meant; None: those of none
     cautious  report missing wait states that only LLVM asks for, too (hazards.py)
+    past_lds  accesses past the workgroup's LDS are meant
+    scratch   report the use of scratch memory
 
     One object serves one launch: `start`, then `batch` before each batch, then the events of an Observer.
     """
 
-    def __init__(self, intended: Sequence[bytes] | None = None, cautious: bool = False) -> None:
-        self.cautious = cautious
+    def __init__(
+        self,
+        intended: Sequence[bytes] | None = None,
+        cautious: bool = False,
+        past_lds: bool = False,
+        scratch: bool = False,
+    ) -> None:
+        self.cautious, self.past_lds, self.scratch = cautious, past_lds, scratch
         self.intended = frozenset(intended or ())
         self.found = Findings()
         self._footprints: dict[int, Footprint] = {}  # by pc
@@ -48,9 +57,15 @@ class Sanitizer(Observer):
             self.found, run.kernel.entry, self.issue.outstanding, run.memory, run.waves_per_group, waves
         )
         self.defined = DefinedCheck(self.found, run.memory)
-        self._each_instruction = [self.issue.instruction, self.races.instruction, self.defined.instruction]
+        self.accesses = AccessCheck(
+            self.found, self.intended, run.waves_per_group, past_lds=self.past_lds, scratch=self.scratch
+        )
+        self.banks = BankCount()
+        checks = (self.issue, self.races, self.defined, self.accesses)
+        self._each_instruction = [check.instruction for check in checks]
         self._each_batch = [self.issue.batch, self.races.batch, self.defined.batch]
-        self._each_access: list[Any] = [self.races.access, self.defined.access]
+        watchers = (self.races, self.defined, self.accesses, self.banks)
+        self._each_access = [check.access for check in watchers]
 
     def batch(self, batch: Batch) -> None:
         """New waves; state of the ones before is forgotten."""
@@ -71,6 +86,14 @@ class Sanitizer(Observer):
         """See Observer."""
         for check in self._each_access:
             check(group, instruction, space, kind, addresses, size, active)
+
+    def out_of_range(self, group: Group, instruction: Instruction, lanes: Array) -> None:
+        """See Observer."""
+        self.accesses.out_of_range(group, instruction, lanes)
+
+    def bank_conflicts(self) -> dict[int, tuple[str, int, int]]:
+        """By offset from the kernel's entry: disassembly, wave-instructions, extra cycles (banks.py)."""
+        return self.banks.result(self._entry)
 
     def findings(self) -> tuple[Finding, ...]:
         """What was found so far, by pc."""
