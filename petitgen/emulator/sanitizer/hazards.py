@@ -4,7 +4,8 @@ A rule names what the earlier instruction is and does to some registers, what th
 wait states must lie between: every instruction counts 1, s_nop n counts n + 1.
 source: CDNA2 and CDNA3 ISA 4.5 "Manually Inserted Wait States (NOPs)" and 7.7 (MFMA dependencies), and LLVM's
 GCNHazardRecognizer, against which tests/emulator/sanitizer/test_hazards_llvm.py holds every rule. Rules marked `cautious` are
-LLVM's alone: compilers keep them, the documents do not ask for them.
+LLVM's alone: compilers keep them, the documents do not ask for them. Not known here: s_setvskip and MODE.vskip, registers that
+s_set_gpr_idx_on shifts, and clauses of loads, which XNACK may replay (LLVM parts them where one writes what another reads).
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ RULES: tuple[Rule, ...] = (
     Rule("setreg", "hwreg", "setreg", "hwreg", 2, text="hardware register written twice"),
     Rule("setreg", "hwreg", "getreg", "hwreg", 2, text="hardware register written, then read"),
     Rule("valu", "scalars written", "valu or mfma", "scalars read", 2, MI300, text="scalar register written and read by VALUs"),
+    Rule("valu", "scalars written", "valu or mfma", "zero flags", 5, text="VCCZ or EXECZ read after a VALU wrote the mask"),
     Rule("valu", "exec written", "any lane", "exec", 4, MI300, text="EXEC written by a VALU before a lane access"),
     # --- vector registers -------------------------------------------------------------------------------------------------
     Rule("valu", "result", "dpp", "explicit", 2, text="VGPR written by a VALU, read by DPP"),

@@ -14,6 +14,7 @@ classes
 ports
     result           vector registers written;  explicit: registers named in source fields
     scalars written, scalars read (VCC included, EXEC not), exec written, exec, vcc, m0 written, m0, hwreg
+    zero flags       VCC or EXEC, of which src_vccz or src_execz is read as data
     lane select, lane source, store data, source A or B (of MFMA and v_dot), source C
 """
 
@@ -87,6 +88,7 @@ def _operands(touched: Footprint) -> dict[str, Rows]:
         "exec written": _one(scalars & _MASK),
         "exec": (_MASK,),
         "vcc": (_VCC,),
+        "zero flags": _one(row for o, rows in touched.operands if o.name in ("src_vccz", "src_execz") for row in rows),
         "m0 written": _one(scalars & _M0),
         "m0": (_M0,),
         "hwreg": _one(_hwreg(ins)),

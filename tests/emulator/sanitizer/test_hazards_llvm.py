@@ -95,7 +95,7 @@ def test_every_matrix_instruction(arch: str) -> None:
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
 def test_the_recorded_programs_are_llvms(arch: str) -> None:
     """hazards.txt, which the fast tests use, says what LLVM says."""
-    recorded = [row for row in rows() if row[0] == arch]
+    recorded = [row for row in rows() if row[0] == arch and row[1] != "?"]
     texts = list(dict.fromkeys(text for row in recorded for text in row[3]))
     lines = machine_ir(arch, list(decoded(arch, texts).items()))
     asked = wait_states(arch, [[lines[text] for text in row[3]] for row in recorded])
