@@ -67,6 +67,7 @@ def first_ones(texts: list[str]) -> list[str]:
     return [text for text in texts if not text.startswith("global_load_lds_")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
 @pytest.mark.parametrize("kinds", ["plain-plain", "matrix-plain", "plain-matrix", "matrix-matrix"])
 def test_pairs(arch: str, kinds: str) -> None:
@@ -75,6 +76,7 @@ def test_pairs(arch: str, kinds: str) -> None:
     assert not wrong, f"{len(wrong)} pairs: " + "\n".join(wrong[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
 def test_longer_programs(arch: str) -> None:
     """Wait states are counted over the instructions between, and each dependence keeps its own count."""
