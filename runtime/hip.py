@@ -293,7 +293,7 @@ def _several(libraries: Sequence[Path]) -> str:
 
 
 def _which(hip: Hip) -> str:
-    return f"library {hip.library}; use device='virtual' to run on the emulator"
+    return f"library {hip.library}; a new process with device='virtual' runs on the emulator"
 
 
 # ---- the virtual GPU --------------------------------------------------------------------------------

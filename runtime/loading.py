@@ -54,6 +54,6 @@ def _falls_back(arch: str | None) -> bool:
             f"no {arch or 'AMD'} GPU here: kernels run on the virtual one, which is slow; device='virtual' says that"
             " this is meant",
             VirtualDeviceWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     return True
