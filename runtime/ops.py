@@ -45,6 +45,14 @@ def use(library: Library) -> None:
             _in_use[device] = library
 
 
+def forget() -> None:
+    """Undo `use`, and let go of every library and every copy of a weight."""
+    with _lock:
+        _in_use.clear()
+        _on_device.clear()
+        _copied.clear()
+
+
 def tensors(packed: PackedWeight, device: Any = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     """codes and scales (uint8) and outer (float32 [N]) of a packed weight. On the CPU they share its memory."""
     parts = (packed.codes, packed.scales, packed.outer)

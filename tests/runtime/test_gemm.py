@@ -227,7 +227,7 @@ def test_a_closed_library_launches_nothing(load, arch):
     lib.close()
     lib.close()
     for launch in (lambda: lib.gemm(x, w, out=out), lambda: plan(x, out), lambda: lib.gemm(one.x, one.weight)):
-        with pytest.raises(ClosedError, match="the library was closed: runtime.load gives a new one"):
+        with pytest.raises(ClosedError, match=r"the library was closed: runtime.load gives a new one"):
             launch()
     with load(arch) as new:  # a weight outlives the library that brought it to the device
         new.gemm(x, w, out=out)

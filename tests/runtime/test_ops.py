@@ -1,0 +1,126 @@
+"""petitgen::gemm in eager torch and under torch.compile, on CPU tensors through the virtual GPU."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime.errors import OperandError
+from tests.runtime.problems import Case, case
+
+torch = pytest.importorskip("torch", minversion="2.6")
+pytestmark = pytest.mark.compiler
+
+
+@pytest.fixture
+def ops(lib: Any) -> Iterator[Any]:
+    """runtime.ops on the library under test: the operators and their module."""
+    from runtime import ops
+
+    ops.use(lib)
+    yield ops
+    ops.forget()
+
+
+def tensor(x: np.ndarray, lib: Any) -> Any:
+    kind = torch.bfloat16 if x.dtype.name == "bfloat16" else torch.float16
+    cpu = torch.from_numpy(x.view(np.int16)).view(kind)
+    return cpu if lib.virtual else cpu.to(f"cuda:{lib.device}")
+
+
+def weight(ops: Any, one: Case, lib: Any) -> tuple[Any, ...]:
+    return ops.tensors(one.weight, "cpu" if lib.virtual else f"cuda:{lib.device}")
+
+
+def array(y: Any, like: np.ndarray) -> np.ndarray:
+    return y.cpu().view(torch.int16).numpy().view(like.dtype)
+
+
+def gemm(*arguments: Any, **named: Any) -> Any:
+    return torch.ops.petitgen.gemm(*arguments, **named)
+
+
+@pytest.mark.parametrize("activations", ["bf16", "fp16"])
+def test_eager(ops, lib, activations):
+    one = case(5, 48, 144, activations)
+    x, parts = tensor(one.x, lib), weight(ops, one, lib)
+    y = gemm(x, *parts)
+    assert y.dtype == x.dtype
+    one.check(lib, array(y, one.x))
+    out = torch.zeros(5, 96, dtype=x.dtype, device=x.device)[:, ::2] if lib.virtual else torch.zeros_like(y)
+    torch.ops.petitgen.gemm.out(x, *parts, out=out)
+    one.check(lib, array(out.contiguous(), one.x))
+
+
+def test_opcheck(ops, lib):
+    device = "cpu" if lib.virtual else f"cuda:{lib.device}"
+    rng = np.random.default_rng(1)  # no NaN: opcheck compares with ==
+    codes, scales = rng.integers(0, 256, (48, 32), np.uint8), rng.integers(0x30, 0x48, (48, 4), np.uint8)
+    parts = ops.tensors(runtime.pack("nvfp4", codes, scales, 0.5), device)
+    x = torch.randn(3, 64, device=device).bfloat16()
+    bias = torch.ones(48, dtype=x.dtype, device=x.device)
+    torch.library.opcheck(torch.ops.petitgen.gemm.default, (x, *parts))
+    torch.library.opcheck(torch.ops.petitgen.gemm.default, (x, *parts, bias, "nvfp4"))
+    out = torch.zeros(3, 48, dtype=x.dtype, device=x.device)
+    torch.library.opcheck(torch.ops.petitgen.gemm.out, (x, *parts), {"out": out})
+
+
+INDUCTOR = [pytest.mark.slow, pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")]
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=INDUCTOR)])
+def test_compiled_without_a_graph_break(ops, lib, backend):
+    one = case(3, 48, 64)
+    x, parts = torch.randn(3, 64, device=tensor(one.x, lib).device).bfloat16(), weight(ops, one, lib)
+
+    def model(x: Any) -> Any:
+        out = torch.zeros(x.shape[0], 48, dtype=x.dtype, device=x.device)
+        torch.ops.petitgen.gemm.out(x, *parts, out=out)
+        return gemm(torch.relu(x), *parts) + out
+
+    with torch.no_grad():
+        wanted = model(x)
+        got = torch.compile(model, fullgraph=True, backend=backend)(x)
+        longer = torch.compile(model, fullgraph=True, backend=backend, dynamic=True)(x.repeat(2, 1))
+    assert torch.equal(got.isnan(), wanted.isnan())
+    assert torch.equal(got.nan_to_num(), wanted.nan_to_num())
+    assert torch.equal(longer[:3].nan_to_num(), wanted.nan_to_num())
+
+
+def test_a_weight_on_the_cpu_is_copied_once_and_again_when_it_changes(ops, lib, alive):
+    one = case(2, 48, 64)
+    x = torch.ones(2, 64, dtype=torch.bfloat16)
+    codes, scales, outer = (part.clone() for part in weight(ops, one, lib))
+    gc.collect()
+    before = alive("allocations")
+    first = gemm(x, codes, scales, outer)
+    assert torch.equal(gemm(x, codes, scales, outer).nan_to_num(), first.nan_to_num())
+    assert alive("allocations") == before + 1
+    outer.zero_()
+    changed = gemm(x, codes, scales, outer)
+    assert (changed.nan_to_num() == 0).all()  # NaN where a block scale was NaN: outer no longer says so
+    assert alive("allocations") == before + 1
+    del codes
+    gc.collect()
+    assert alive("allocations") == before
+
+
+def test_what_does_not_fit_is_refused(ops, lib):
+    one = case(2, 48, 64)
+    x, (codes, scales, outer) = tensor(one.x, lib), weight(ops, one, lib)
+    for arguments, message in [
+        ((x, codes[:0], scales, outer), r"codes has 0 bytes: a packed nvfp4 weight \[48, 64\] has 3072"),
+        ((x, codes, scales, outer.double()), r"outer is \[48\] torch.float64: float32 \[N\] is needed"),
+        ((x, codes, scales, outer, None, "int3"), "no weight format 'int3': known are nvfp4"),
+        ((x.float(), codes, scales, outer), "dtype torch.float32 is none a kernel multiplies"),
+    ]:
+        with pytest.raises(OperandError, match=message):
+            gemm(*arguments)
+    with pytest.raises(OperandError, match=r"use torch.no_grad\(\) or x.detach\(\)"):
+        gemm(x.detach().clone().requires_grad_(), codes, scales, outer)
