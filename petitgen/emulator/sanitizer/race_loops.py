@@ -146,12 +146,20 @@ def _joined(old: Any, new: Any, done: Any) -> Any:
 
 
 @numba.njit
-def _record(a: Any, b: Any, d: Any, record: Any, me: Any, order: Any) -> None:
-    """Remember the access in the first of two places, or the second where that keeps what may still matter."""
+def _conflict(other: Any, load: Any, i: Any, lane: Any, access: Any, order: Any, conflicts: Any, out: Any) -> Any:
+    """One more conflict, listed in `out`, if nothing puts the recorded access in order."""
+    if _ordered(other, access.waves[i], access.mine[i], order):
+        return conflicts
+    if conflicts < out.shape[0]:
+        out[conflicts, 0], out[conflicts, 1], out[conflicts, 2], out[conflicts, 3] = i, lane, other, load
+    return conflicts + 1
+
+
+@numba.njit
+def _remember(a: Any, b: Any, d: Any, record: Any, me: Any, order: Any) -> None:
+    """Put a record in the first of two places, or in the second where that keeps what may still matter."""
     one, two, done = a[d], b[d], order.done[me - order.first]
-    if one == 0:
-        a[d] = record
-    elif _same(one, record, done):
+    if _same(one, record, done):
         a[d] = _joined(one, record, done)
     elif _same(two, record, done):
         b[d] = _joined(two, record, done)
@@ -161,49 +169,69 @@ def _record(a: Any, b: Any, d: Any, record: Any, me: Any, order: Any) -> None:
         a[d] = record
 
 
+@numba.njit
+def _meet(i: Any, lane: Any, records: Any, access: Any, order: Any, guesses: Any) -> None:
+    """What a wave learns, and shows of its loads, by an atomic."""
+    d, me = (access.addresses[i, lane] + access.start[i]) >> 2, access.waves[i]
+    _learn(records.w0[d], me, order)
+    _learn(records.w1[d], me, order)
+    if access.sync & 2 != 0:
+        for reader in (records.r0[d], records.r1[d]):
+            if _wave(reader) == me:
+                guesses[reader >> 46 & 0xFFF] = True
+
+
 @loops
 def visit(records: Any, access: Any, order: Any, guesses: Any, out: Any) -> Any:
     """Check an access against the records of its dwords, and record it. Returns the number of conflicts.
 
     guesses  set by instruction for the loads that a wave did before its compare-and-swap of the same place
     out      (most, 4): of the first conflicts the row in the group, the lane, the other's record, is it a load?
+
+    The usual cases are written out here, without calls: this runs for every dword of every lane.
     """
     conflicts = 0
     w0, w1, r0, r1 = records.w0, records.w1, records.r0, records.r1
-    kinds = 4 if access.store else 2
-    for i in range(access.addresses.shape[0]):
-        me = access.waves[i]
-        base = access.template | (me + 1) << 24 | min(access.numbers[i], 0xFFFFFF)
-        for lane in range(access.addresses.shape[1]):
-            if not access.active[i, lane]:
+    first, done, learnt, per_group = order.first, order.done, order.learnt, order.per_group
+    start, addresses, active, size, store = access.start, access.addresses, access.active, access.size, access.store
+    sync, plain, waves, numbers = access.sync, access.plain, access.waves, access.numbers
+    a, b = (w0, w1) if store else (r0, r1)
+    for i in range(addresses.shape[0]):
+        me = waves[i]
+        low = me // per_group * per_group
+        base, finished = access.template | (me + 1) << 24 | min(numbers[i], 0xFFFFFF), done[me - first]
+        for lane in range(addresses.shape[1]):
+            if not active[i, lane]:
                 continue
-            begin = access.addresses[i, lane] + access.start[i]
-            end = begin + access.size
-            if access.sync != 0:
-                d = begin >> 2
-                _learn(w0[d], me, order)
-                _learn(w1[d], me, order)
-                if access.sync & 2 != 0:
-                    for reader in (r0[d], r1[d]):
-                        if _wave(reader) == me:
-                            guesses[reader >> 46 & 0xFFF] = True
-            if not access.plain:
+            begin = addresses[i, lane] + start[i]
+            if sync != 0:
+                _meet(i, lane, records, access, order, guesses)
+            if not plain:
                 continue
-            for d in range(begin >> 2, (end + 3) >> 2):
-                touched = (1 << min(end - 4 * d, 4)) - (1 << max(begin - 4 * d, 0))
+            for d in range(begin >> 2, (begin + size + 3) >> 2):
+                touched = (1 << min(begin + size - 4 * d, 4)) - (1 << max(begin - 4 * d, 0))
                 record = base | touched << 58
-                for slot in range(kinds):
+                for slot in range(4 if store else 2):
                     other = w0[d] if slot == 0 else w1[d] if slot == 1 else r0[d] if slot == 2 else r1[d]
-                    if other >> 58 & 15 & touched == 0 or other & record & 1 << 62 != 0:
+                    if other == 0 or other >> 58 & 15 & touched == 0 or other & record & 1 << 62 != 0:
                         continue
-                    if _ordered(other, me, access.mine[i], order):
-                        continue
-                    if conflicts < out.shape[0]:
-                        out[conflicts, 0], out[conflicts, 1], out[conflicts, 2] = i, lane, other
-                        out[conflicts, 3] = slot >> 1
-                    conflicts += 1
-                if access.store:
-                    _record(w0, w1, d, record, me, order)
+                    if other > 0:
+                        wave = (other >> 24 & 0x3FFFFF) - 1
+                        if wave == me or (low <= wave < low + per_group and other & 0xFFFFFF <= done[wave - first]):
+                            continue
+                    conflicts = _conflict(other, slot >> 1, i, lane, access, order, conflicts, out)
+                one = a[d]
+                wave = (one >> 24 & 0x3FFFFF) - 1
+                if one == 0:
+                    a[d] = record
+                elif wave == me and (one ^ record) >> 62 == 0:
+                    a[d] = record | (one & 15 << 58) if one & 0xFFFFFF > finished else record
+                elif one > 0 and low <= wave < low + per_group and one & 0xFFFFFF <= done[wave - first]:
+                    a[d] = record
+                elif wave == me or one < 0 or learnt[me - first]:
+                    _remember(a, b, d, record, me, order)
                 else:
-                    _record(r0, r1, d, record, me, order)
+                    two = b[d]
+                    same = (two ^ record) >> 62 == 0 and (two ^ record) >> 24 & 0x3FFFFF == 0
+                    b[d] = record | (two & 15 << 58) if same and two & 0xFFFFFF > finished else record
     return conflicts
