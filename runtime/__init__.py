@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runtime.launch import Plan
     from runtime.library import Library
     from runtime.loading import load
     from runtime.memory import DeviceArray
@@ -26,12 +27,13 @@ _HOME = {
     "DeviceWeight": "weights",
     "Library": "library",
     "PackedWeight": "packing",
+    "Plan": "launch",
     "Selection": "select",
     "load": "loading",
     "pack": "packing",
 }
 
-__all__ = ["DeviceArray", "DeviceWeight", "Library", "PackedWeight", "Selection", "load", "pack"]
+__all__ = ["DeviceArray", "DeviceWeight", "Library", "PackedWeight", "Plan", "Selection", "load", "pack"]
 
 
 def __getattr__(name: str) -> Any:

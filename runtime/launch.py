@@ -18,7 +18,7 @@ from runtime.descriptors import buffer_resource, extent
 from runtime.errors import ClosedError, ManifestError, OperandError
 from runtime.hip import Hip
 from runtime.manifest import Argument, Kernel
-from runtime.memory import ITEM_BYTES, DeviceArray, dtype_name, layout
+from runtime.memory import ITEM_BYTES, KNOWN_DTYPES, DeviceArray, dtype_name, layout
 from runtime.select import Problem, Selection
 from runtime.weights import DeviceWeight
 
@@ -219,34 +219,42 @@ class Plan:
         if (
             x.shape != self._x[0]
             or out.shape != self._out[0]
-            or dtype_name(x.dtype) != self._dtype
-            or dtype_name(out.dtype) != self._dtype
+            or x.stride() != self._x[1]
+            or out.stride() != self._out[1]
+            or KNOWN_DTYPES.get(x.dtype) != self._dtype
+            or KNOWN_DTYPES.get(out.dtype) != self._dtype
             or x.get_device() != self._device
             or out.get_device() != self._device
-            or (x.stride() != self._x[1] and not _same_layout(x, self._x))
-            or (out.stride() != self._out[1] and not _same_layout(out, self._out))
         ):
-            self._refuse(x, out)
+            self._check(x, out)
         self._launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
         return out
 
-    def _refuse(self, x: Any, out: Any) -> None:
-        planned = f"x {_text(*self._x)} and out {_text(*self._out)}, {self._dtype} on device {self._device}"
-        got = ", ".join(
-            f"{name} {_text(tuple(t.shape), tuple(t.stride()))} {t.dtype} on device {t.get_device()}"
-            for name, t in (("x", x), ("out", out))
+    def _check(self, x: Any, out: Any) -> None:
+        """The same with patience: a dtype not met before, strides that differ and mean the same memory."""
+        if not self._fits(x, self._x) or not self._fits(out, self._out):
+            planned = f"x {_text(*self._x)} and out {_text(*self._out)}, {self._dtype} on device {self._device}"
+            got = ", ".join(
+                f"{name} {_text(tuple(t.shape), tuple(t.stride()))} {t.dtype} on device {t.get_device()}"
+                for name, t in (("x", x), ("out", out))
+            )
+            raise OperandError(f"the plan is for {planned}; it was given {got}")
+
+    def _fits(self, x: Any, planned: Layout) -> bool:
+        rows, columns, pitch = layout(x, "x")
+        return (
+            (rows, columns) == planned[0]
+            and (rows <= 1 or pitch == planned[1][0])
+            and dtype_name(x.dtype) == self._dtype
+            and x.get_device() == self._device
         )
-        raise OperandError(f"the plan is for {planned}; it was given {got}")
+
+
+Layout = tuple[tuple[int, int], tuple[int, int]]  # shape and strides
 
 
 def _strides(rows: int, pitch: int) -> tuple[int, int]:
     return pitch, 1
-
-
-def _same_layout(x: Any, planned: tuple[tuple[int, int], tuple[int, int]]) -> bool:
-    """Whether strides that differ mean the same memory: those of a dimension of length 1 are never taken."""
-    rows, _, pitch = layout(x, "x")
-    return rows <= 1 or pitch == planned[1][0]
 
 
 def _text(shape: tuple[int, ...], strides: tuple[int, ...]) -> str:

@@ -15,17 +15,17 @@ from runtime.hip import Hip
 
 ITEM_BYTES = 2  # bf16 and fp16
 _NAMES = {"bfloat16": "bf16", "float16": "fp16", "bf16": "bf16", "fp16": "fp16"}
-_cached: dict[Any, str] = {}
+KNOWN_DTYPES: dict[Any, str] = {}  # what dtype_name has answered
 
 
 def dtype_name(dtype: Any) -> str:
     """bf16 or fp16, from a name or from a dtype of numpy, ml_dtypes or torch. OperandError for any other."""
-    name = _cached.get(dtype)
+    name = KNOWN_DTYPES.get(dtype)
     if name is None:
         name = _NAMES.get(str(dtype).removeprefix("torch."))
         if name is None:
             raise OperandError(f"dtype {dtype} is none a kernel multiplies: bfloat16 and float16 are")
-        _cached[dtype] = name
+        KNOWN_DTYPES[dtype] = name
     return name
 
 

@@ -13,9 +13,7 @@ BUFFERS = {"a": (16, TWO_GIB), "w": (16, 2**32 - 1), "s": (8, 2**32 - 1), "o": (
 CODE = b"\x7fELF and so on"
 
 
-def kernel(
-    tile_m: int, tile_n: int, arch: str = "gfx942", activations: str = "bf16", **changes: Any
-) -> dict[str, Any]:
+def kernel(tile_m: int, tile_n: int, arch: str = "gfx942", activations: str = "bf16", **changes: Any) -> dict[str, Any]:
     """The manifest's entry of a kernel. changes: other values for its keys."""
     name = f"gemm_nvfp4_{activations}__{arch}_m{tile_m}n{tile_n}k64_w1x4x1"
     arguments = [

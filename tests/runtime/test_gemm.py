@@ -180,7 +180,11 @@ def test_launches_are_captured_into_a_graph(lib):
             hip.copy(x.address, bits.ctypes.data, bits.size, "HostToDevice")
             hip.call("hipGraphLaunch", executable, stream)
             lib.synchronize(stream)
-        for handle, end in ((executable, "hipGraphExecDestroy"), (graph, "hipGraphDestroy"), (stream, "hipStreamDestroy")):
+        for handle, end in (
+            (executable, "hipGraphExecDestroy"),
+            (graph, "hipGraphDestroy"),
+            (stream, "hipStreamDestroy"),
+        ):
             hip.call(end, handle)
     one.check(lib, lib.numpy(out))
     one.check(lib, lib.numpy(kept))

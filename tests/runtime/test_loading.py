@@ -92,7 +92,9 @@ except HipLibraryError as error:
 @needs_compiler
 @pytest.mark.skipif(Path("/dev/kfd").exists(), reason="there is a GPU")
 def test_auto_takes_the_virtual_gpu_and_says_so_once(python: Python, built: Path) -> None:
-    script = GEMM + """
+    script = (
+        GEMM
+        + """
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     for _ in range(2):
@@ -107,22 +109,28 @@ with warnings.catch_warnings():
     warnings.simplefilter("error")
     gemm(runtime.load("gfx942", "virtual", sys.argv[1]))
 """
+    )
     python(script, built)
 
 
 @needs_compiler
 def test_the_architecture_of_the_current_device_is_the_default(python: Python, built: Path) -> None:
-    script = GEMM + """
+    script = (
+        GEMM
+        + """
 lib = runtime.load(device="virtual", directory=sys.argv[1])
 assert (lib.arch, lib.device, lib.devices) == ("gfx90a", 0, (0,)), lib
 gemm(lib)
 """
+    )
     python(script, built, PETITGEN_VIRTUAL_DEVICES="gfx90a,gfx942")
 
 
 @needs_compiler
 def test_an_architecture_that_no_device_has(python: Python, built: Path) -> None:
-    script = GEMM + """
+    script = (
+        GEMM
+        + """
 try:
     runtime.load("gfx942", "virtual", sys.argv[1])
 except runtime.errors.ArchError as error:
@@ -130,6 +138,7 @@ except runtime.errors.ArchError as error:
 else:
     raise SystemExit("no error")
 """
+    )
     python(script, built, PETITGEN_VIRTUAL_DEVICES="gfx90a")
 
 
@@ -138,11 +147,14 @@ def test_an_unmodified_program_runs_on_the_virtual_gpu(python: Python, built: Pa
     from petitgen.driver import child_environment
 
     environment = child_environment(["gfx942"], None, {})
-    script = GEMM + """
+    script = (
+        GEMM
+        + """
 lib = runtime.load("gfx942", "hip", sys.argv[1])
 assert lib.virtual
 gemm(lib)
 """
+    )
     python(script, built, **environment)
 
 

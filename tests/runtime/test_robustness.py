@@ -67,7 +67,9 @@ def test_threads_share_one_plan(lib):
 
 def test_ten_thousand_launches_leave_nothing_behind(python: Python, built):
     """With a driver that accepts launches and does nothing, so that only the runtime can leak."""
-    script = HEAD + """
+    script = (
+        HEAD
+        + """
 def rss():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -90,12 +92,15 @@ after = rss(), live(b"allocations"), live(b"modules"), len(os.listdir("/proc/sel
 assert after[1:] == before[1:], (before, after)
 assert after[0] - before[0] < 1 << 20, (before, after)
 """
+    )
     python(script, built, "gfx942", PETITGEN_VIRTUAL_NOOP=1)
 
 
 def test_the_driver_fails_at_every_call_in_turn(python: Python, built):
     """Each failure comes out as a runtime error; then everything works, and nothing more is alive than before."""
-    script = HEAD + """
+    script = (
+        HEAD
+        + """
 def everything():
     with runtime.load(arch, "virtual", kernels) as lib:
         w = weight(16, 32)
@@ -133,13 +138,16 @@ for call in range(1, calls + 1):
     assert alive() == before, (call, before, alive())
 print(raised, calls)
 """
+    )
     done = python(script, built, "gfx942", PETITGEN_VIRTUAL_DEVICES="gfx90a,gfx942")
     raised, calls = map(int, done.stdout.split())
     assert raised > calls / 2  # the others gave something back, which has nobody to tell
 
 
 def test_memory_that_is_not_there_is_said(python: Python, built):
-    script = HEAD + """
+    script = (
+        HEAD
+        + """
 lib = runtime.load(arch, "virtual", kernels)
 try:
     lib.empty((1 << 14, 1 << 14), "bf16")
@@ -149,12 +157,15 @@ else:
     raise SystemExit("no error")
 lib.empty((16, 16), "bf16")
 """
+    )
     python(script, built, "gfx942", PETITGEN_VIRTUAL_MEMORY="64M")
 
 
 def test_the_error_of_a_kernel_comes_with_its_name(python: Python, built):
     """x lies where no memory is: the kernel faults, and whichever call says so names it."""
-    script = HEAD + """
+    script = (
+        HEAD
+        + """
 lib = runtime.load(arch, "virtual", kernels)
 w = weight(16, 32)
 out = lib.empty((2, 16), "bf16")
@@ -175,11 +186,14 @@ except HipError as error:
 else:
     raise SystemExit("a device that has failed says nothing")
 """
+    )
     python(script, built, "gfx942")
 
 
 def test_a_process_that_was_forked_is_told_and_a_spawned_one_works(python: Python, built):
-    script = HEAD + """
+    script = (
+        HEAD
+        + """
 import multiprocessing
 
 def gemm():
@@ -209,11 +223,14 @@ if __name__ == "__main__":
     assert spawned.exitcode == 0
     assert (lib.numpy(lib.gemm(x, w)) == 32).all()
 """
+    )
     python(script, built, "gfx942")
 
 
 def test_a_child_may_load_when_its_parent_has_not(python: Python, built):
-    script = HEAD + """
+    script = (
+        HEAD
+        + """
 child = os.fork()
 if child == 0:
     with runtime.load(arch, "virtual", kernels) as lib:
@@ -221,11 +238,14 @@ if child == 0:
     os._exit(0 if right else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
+    )
     python(script, built, "gfx942")
 
 
 def test_two_devices_of_one_architecture(python: Python, built):
-    script = HEAD + """
+    script = (
+        HEAD
+        + """
 lib = runtime.load(arch, "virtual", kernels)
 assert lib.devices == (1, 2), lib
 w = weight(16, 32)
@@ -250,6 +270,7 @@ except OperandError as error:
 else:
     raise SystemExit("no error")
 """
+    )
     python(script, built, "gfx942", PETITGEN_VIRTUAL_DEVICES="gfx90a,gfx942,gfx942")
 
 
