@@ -20,6 +20,8 @@ from petitgen.verify.shapes import BLOCK, Shape
 MAX_CODE, NEGATIVE_MAX_CODE, NEGATIVE_ZERO_CODE = 0x7, 0xF, 0x8
 MAX_SCALE, SIGN_BIT, NAN_SCALES = 0x7E, 0x80, (0x7F, 0xFF)
 NEAR_ONE = (0x30, 0x48)  # e4m3fn codes of 0.5 up to (not including) 4
+LONE = "lone subnormal"
+LOAD = 8  # activations that a kernel loads at once, 16 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,8 @@ def make_problem(shape: Shape, activations: str, seed: int = 0) -> Problem:
     """The problem for a shape: always the same for the same arguments. activations: bf16 or fp16."""
     float_type = FLOAT_TYPES[activations]
     rng = np.random.default_rng(zlib.crc32(f"{shape} {activations} {seed}".encode()))
-    a_kinds = _assign(shape.m, list(ROW_KINDS), rng)
     w_kinds = _assign(shape.n, list(COLUMN_KINDS), rng)
-    a = np.stack([ROW_KINDS[kind](rng, shape.k, float_type) for kind in a_kinds])
+    a_kinds, a = _lone_subnormals(rng, shape, float_type) if shape.lone else _all_kinds(rng, shape, float_type)
     columns = [COLUMN_KINDS[kind](rng, shape.k, float_type) for kind in w_kinds]
     codes = np.stack([column.codes for column in columns])
     weights = Checkpoint(
@@ -89,11 +90,39 @@ def make_problem(shape: Shape, activations: str, seed: int = 0) -> Problem:
 
 
 def _assign(count: int, kinds: Sequence[str], rng: Generator) -> tuple[str, ...]:
-    """A kind for each of `count` rows: random, then all nasty kinds shuffled with as many random ones."""
-    nasty = [kind for kind in kinds if kind != "random"]
-    deck = rng.permutation(nasty + ["random"] * len(nasty)).tolist()
-    rest = [deck[i % len(deck)] for i in range(count - 1)]
-    return ("random", *rest)
+    """A kind for each of `count` rows: all nasty kinds and as many random ones, shuffled, again and again.
+
+    One of the first two rows is random and the other nasty, so that two rows always have both.
+    """
+    nasty = rng.permutation([kind for kind in kinds if kind != "random"]).tolist()
+    lead = rng.permutation([nasty[0], "random"]).tolist()
+    deck = lead + rng.permutation(nasty[1:] + ["random"] * (len(nasty) - 1)).tolist()
+    return tuple(deck[i % len(deck)] for i in range(count))
+
+
+def _all_kinds(rng: Generator, shape: Shape, t: FloatType) -> tuple[tuple[str, ...], NDArray]:
+    """The kinds of the rows of A, and A."""
+    kinds = _assign(shape.m, list(ROW_KINDS), rng)
+    return kinds, np.stack([ROW_KINDS[kind](rng, shape.k, t) for kind in kinds])
+
+
+def _lone_subnormals(rng: Generator, shape: Shape, t: FloatType) -> tuple[tuple[str, ...], NDArray]:
+    """One subnormal number in each `shape.lone` rows, in a row of zeros; the other rows have none.
+
+    A kernel that looks for them (templates/lib/subnormal.hip.j2) has nothing else to notice there. From one
+    group to the next they move along K, through every place of a 16-byte load, and from the largest to the
+    smallest.
+    """
+    a = _row(_ordinary(rng, (shape.m, shape.k)), t)
+    kinds = ["ordinary"] * shape.m
+    starts = range(0, shape.m, shape.lone)
+    for group, first in enumerate(starts):
+        row = first + 5 * group % min(shape.lone, shape.m - first)
+        place = group * shape.k // len(starts) // LOAD * LOAD + group % LOAD
+        last = _smallest_normal_bits(t) - 1
+        magnitude = (last, 1, int(rng.integers(last // 2 + 2, last)))[group % 3]
+        a[row], kinds[row] = _single(shape.k, min(place, shape.k - 1), magnitude | group % 2 << 15, t), LONE
+    return tuple(kinds), a
 
 
 # Rows of A: (rng, k, type) -> [k] of the type.
@@ -113,10 +142,30 @@ def _alternating(rng: Generator, k: int, t: FloatType) -> NDArray:
     return _row(np.where(np.arange(k) % 2, -t.largest, t.largest), t)
 
 
+def _ordinary(rng: Generator, size: int | tuple[int, ...]) -> NDArray:
+    """Random numbers none of which is subnormal in any type, zero neither."""
+    values = rng.standard_normal(size)
+    return np.where(np.abs(values) < 2.0**-10, 1.0, values)
+
+
+def _smallest_normal_bits(t: FloatType) -> int:
+    return int(np.array(ml_dtypes.finfo(t.dtype).smallest_normal, t.dtype).view(np.uint16))
+
+
 def _subnormal(rng: Generator, k: int, t: FloatType) -> NDArray:
-    top = int(np.array(ml_dtypes.finfo(t.dtype).smallest_normal, t.dtype).view(np.uint16))
-    bits = rng.integers(1, top, k) | rng.integers(0, 2, k) << 15
+    bits = rng.integers(1, _smallest_normal_bits(t), k) | rng.integers(0, 2, k) << 15
     return bits.astype(np.uint16).view(t.dtype)
+
+
+def _single(k: int, place: int, bits: int, t: FloatType) -> NDArray:
+    """Zeros but for one element."""
+    row = np.zeros(k, np.uint16)
+    row[place] = bits
+    return row.view(t.dtype)
+
+
+def _lone_subnormal(rng: Generator, k: int, t: FloatType) -> NDArray:
+    return _single(k, int(rng.integers(k)), int(rng.integers(1, _smallest_normal_bits(t))), t)
 
 
 def _mixed(rng: Generator, k: int, t: FloatType) -> NDArray:
@@ -145,6 +194,7 @@ ROW_KINDS: dict[str, RowMaker] = {
     "zero": lambda rng, k, t: _row(np.zeros(k), t),
     "negative zero": lambda rng, k, t: _row(np.full(k, -0.0), t),
     "subnormal": _subnormal,
+    LONE: _lone_subnormal,
     "mixed": _mixed,
     "small": lambda rng, k, t: _row(rng.standard_normal(k) * t.small, t),
     "one hot": _one_hot,

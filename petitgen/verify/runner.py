@@ -18,7 +18,7 @@ from petitgen.verify.compare import Mismatch, compare
 from petitgen.verify.device import execute
 from petitgen.verify.inputs import Problem, make_problem
 from petitgen.verify.reference import evaluate
-from petitgen.verify.shapes import Shape, default_shapes
+from petitgen.verify.shapes import MAX_PITCH, Shape, default_shapes
 from petitgen.verify.targets import Target
 from runtime.errors import RuntimeLibraryError
 from runtime.manifest import Kernel
@@ -152,7 +152,7 @@ def _plan(target: Target, shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
             raise VerifyError(
                 f"{kernel.name}: K = {shape.k} is no multiple of {multiple}, which this kernel needs"
             )
-    return tuple(shapes or default_shapes(kernel.tile, multiple))
+    return tuple(shapes or default_shapes(kernel.tile, multiple, kernel.constraints.get("max_pitch", MAX_PITCH)))
 
 
 def verify_kernel(

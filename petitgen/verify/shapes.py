@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle, product
 
@@ -11,6 +11,8 @@ from runtime.formats import BRICK_K
 
 VECTOR = 8  # elements of C that a kernel may store at once when N and ldc allow it
 BLOCK = 16  # K values that share one NVFP4 scale: the smallest K
+MAX_PITCH = 1 << 22  # row pitch in elements where a kernel names no limit; rows are then 8 MiB apart
+FAR_ROWS = 5  # at that pitch 32 MiB and more: no offset of fewer than 25 bits reaches the last row
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class Shape:
     """C[m, n] = A[m, k] x W[n, k]^T, all in elements.
 
     pad_a, pad_c  elements of gap after each row of A and C (the pitch is rounded up to what the kernel takes)
+    lone          A has exactly one subnormal number in each `lone` rows; 0: rows of every kind
     """
 
     m: int
@@ -25,6 +28,7 @@ class Shape:
     k: int
     pad_a: int = 0
     pad_c: int = 0
+    lone: int = 0
 
     def lda(self, multiple: int = 1) -> int:
         """Row pitch of A."""
@@ -36,7 +40,8 @@ class Shape:
 
     def __str__(self) -> str:
         pads = f"+{self.pad_a},{self.pad_c}" if self.pad_a or self.pad_c else ""
-        return f"{self.m}x{self.n}x{self.k}{pads}"
+        lone = f", a subnormal in {self.lone} rows" if self.lone else ""
+        return f"{self.m}x{self.n}x{self.k}{pads}{lone}"
 
 
 def parse_shape(text: str) -> Shape:
@@ -50,21 +55,36 @@ def parse_shape(text: str) -> Shape:
     return Shape(m, n, k)
 
 
-def default_shapes(tile: Mapping[str, int], k_multiple: int = BLOCK) -> tuple[Shape, ...]:
-    """M = N = 1; one below, at and above the tile in M and N, K from one block; row gaps; several tiles.
+def default_shapes(
+    tile: Mapping[str, int], k_multiple: int = BLOCK, max_pitch: int = MAX_PITCH
+) -> tuple[Shape, ...]:
+    """M or N = 1; one below, at and above the tile in M and N, K from one block; row gaps; many tiles; far rows.
 
-    tile: the manifest's: m, n, k (depth of A in one step) and stages (of weights in flight).
+    tile: the manifest's: m, n, k (depth of A in one step) and stages (of weights in flight). max_pitch: the
+    largest row pitch that the kernel takes, in elements.
     """
     depths = cycle(_depths(tile, k_multiple))
     edges = [Shape(m, n, next(depths)) for m, n in product(_around(tile["m"]), _around(tile["n"]))]
     ragged = _round_up(tile["k"] + 1, k_multiple)
-    return (
-        Shape(1, 1, k_multiple),
-        *edges,
-        Shape(tile["m"] + 1, tile["n"] + 1, ragged, pad_a=24, pad_c=5),
-        Shape(tile["m"] + 1, tile["n"] + VECTOR, ragged, pad_a=8, pad_c=VECTOR),
-        Shape(2 * tile["m"] + 1, 2 * tile["n"] + 1, _pipeline(tile) + ragged),
-    )
+    single = (Shape(1, 1, k_multiple), Shape(1, tile["n"] + 1, ragged), Shape(tile["m"] + 1, 1, ragged))
+    return (*single, *edges, *_gaps(tile, ragged, max_pitch), *_many(tile, k_multiple, ragged))
+
+
+def _gaps(tile: Mapping[str, int], k: int, max_pitch: int) -> Iterator[Shape]:
+    """Pitches beyond the row: N and ldc multiples of four, both or only one of them; rows as far as can be."""
+    m, n = tile["m"] + 1, tile["n"] + 1
+    yield Shape(m, n, k, pad_a=24, pad_c=_round_up(n, 4) - n)
+    yield Shape(m, n + 1, k, pad_c=4)
+    yield Shape(m, tile["n"] + VECTOR, k, pad_a=8, pad_c=VECTOR)
+    yield Shape(FAR_ROWS, n + 1, k, pad_a=max_pitch - k, pad_c=max_pitch - n - 1)
+
+
+def _many(tile: Mapping[str, int], k_multiple: int, ragged: int) -> Iterator[Shape]:
+    """Several tiles in every direction, then more than eight along N and along M: ids of four bits."""
+    pipeline = _pipeline(tile)
+    yield Shape(2 * tile["m"] + 1, 2 * tile["n"] + 1, pipeline + ragged)
+    yield Shape(min(tile["m"], 3), 8 * tile["n"] + 1, ragged)
+    yield Shape(8 * tile["m"] + 1, min(tile["n"], 12), pipeline - pipeline % k_multiple, lone=tile["m"])
 
 
 def _around(size: int) -> tuple[int, ...]:

@@ -52,7 +52,7 @@ def test_a_correctly_rounded_result_passes(solved, activations):
 def test_a_single_element_two_places_off_is_seen_at_its_index(solved, activations):
     problem, reference = solved
     good = rounded(reference.y, activations)
-    row, column = problem.a_kinds.index("one hot"), 0
+    row, column = problem.a_kinds.index("one hot"), problem.w_kinds.index("maximum")
     assert reference.y[row, column] != 0
     bits = good.view(np.uint16).copy()
     bits[row, column] += 2  # the unit is at most one place, the nearest value at most half a place off

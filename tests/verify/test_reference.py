@@ -92,7 +92,7 @@ def test_underflow_is_granted_only_where_f32_ends():
 @pytest.mark.parametrize("activations", ["bf16", "fp16"])
 def test_problems_hold_every_kind_and_are_always_the_same(activations):
     first, again = (make_problem(Shape(40, 40, 80), activations) for _ in range(2))
-    assert (len(set(first.a_kinds)), len(set(first.w_kinds))) == (11, 12)
+    assert (len(set(first.a_kinds)), len(set(first.w_kinds))) == (12, 12)
     np.testing.assert_array_equal(first.a.view(np.uint16), again.a.view(np.uint16))
     np.testing.assert_array_equal(first.weights.weight, again.weights.weight)
     bits = first.a.view(np.uint16)[first.a_kinds.index("subnormal")] & 0x7FFF
@@ -102,6 +102,32 @@ def test_problems_hold_every_kind_and_are_always_the_same(activations):
     assert np.isin(first.weights.weight_scale[column], (0x7F, 0xFF)).sum() == 1
     assert (first.weights.weight[first.w_kinds.index("negative zero")] == 0x88).all()
     assert first.weights.weight_scale[first.w_kinds.index("negative scale")].max() > 0x80
+
+
+def test_the_first_row_is_of_any_kind():
+    problems = [make_problem(Shape(1, 1, 16 * i), "fp16") for i in range(1, 60)]
+    for kinds in ({p.a_kinds for p in problems}, {p.w_kinds for p in problems}):
+        assert ("random",) in kinds
+        assert len(kinds) > 6
+    assert all("random" in make_problem(Shape(2, 2, 16 * i), "bf16").a_kinds for i in range(1, 20))
+
+
+@pytest.mark.parametrize(("activations", "normal"), [("bf16", 0x80), ("fp16", 0x400)])
+def test_lone_subnormals_stand_everywhere_and_alone(activations, normal):
+    """One in each group of rows; over the groups every place of a 16-byte load, both ends of the range."""
+    problem = make_problem(Shape(8 * 48 + 1, 3, 272, lone=48), activations)
+    bits = problem.a.view(np.uint16)
+    magnitude = bits & 0x7FFF
+    rows, places = np.nonzero((magnitude > 0) & (magnitude < normal))
+    assert (rows // 48).tolist() == list(range(9))
+    assert set(places % 8) == set(range(8))
+    assert len(set(places // 16)) == 9
+    found = magnitude[rows, places]
+    assert {1, normal - 1} <= set(found.tolist())
+    assert (found > normal // 2).sum() > 3
+    assert len(set((bits[rows, places] >> 15).tolist())) == 2
+    assert (np.count_nonzero(magnitude[rows], axis=1) == 1).all()
+    assert [problem.a_kinds[row] for row in rows] == ["lone subnormal"] * 9
 
 
 def test_the_tables_of_the_reference_are_float64_and_not_float32():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import struct
 from pathlib import Path
@@ -66,7 +67,7 @@ def made_up_kernel() -> manifest.Kernel:
         "tile": {"m": 4, "n": 8, "k": 32, "stages": 1},
         "block": 128,
         "grid": manifest.Grid(("n", 8), ("m", 4), 1),
-        "constraints": {"k_multiple": 16, "lda_multiple": 8},
+        "constraints": {"k_multiple": 16, "lda_multiple": 8, "ldc_multiple": 1, "max_pitch": 2048},
         "tolerance": manifest.Tolerance(2.0**-8, 2.0**-20),
     }
     return manifest.Kernel(**facts)
@@ -150,10 +151,10 @@ def test_a_right_device_passes_at_every_shape(device, generated):
     assert report.ok
     (kernel,) = report.kernels
     assert (kernel.name, kernel.arch) == (NAME, "gfx942")
-    assert len(kernel.cases) == len(fake.launches) == 13
+    assert len(kernel.cases) == len(fake.launches) == 19
     assert {case.instructions for case in kernel.cases} == {7}
-    strided = [(c.shape.k, c.lda, c.shape.n, c.ldc) for c in kernel.cases if c.shape.pad_a]
-    assert strided == [(48, 72, 9, 14), (48, 56, 16, 24)]
+    strided = [(c.shape.k, c.lda, c.shape.n, c.ldc) for c in kernel.cases if c.shape.pad_c]
+    assert strided == [(48, 72, 9, 12), (48, 48, 10, 14), (48, 56, 16, 24), (48, 2048, 10, 2048)]
 
 
 def test_the_launch_is_the_manifests(device, generated):
@@ -198,14 +199,17 @@ def test_an_element_never_written_is_a_finding(device, generated):
 
 
 def test_what_the_device_refuses_is_a_finding_and_the_other_shapes_go_on(device, generated):
+    calls = itertools.count()
+
     def fail_once(memory, c, ldc):
-        if ldc == 1:
+        if next(calls) == 0:
             raise EmulationError("buffer_store_short at pc 0x40: no such address")
 
     device(fail_once)
     cases = run(select(generated), jobs=1).kernels[0].cases
-    assert [case.ok for case in cases] == [False] + [True] * 12
+    assert [case.ok for case in cases] == [False] + [True] * 18
     assert cases[0].findings == ["buffer_store_short at pc 0x40: no such address"]
+    calls = itertools.count()
     assert len(run(select(generated), jobs=1, stop_early=True).kernels[0].cases) == 1
 
 
@@ -300,7 +304,7 @@ def test_the_command_prints_a_table_and_notes_the_outcome(device, generated):
     assert result.exit_code == 0, result.output
     assert "1 of 1 kernels verified" in result.output
     noted = json.loads((generated / "gfx942" / "verified.json").read_text())[NAME]
-    assert (noted["ok"], noted["cases"]) == (True, 13)
+    assert (noted["ok"], noted["cases"]) == (True, 19)
 
 
 def test_the_command_fails_with_index_expected_and_got(device, generated):
@@ -319,7 +323,7 @@ def test_the_command_answers_in_json(device, generated):
     assert result.exit_code == 1
     data = json.loads(result.output)
     assert data["ok"] is False
-    assert data["kernels"][0]["cases"][0]["shape"] == {"m": 2, "n": 2, "k": 16, "pad_a": 0, "pad_c": 0}
+    assert data["kernels"][0]["cases"][0]["shape"] == {"m": 2, "n": 2, "k": 16, "pad_a": 0, "pad_c": 0, "lone": 0}
     assert "2 bytes before its start" in data["kernels"][0]["cases"][0]["trespasses"][0]
 
 

@@ -32,6 +32,22 @@ def test_shapes_surround_the_tile(tile):
     assert len(set(shapes)) == len(shapes)
 
 
+@pytest.mark.parametrize("tile", [tile_of(16, 32, 256, 2), tile_of(128, 256, 64, 1), tile_of(256, 16, 128, 4)])
+def test_shapes_tell_nearly_right_kernels_from_right_ones(tile):
+    """Each line is what a fault needs to show: one that holds for a few tiles, small offsets or even N only."""
+    shapes = default_shapes(tile, max_pitch=1 << 22)
+    assert any(s.n % 4 == 2 and s.ldc() % 4 == 2 and s.ldc() > s.n for s in shapes)
+    assert any(s.n % 4 == 2 and s.ldc() % 4 == 0 for s in shapes)
+    assert any(s.n % 2 and s.ldc() % 4 == 0 for s in shapes)
+    assert any(s.n > 8 * tile["n"] for s in shapes)
+    assert any(s.m > 8 * tile["m"] and s.lone == tile["m"] for s in shapes)
+    assert any(s.m == 1 < s.n for s in shapes)
+    assert any(s.n == 1 < s.m for s in shapes)
+    far = [s for s in shapes if (s.m - 1) * min(s.lda(8), s.ldc()) * 2 >= 32 << 20]
+    assert far
+    assert all(max(s.lda(8), s.ldc()) == 1 << 22 for s in far)
+
+
 def test_row_pitches_are_what_the_kernel_takes():
     shape = Shape(3, 5, 48, pad_a=3, pad_c=1)
     assert (shape.lda(8), shape.ldc(4)) == (56, 8)
