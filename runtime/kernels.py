@@ -36,7 +36,7 @@ def search_path(directory: str | Path | None = None) -> tuple[list[Path], str]:
     named = os.environ.get(VARIABLE)
     if named:
         return [Path(part) for part in named.split(os.pathsep) if part], f"${VARIABLE}"
-    installed = [_HERE / "kernels", Path("generated").absolute(), _HERE.parent / "generated"]
+    installed = [_HERE / "prebuilt", Path("generated").absolute(), _HERE.parent / "generated"]
     return list(dict.fromkeys(installed)), "the places where kernels are installed or built"
 
 

@@ -26,7 +26,7 @@ def test_argument_then_variable_then_package_then_generated(nothing_built: Path,
     places = {
         "checkout": nothing_built / "site" / "generated",
         "here": nothing_built / "generated",
-        "package": nothing_built / "site" / "runtime" / "kernels",
+        "package": nothing_built / "site" / "runtime" / "prebuilt",
         "variable": nothing_built / "v",
         "argument": nothing_built / "a",
     }
