@@ -8,46 +8,20 @@ does not fill, LDS, scratch, and device memory allocated without contents start 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from petitgen.emulator.memory import BASE, DeviceMemory
 from petitgen.emulator.sanitizer import undefined_memory as flags
 from petitgen.emulator.sanitizer.findings import Findings
 from petitgen.emulator.sanitizer.footprint import AGPR, EXEC, M0, SGPR, VCC, Footprint, Unit, row_name
-from petitgen.emulator.sanitizer.movement import Movement, movement
-from petitgen.emulator.sanitizer.undefined import Bytes, Lanes, Shadow, View
-from petitgen.emulator.sanitizer.undefined_lanes import LANE_RULES, compile_matrix
-from petitgen.emulator.sanitizer.undefined_scalar import compile_salu
-from petitgen.emulator.sanitizer.undefined_vector import compile_valu
+from petitgen.emulator.sanitizer.movement import Movement
+from petitgen.emulator.sanitizer.undefined import Bytes, Shadow, View, packed, spread
+from petitgen.emulator.sanitizer.undefined_plan import Plan, Watched, compile_plan
 from petitgen.emulator.state import Array, Batch, Group
 from petitgen.emulator.unwritten import UNWRITTEN
-from petitgen.isa.model import Instruction, Kind
+from petitgen.isa.model import Instruction
 
 _EVERY = (1 << 64) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """Registers whose value matters at once. `what` it is; `vector`: only the lanes that are on count."""
-
-    what: str
-    rows: tuple[int, ...]
-    vector: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do at an instruction. rule: how registers become (un)defined, None for the memory instructions."""
-
-    rows: frozenset[int]
-    watched: tuple[Watched, ...]
-    rule: Callable[[View], None] | None
-    move: Movement | None
-    indexing: bool | None = None  # VGPR indexing goes on, or off
 
 
 class DefinedCheck:
@@ -97,18 +71,20 @@ class DefinedCheck:
 
     def _watch(self, view: View, ins: Instruction, watched: Watched) -> None:
         if watched.vector:
-            bad = np.zeros(view.group.n, np.uint64)
+            bad: Array = np.zeros(view.group.n, np.uint64)
             for row in watched.rows:
                 bad = bad | np.bitwise_or.reduce(view.bytes_of(row), axis=1)
             bad = bad & view.exec
         else:
             bad = _decisive(view, ins, watched.rows)
         if bad.any():
-            self._report(view, ins, f"{watched.what} {_names(watched.rows)} was never given a value", bad, watched.vector)
+            self._report(
+                view, ins, f"{watched.what} {_names(watched.rows)} was never given a value", bad, watched.vector
+            )
         for row in watched.rows:
             view.define(row, view.exec if watched.vector else None)
 
-    def _report(self, view: View, ins: Instruction, message: str, bad: NDArray, by_lane: bool) -> None:
+    def _report(self, view: View, ins: Instruction, message: str, bad: Array, by_lane: bool) -> None:
         batch, which = view.group.batch, np.flatnonzero(bad)
         wave = int(view.group.index[which[0]])
         workgroup = int(batch.workgroup[wave])
@@ -128,8 +104,7 @@ class DefinedCheck:
             if row >= SGPR:
                 view.define(row, None)
             elif row in self._shadow.dirty:
-                part = np.array(_part_mask(move.half), np.uint64)
-                view.set_vector(row, view.vector(row) & ~part, view.exec)
+                view.set_vector(row, view.vector(row) & ~_part_mask(move.half), view.exec)
 
     def access(
         self, group: Group, ins: Instruction, space: str, kind: str, addresses: Array, size: int, active: Array
@@ -207,10 +182,18 @@ class DefinedCheck:
         return data
 
     def _report_data(
-        self, group: Group, ins: Instruction, move: Movement, first: int, data: Array, active: Array, size: int, verb: str
+        self,
+        group: Group,
+        ins: Instruction,
+        move: Movement,
+        first: int,
+        data: Array,
+        active: Array,
+        size: int,
+        verb: str,
     ) -> None:
         used = data[..., : min(size, 4)]
-        bad = np.bitwise_or.reduce(np.bitwise_or.reduce(used, axis=2), axis=0) & _packed(active)
+        bad = np.bitwise_or.reduce(np.bitwise_or.reduce(used, axis=2), axis=0) & packed(active)
         if bad.any():
             view = View(self._shadow, group)
             names = _names(move.data[first : first + len(data)])
@@ -219,7 +202,13 @@ class DefinedCheck:
                 view.define(row, bad)
 
     def _atomic(
-        self, group: Group, ins: Instruction, move: Movement, space: str, place: tuple[Array, Array] | None, lanes: tuple
+        self,
+        group: Group,
+        ins: Instruction,
+        move: Movement,
+        space: str,
+        place: tuple[Array, Array] | None,
+        lanes: tuple,
     ) -> None:
         addresses, active, size, step = lanes
         if self._data is not None:
@@ -247,74 +236,16 @@ class DefinedCheck:
                 view.set_scalar(row, bits[:, k])
 
 
-# --- plans ----------------------------------------------------------------------------------------
-
-
-def compile_plan(touched: Footprint) -> Plan:
-    """What to do at an instruction."""
-    ins, unit = touched.instruction, touched.unit
-    every = touched.reads | touched.writes
-    if ins.mnemonic in LANE_RULES:
-        return Plan(every, (), LANE_RULES[ins.mnemonic](ins), None)
-    if unit is Unit.SALU:
-        watched: tuple[Watched, ...] = ()
-        if ins.mnemonic.startswith("s_setreg"):
-            watched = (Watched("the value for a hardware register", tuple(sorted(touched.reads)), False),)
-        return Plan(every, watched, compile_salu(touched), None, _indexing(ins))
-    if unit in (Unit.VALU, Unit.TRANS):
-        return Plan(every, (), compile_valu(touched), None)
-    if unit is Unit.MFMA:
-        return Plan(every, (), compile_matrix(ins), None)
-    if unit is Unit.BRANCH:
-        return Plan(every, _branch(touched), compile_salu(touched) if ins.dst else None, None)
-    if unit in (Unit.SMEM, Unit.VMEM, Unit.FLAT, Unit.LDS):
-        return Plan(every, tuple(_addresses(touched)), None, movement(touched))
-    return Plan(frozenset(), (), None, None, _indexing(ins))
-
-
-def _indexing(ins: Instruction) -> bool | None:
-    return {"s_set_gpr_idx_on": True, "s_set_gpr_idx_off": False}.get(ins.mnemonic)
-
-
-def _branch(touched: Footprint) -> tuple[Watched, ...]:
-    registers = tuple(sorted(touched.reads - {EXEC, EXEC + 1}))
-    if not registers:
-        return ()
-    what = "the branch condition" if touched.instruction.mnemonic.startswith("s_cbranch") else "the jump target"
-    return (Watched(what, registers, False),)
-
-
-def _addresses(touched: Footprint) -> list[Watched]:
-    ins = touched.instruction
-    names = {"srsrc": "the buffer descriptor", "sbase": "the address", "saddr": "the address", "vaddr": "the address",
-             "soffset": "the offset", "offset": "the offset", "addr": "the LDS address"}  # fmt: skip
-    found = []
-    for operand, registers in touched.operands:
-        if operand.role in names and registers:
-            if touched.unit is Unit.SMEM and operand.role == "sbase":
-                found.append(Watched("the address", registers, False))
-            elif not (ins.encoding in ("MUBUF", "MTBUF") and operand.role == "vaddr" and not _uses_vaddr(ins)):
-                found.append(Watched(names[operand.role], registers, operand.kind is not Kind.SGPR))
-    if touched.to_lds or "addtid" in ins.mnemonic:
-        found.append(Watched("the LDS address", (M0,), False))
-    if ins.encoding == "SCRATCH":
-        found.append(Watched("the scratch base", (SGPR + 102, SGPR + 103), False))
-    return found
-
-
-def _uses_vaddr(ins: Instruction) -> bool:
-    return bool(ins.mods.get("offen") or ins.mods.get("idxen"))
-
-
-def _part_mask(half: int | None) -> list[int]:
-    return [_EVERY] * 4 if half is None else [_EVERY, _EVERY, 0, 0] if half == 0 else [0, 0, _EVERY, _EVERY]
+def _part_mask(half: int | None) -> Bytes:
+    """The bytes of a half of a register; None: of all of it."""
+    chosen = {None: (1, 1, 1, 1), 0: (1, 1, 0, 0), 1: (0, 0, 1, 1)}[half]
+    return np.array(chosen, np.uint64) * np.uint64(_EVERY)
 
 
 def _extended(new: Bytes, move: Movement) -> Bytes:
     """What a loaded byte or half leaves undefined in the register."""
     if move.extends:
-        lanes = np.bitwise_or.reduce(new, axis=1)
-        new = np.repeat(lanes[:, None], 4, axis=1) & np.array(_part_mask(0 if move.half is not None else None), np.uint64)
+        new = spread(np.bitwise_or.reduce(new, axis=1)) & _part_mask(0 if move.half is not None else None)
     if move.half == 1:
         new = np.concatenate((np.zeros_like(new[:, :2]), new[:, :2]), axis=1)
     return new
@@ -329,7 +260,7 @@ def _define_indexed(view: View, touched: Footprint) -> None:
             view.define(row + shift if row < AGPR else row, view.exec if row < SGPR else None)
 
 
-def _decisive(view: View, ins: Instruction, registers: tuple[int, ...]) -> NDArray:
+def _decisive(view: View, ins: Instruction, registers: tuple[int, ...]) -> Array:
     """Undefined bits of scalar registers; of vcc in a branch only when no defined bit decides it."""
     if ins.mnemonic.startswith("s_cbranch_vcc"):
         undefined = view.pair(VCC)
@@ -338,10 +269,6 @@ def _decisive(view: View, ins: Instruction, registers: tuple[int, ...]) -> NDArr
     for row in registers:
         bad = bad | view.scalar(row)
     return bad
-
-
-def _packed(active: Array) -> Lanes:
-    return np.packbits(active, axis=1, bitorder="little").view(np.uint64)[:, 0]
 
 
 def _names(registers: tuple[int, ...]) -> str:

@@ -142,9 +142,7 @@ class RaceReport:
         mine = start[found.row, found.lane]
         present = event.group.lds if event.space == "lds" else event.group.memory.u8
         there = present[mine[:, None] + np.arange(event.size)]
-        same_event = np.isin(found.wave - event.first, event.group.index) & (
-            found.code == self.code(event.instruction)
-        )
+        same_event = np.isin(found.wave - event.first, event.group.index) & (found.code == self.code(event.instruction))
         rows = np.clip(np.searchsorted(event.group.index, found.wave - event.first), 0, event.group.n - 1)
         same_event &= event.numbers[rows] == found.number
         unchanged = (there == data[found.row, found.lane]).all(axis=1) | same_event

@@ -19,7 +19,7 @@ with either of the last two readers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from petitgen.emulator.memory import BASE, DeviceMemory
 from petitgen.emulator.sanitizer.findings import Findings
 from petitgen.emulator.sanitizer.footprint import Footprint, Unit
+from petitgen.emulator.sanitizer.movement import movement
 from petitgen.emulator.sanitizer.race_loops import (
     ATOMIC,
     CODE,
@@ -39,7 +40,6 @@ from petitgen.emulator.sanitizer.race_loops import (
     Records,
     visit,
 )
-from petitgen.emulator.sanitizer.movement import movement
 from petitgen.emulator.sanitizer.race_report import (
     NOT_COMPLETE,
     OTHER_GROUP,
@@ -126,9 +126,8 @@ class RaceCheck:
         self._batch = batch
         self._first = batch.first_workgroup * self.per_group
         self._lds = new_records(batch.lds.size // 4)
-        self._w = _Waves(
-            *(np.zeros(batch.waves, np.int64) for _ in range(10)), np.full(batch.waves, -1, np.int64)
-        )
+        self._w = _Waves(**{f.name: np.zeros(batch.waves, np.int64) for f in fields(_Waves)})
+        self._w.barrier[:] = -1
         self._learnt = np.zeros(batch.waves, bool)
         self._seen_lds = self._seen_vmem = np.zeros((1, 1), np.int64)  # (W, W) once a wave learns
         self._live = np.bincount(batch.workgroup)
@@ -197,9 +196,7 @@ class RaceCheck:
         )  # fmt: skip
         if count:
             data, skip = movement(self._touched).component(part, size) if kind == "store" and not dma else ((), 0)
-            event = Event(
-                group, ins, space, kind, addresses, size, active, data, skip, numbers, self._first
-            )
+            event = Event(group, ins, space, kind, addresses, size, active, data, skip, numbers, self._first)
             self.report.add(event, conflicts_of(self._out[: min(count, REPORTED)], self._reason(event)))
 
     def _reason(self, event: Event) -> Callable[[Array, Array, Array, Array], Array]:
@@ -286,9 +283,7 @@ class RaceCheck:
         assert self._batch is not None
         pcs = self._w.barrier
         highest = np.maximum.reduceat(pcs, self._first_of_group)
-        lowest = np.minimum.reduceat(
-            np.where(pcs < 0, highest[self._batch.workgroup], pcs), self._first_of_group
-        )
+        lowest = np.minimum.reduceat(np.where(pcs < 0, highest[self._batch.workgroup], pcs), self._first_of_group)
         for number in np.flatnonzero(complete & (lowest != highest)):
             at = int(highest[number])
             wave = int(np.flatnonzero((self._batch.workgroup == number) & (pcs == at))[0])

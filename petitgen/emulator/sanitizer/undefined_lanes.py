@@ -11,8 +11,8 @@ from petitgen.emulator.access.lds import swizzle_lanes
 from petitgen.emulator.mfma_table import layout, shape
 from petitgen.emulator.operands import operand
 from petitgen.emulator.sanitizer.footprint import rows
-from petitgen.emulator.scalar_operands import scalar_reader
 from petitgen.emulator.sanitizer.undefined import ALL, NONE, Bytes, Lanes, View, moved, packed, spread, unpacked
+from petitgen.emulator.scalar_operands import scalar_reader
 from petitgen.isa.model import Instruction
 
 Rule = Callable[[View], None]
@@ -155,9 +155,9 @@ def compile_matrix(ins: Instruction) -> Rule:
     inputs = [rows(ins.src[0]), rows(ins.src[1]), rows(ins.src[2]) if sparse else ()]
 
     def rule(view: View) -> None:
-        a, b, index = (unpacked(_lanes_of(view, r)) for r in inputs)
-        bad_rows = (a | index)[:, places.a_lane].any(axis=3)  # (n, blocks, m)
-        bad_columns = (b | index if sparse else b)[:, places.b_lane].any(axis=2)  # (n, blocks, n)
+        a, b, index = (_lanes_of(view, r) for r in inputs)
+        bad_rows = unpacked(a | index)[:, places.a_lane].any(axis=3)  # (n, blocks, m)
+        bad_columns = unpacked(b)[:, places.b_lane].any(axis=2)  # (n, blocks, n)
         bad = bad_rows[:, :, :, None] | bad_columns[:, :, None, :]
         items = np.zeros((view.group.n, len(target) // width, 64), bool)
         items[:, places.c_item, places.c_lane] = bad

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.emulator.scalar_operands import scalar_reader
 from petitgen.emulator.sanitizer.footprint import SCC, SGPR, Footprint, rows
 from petitgen.emulator.sanitizer.undefined import View
+from petitgen.emulator.scalar_operands import scalar_reader
 from petitgen.emulator.state import Group
 from petitgen.isa.model import Instruction, Kind, Operand
 
-Words = NDArray[np.uint64]
+Words = NDArray[Any]
 Rule = Callable[[View], None]
 Source = Callable[[View], tuple[Words, Words]]  # value, undefined bits
 
@@ -61,15 +62,12 @@ def _source(operand: Operand) -> Source:
     """Value and undefined bits of an operand, as wide as it is."""
     wide = operand.dwords == 2 or (operand.kind is Kind.CONST and operand.type.endswith("64"))
     mask = np.uint64((1 << 64) - 1) if wide else np.uint64(0xFFFFFFFF)
-    read = scalar_reader(operand) if operand.type != "scc" else None
+    read = scalar_reader(operand)
     registers = rows(operand)
 
     def source(view: View) -> tuple[Words, Words]:
         n = view.group.n
-        if read is None:
-            value = np.asarray(view.group.scc).astype(np.uint64)
-        else:
-            value = np.broadcast_to(_unsigned(read, view.group), n) & mask
+        value = np.broadcast_to(_unsigned(read, view.group), n) & mask
         undefined = np.zeros(n, np.uint64)
         for k, row in enumerate(registers):
             undefined = undefined | view.scalar(row).astype(np.uint64) << np.uint64(32 * k)
