@@ -176,7 +176,8 @@ def active_lanes(s: Group, component: Component) -> Array | None:
     return s.mask & component.inside
 
 
-def _watch(s: Group, ins: Instruction, components: list[Component], kind: str, size: int) -> None:
+def watch(s: Group, ins: Instruction, components: list[Component], kind: str, size: int) -> None:
+    """Tell the observer."""
     if s.observer is not None:
         for c in components:
             if c.inside is not None and not c.inside.all():
@@ -209,7 +210,7 @@ def _load(ins: Instruction, width: Width, addresses: Addresses) -> Step:
 
     def step(s: Group) -> None:
         components = addresses(s, width.count)
-        _watch(s, ins, components, "load", width.size)
+        watch(s, ins, components, "load", width.size)
         for k, value in enumerate(_fetch(s, ins, width, components)):
             finish_load(s, register + k, value, width)
 
@@ -221,7 +222,7 @@ def _load_lds(ins: Instruction, width: Width, addresses: Addresses) -> Step:
 
     def step(s: Group) -> None:
         components = addresses(s, 1)
-        _watch(s, ins, components, "load", width.size)
+        watch(s, ins, components, "load", width.size)
         store_to_lds(s, ins, _fetch(s, ins, width, components)[0], width, offset)
 
     return step
@@ -234,7 +235,7 @@ def _store(ins: Instruction, width: Width, addresses: Addresses) -> Step:
 
     def step(s: Group) -> None:
         components = addresses(s, width.count)
-        _watch(s, ins, components, "store", width.size)
+        watch(s, ins, components, "store", width.size)
         for k, c in enumerate(components):
             active = active_lanes(s, c)
             safe = checked(s, ins, c.offsets, width.size, active)
@@ -255,7 +256,7 @@ def _atomic(ins: Instruction, what: str, addresses: Addresses) -> Step:
 
     def step(s: Group) -> None:
         components = addresses(s, last + 1)
-        _watch(s, ins, components[:1], "atomic", atomic.size)
+        watch(s, ins, components[:1], "atomic", atomic.size)
         first, inside = components[0], components[last].inside
         active = active_lanes(s, Component(first.offsets, inside))
         safe = checked(s, ins, first.offsets, atomic.size, active)

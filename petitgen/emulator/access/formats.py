@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.emulator.access.buffer import Component, active_lanes, compile_addresses
+from petitgen.emulator.access.buffer import Component, active_lanes, compile_addresses, watch
 from petitgen.emulator.access.flat import store_to_lds
 from petitgen.emulator.access.transfer import checked, gather, place, scatter
 from petitgen.emulator.access.widths import Width
@@ -107,6 +107,8 @@ def _reach(
     """Safe offsets (None if no lane reads or writes) and the lanes in range and on (None: all)."""
     whole = Component(components[0].offsets, _all_in(components))
     active = active_lanes(s, whole)
+    kind = "store" if "_store_" in ins.mnemonic else "load"
+    watch(s, ins, [whole], kind, form.size)
     offsets = checked(s, ins, whole.offsets, form.size, active)
     unit = min(form.size & -form.size, 4)
     if offsets is not None and (offsets & (unit - 1)).any():

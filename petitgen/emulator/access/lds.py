@@ -247,6 +247,10 @@ def _append(ins: Instruction) -> Step:
             raise EmulationError(
                 f"{ins.mnemonic} at pc {ins.pc:#x}: counter outside the {s.batch.lds_bytes} bytes of LDS"
             )
+        if s.observer is not None:
+            everywhere, first = address + np.zeros(LANES, np.int64), np.zeros((s.n, LANES), bool)
+            first[:, 0] = True  # one access a wave
+            s.observer.access(s, ins, "lds", "atomic", everywhere, 4, first)
         index = (address + s.lds_base)[:, 0] >> 2
         counts = sign * s.active().sum(axis=1)
         words, old = s.lds.view(np.uint32), np.empty(s.n, np.uint32)

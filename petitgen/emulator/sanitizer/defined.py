@@ -150,6 +150,9 @@ class DefinedCheck:
             return
         if found is None:
             return
+        if move.typed:
+            anywhere = spread(np.bitwise_or.reduce(np.bitwise_or.reduce(found, axis=2), axis=0))
+            found = np.stack([anywhere] * len(move.target))
         first = move.first(number, lanes[2])
         view = View(self._shadow, group)
         for k, new in enumerate(found[: len(move.target) - first]):
@@ -176,6 +179,9 @@ class DefinedCheck:
 
     def _stored(self, move: Movement, first: int, count: int) -> Array:
         assert self._data is not None
+        if move.typed:
+            anywhere = np.bitwise_or.reduce(np.bitwise_or.reduce(np.stack(self._data), axis=2), axis=0)
+            return np.stack([spread(anywhere)] * count)
         data = np.stack(self._data[first : first + count])
         if move.half == 1:
             data = np.concatenate((data[..., 2:], data[..., 2:]), axis=2)

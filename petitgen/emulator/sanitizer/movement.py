@@ -20,6 +20,7 @@ class Movement:
     extends       a byte or half is sign-extended to the whole register
     to_lds        what is loaded goes to LDS
     swaps         an atomic whose new value does not depend on the old one
+    typed         bytes in memory and in registers do not match: they are converted
     """
 
     target: tuple[int, ...]
@@ -29,6 +30,7 @@ class Movement:
     extends: bool
     to_lds: bool
     swaps: bool
+    typed: bool = False
 
     def first(self, part: int, size: int) -> int:
         """Number within `target` or `data` of the first register of the part-th event, of `size` bytes."""
@@ -37,7 +39,9 @@ class Movement:
         return (part % self.places if self.places else part) * -(-size // 4)
 
     def component(self, part: int, size: int) -> tuple[tuple[int, ...], int]:
-        """The rows that the part-th event stores, and the first byte of them."""
+        """The rows that the part-th event stores as they are, and the first byte of them."""
+        if self.typed or self.to_lds:
+            return (), 0
         first = self.first(part, size)
         return self.data[first : first + -(-size // 4)], 2 if self.half == 1 else 0
 
@@ -47,7 +51,7 @@ def movement(touched: Footprint) -> Movement:
     ins, name = touched.instruction, touched.instruction.mnemonic
     data = [o for role in ("vdata", "data0", "data1") for o in ins.src if o.role == role]
     places = 1
-    if ins.encoding in _BUFFERS and "format" not in name:
+    if ins.encoding in _BUFFERS and "_format_" not in name:
         places = 0
     elif touched.unit is Unit.LDS and "2" in name.split("_")[1]:
         places = 2
@@ -58,5 +62,6 @@ def movement(touched: Footprint) -> Movement:
         half=1 if "d16_hi" in name else 0 if "_d16" in name else None,
         extends=any(part in name for part in ("sbyte", "sshort", "_i8", "_i16")),
         to_lds=touched.to_lds,
+        typed="_format_" in name,
         swaps=name.endswith(("_swap", "_swap_x2")) or "wrxchg" in name,
     )

@@ -102,7 +102,7 @@ class RaceReport:
 
     def add(self, event: Event, found: Conflicts) -> None:
         """Report what is no harmless conflict: one finding for each other instruction and reason."""
-        if event.kind == "store" and not found.loads.all():
+        if event.data and not found.loads.all():
             found = found.where(found.loads | ~self._same_value(event, found))
         keys = np.stack((found.code, found.reason, found.loads, found.dma), axis=1).astype(np.int64)
         for key in np.unique(keys, axis=0):

@@ -195,7 +195,7 @@ class RaceCheck:
             order, self.report.guesses, self._out,
         )  # fmt: skip
         if count:
-            data, skip = movement(self._touched).component(part, size) if kind == "store" and not dma else ((), 0)
+            data, skip = movement(self._touched).component(part, size) if kind == "store" else ((), 0)
             event = Event(group, ins, space, kind, addresses, size, active, data, skip, numbers, self._first)
             self.report.add(event, conflicts_of(self._out[: min(count, REPORTED)], self._reason(event)))
 

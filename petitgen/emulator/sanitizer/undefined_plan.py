@@ -79,7 +79,7 @@ def _addresses(touched: Footprint) -> list[Watched]:
                 found.append(Watched("the address", registers, False))
             elif not (ins.encoding in ("MUBUF", "MTBUF") and operand.role == "vaddr" and not _uses_vaddr(ins)):
                 found.append(Watched(names[operand.role], registers, operand.kind is not Kind.SGPR))
-    if touched.to_lds or "addtid" in ins.mnemonic:
+    if touched.to_lds or ins.mnemonic.endswith(("addtid_b32", "_append", "_consume")):
         found.append(Watched("the LDS address", (M0,), False))
     if ins.encoding == "SCRATCH":
         found.append(Watched("the scratch base", (SGPR + 102, SGPR + 103), False))
