@@ -53,15 +53,12 @@ def verify(
 
     targets = select(generated, names, arch)
     wanted = [parse_shape(text) for text in shapes] or None
-    width = max(len(target.name) for target in targets)
-    if not as_json:
-        click.echo(f"{'kernel':{width}}  {'shapes':>6}  {'wave-instr':>10}  {'seconds':>7}  result")
     report = run(
         targets,
         shapes=wanted,
         jobs=jobs,
         sanitize=sanitize,
-        progress=None if as_json else lambda r: _show(r, width),
+        progress=None if as_json else Table(targets),
     )
     if not wanted:
         _record(generated, targets, report)
@@ -86,16 +83,24 @@ def _record(generated: Path, targets: Sequence[Target], report: Report) -> None:
         record(generated, arch, verified)
 
 
-def _show(report: KernelReport, width: int) -> None:
-    """One line for a kernel, and a line for each finding under it."""
-    instructions = sum(case.instructions for case in report.cases)
-    result = click.style("ok", fg="green") if report.ok else click.style("WRONG", fg="red")
-    click.echo(
-        f"{report.name:{width}}  {len(report.cases):6}  {instructions:10}  {report.seconds:7.1f}  {result}"
-    )
-    for case in report.cases:
-        for finding in case.findings:
-            click.echo(f"    {case.shape} (lda {case.lda}, ldc {case.ldc}): {finding}")
+class Table:
+    """Prints a line for each kernel as it is done, and a line for each finding under it."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.width = max(len(target.name) for target in targets)
+        self.header = f"{'kernel':{self.width}}  {'shapes':>6}  {'wave-instr':>10}  {'seconds':>7}  result"
+
+    def __call__(self, report: KernelReport) -> None:
+        if self.header:  # not before something ran: a refusal is one line
+            click.echo(self.header)
+            self.header = ""
+        instructions = sum(case.instructions for case in report.cases)
+        result = click.style("ok", fg="green") if report.ok else click.style("WRONG", fg="red")
+        figures = f"{len(report.cases):6}  {instructions:10}  {report.seconds:7.1f}"
+        click.echo(f"{report.name:{self.width}}  {figures}  {result}")
+        for case in report.cases:
+            for finding in case.findings:
+                click.echo(f"    {case.shape} (lda {case.lda}, ldc {case.ldc}): {finding}")
 
 
 def to_json(report: Report) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from petitgen.emulator import DeviceMemory, launch
 from petitgen.emulator.sanitizer import Finding, Sanitizer
+from petitgen.errors import VerifyError
 from petitgen.verify.inputs import FLOAT_TYPES
+from petitgen.verify.limits import check_arch, check_limits
 from runtime.descriptors import buffer_resource, extent
 from runtime.manifest import Kernel
 from runtime.packing import PackedWeight
@@ -65,11 +67,13 @@ def execute(
     a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements. The gaps between rows of
     A hold NaN, those of C a sentinel. `sanitize`: look for faults that results do not show; buffers that the
     manifest calls out_of_range may be accessed past their end. Raises EmulationError, with the findings so
-    far, when the kernel does what the device cannot.
+    far, when the kernel does what the device cannot, and VerifyError when the operands are not the kernel's.
     """
-    (m, k), n = a.shape, weights.n
-    memory = DeviceMemory()
     dtype = FLOAT_TYPES[kernel.activations].dtype
+    _check(kernel, a, dtype, weights, arch)
+    (m, k), n = a.shape, weights.n
+    check_limits(kernel, m, n, k, lda, ldc)
+    memory = DeviceMemory()
     contents = {
         "a": _pitched(a, lda),
         "w": weights.codes.reshape(-1),
@@ -103,6 +107,19 @@ def execute(
     watched["c"][GUARD_BYTES:][written] = False
     trespasses = [_trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
     return Execution(c, tuple(trespasses), result.total, result.findings)
+
+
+def _check(kernel: Kernel, a: NDArray, dtype: np.dtype, weights: PackedWeight, arch: str) -> None:
+    """VerifyError when A or W is not what the kernel reads, or `arch` not what it was built for."""
+    check_arch(kernel, arch)
+    if a.ndim != 2:
+        raise VerifyError(f"{kernel.name}: A has {a.ndim} dimensions, two are needed: [M, K]")
+    if a.dtype != dtype:
+        raise VerifyError(f"{kernel.name}: A is {a.dtype}, the kernel reads {dtype}")
+    if weights.format != kernel.weights:
+        raise VerifyError(f"{kernel.name}: the weights are {weights.format}, the kernel reads {kernel.weights}")
+    if a.shape[1] != weights.k:
+        raise VerifyError(f"{kernel.name}: A has K = {a.shape[1]}, the weights have K = {weights.k}")
 
 
 def _pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:

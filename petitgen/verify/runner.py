@@ -17,8 +17,9 @@ from petitgen.errors import EmulationError, PetitgenError, VerifyError
 from petitgen.verify.compare import Mismatch, compare
 from petitgen.verify.device import execute
 from petitgen.verify.inputs import Problem, make_problem
+from petitgen.verify.limits import check_arch, check_limits
 from petitgen.verify.reference import evaluate
-from petitgen.verify.shapes import MAX_PITCH, Shape, default_shapes
+from petitgen.verify.shapes import BLOCK, MAX_PITCH, Shape, default_shapes
 from petitgen.verify.targets import Target
 from runtime.errors import RuntimeLibraryError
 from runtime.manifest import Kernel
@@ -146,13 +147,22 @@ def _plan(target: Target, shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
         raise VerifyError(
             f"{target.path}: not the code object its manifest describes; run: petitgen build {kernel.name}"
         )
-    multiple = kernel.constraints["k_multiple"]
-    for shape in shapes or ():
-        if shape.k % multiple:
-            raise VerifyError(
-                f"{kernel.name}: K = {shape.k} is no multiple of {multiple}, which this kernel needs"
-            )
-    return tuple(shapes or default_shapes(kernel.tile, multiple, kernel.constraints.get("max_pitch", MAX_PITCH)))
+    check_arch(kernel, target.arch)
+    plan = tuple(shapes or default_shapes(kernel.tile, *_shape_facts(kernel)))
+    for shape in plan:
+        check_limits(kernel, shape.m, shape.n, shape.k, *_pitches(kernel, shape))
+    return plan
+
+
+def _shape_facts(kernel: Kernel) -> tuple[int, int]:
+    """The multiple of K, and the largest row pitch."""
+    return kernel.constraints.get("k_multiple", BLOCK), kernel.constraints.get("max_pitch", MAX_PITCH)
+
+
+def _pitches(kernel: Kernel, shape: Shape) -> tuple[int, int]:
+    """lda and ldc of a shape, in elements, rounded up to what the kernel takes."""
+    multiples = kernel.constraints
+    return shape.lda(multiples.get("lda_multiple", 1)), shape.ldc(multiples.get("ldc_multiple", 1))
 
 
 def verify_kernel(
@@ -170,8 +180,7 @@ def verify_kernel(
 
 def _case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> Case:
     start = time.perf_counter()
-    lda = shape.lda(kernel.constraints["lda_multiple"])
-    ldc = shape.ldc(kernel.constraints.get("ldc_multiple", 1))
+    lda, ldc = _pitches(kernel, shape)
     problem = make_problem(shape, kernel.activations)
     weights = pack_nvfp4(problem.weights.weight, problem.weights.weight_scale, problem.weights.weight_scale_2)
     try:

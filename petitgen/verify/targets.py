@@ -51,11 +51,11 @@ def select(generated: Path, patterns: Sequence[str] = (), arch: str | None = Non
     VerifyError when there is nothing built, or a pattern matches nothing.
     """
     manifests = sorted(generated.glob(f"{arch or '*'}/{FILE_NAME}"))
-    if not manifests:
+    targets = [Target(path, name) for path in manifests for name in sorted(_load(path).kernels)]
+    if not targets:
         raise VerifyError(
             f"{generated}: no kernels built{f' for {arch}' if arch else ''}; build them with: petitgen build"
         )
-    targets = [Target(path, name) for path in manifests for name in sorted(_load(path).kernels)]
     for pattern in patterns:
         if not any(fnmatchcase(target.name, pattern) for target in targets):
             raise VerifyError(

@@ -25,6 +25,7 @@ from runtime import manifest
 from runtime.packing import PackedWeight, unpack_nvfp4
 
 ITEM = 2  # bytes of a bf16
+MAX_BYTES = 2**31
 CODE = b"not really a code object"
 NAME = "gemm_nvfp4_bf16__gfx942_made_up"
 
@@ -45,7 +46,7 @@ def made_up_kernel() -> manifest.Kernel:
             "access": "",
             "out_of_range": True,
         }
-        args.append(manifest.Argument(**facts, alignment=4, max_bytes=0))
+        args.append(manifest.Argument(**facts, alignment=4, max_bytes=MAX_BYTES if kind == "buffer" else 0))
         offset += size
     facts = {
         "name": NAME,
@@ -223,7 +224,7 @@ def test_a_code_object_of_ones_own_takes_the_place_of_the_manifests(device, gene
 
 def test_what_cannot_be_verified_is_refused_before_anything_runs(device, generated):
     fake = device()
-    with pytest.raises(VerifyError, match="K = 24 is no multiple of 16"):
+    with pytest.raises(VerifyError, match="K has to be a multiple of 16, it is 24"):
         run(select(generated), shapes=[Shape(1, 1, 24)], jobs=1)
     with pytest.raises(VerifyError, match=r"no kernel 'gemm_x'"):
         run([Target(generated / "gfx942/manifest.json", "gemm_x")])
@@ -327,11 +328,23 @@ def test_the_command_answers_in_json(device, generated):
     assert "2 bytes before its start" in data["kernels"][0]["cases"][0]["trespasses"][0]
 
 
+def test_a_manifest_without_kernels_is_refused_in_one_line(generated):
+    empty = manifest.Manifest(manifest.SCHEMA, "0", "gfx942", {})
+    (generated / "gfx942" / manifest.FILE_NAME).write_text(empty.to_json())
+    result = invoke("--generated", str(generated))
+    assert result.exit_code == 1
+    assert result.output == f"petitgen: {generated}: no kernels built; build them with: petitgen build\n"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--shape", "1,1,8"], "multiple of 16"),
         (["--shape", "1,1"], "M,N,K"),
+        (["--shape", "99999999999,1,16"], "A takes 3199999999968 bytes, 2147483648 is the limit"),
+        (["--shape", "1,99999999999,16"], "at most 2048 elements apart, these are 16 and 99999999999"),
+        (["--shape", "20000,20000,2000000"], "at most 2048 elements apart"),
+        (["--shape", "2000000,2048,16"], "C takes 8192000000 bytes, 2147483648 is the limit"),
         (["gemm_fp8*"], "matches no built kernel"),
         (["--arch", "gfx90a"], "no kernels built for gfx90a"),
     ],
