@@ -14,7 +14,7 @@ from petitgen.driver import protocol
 from petitgen.driver.protocol import Change
 from petitgen.emulator import DeviceMemory, LoadedCode, launch
 from petitgen.emulator.sanitizer import Sanitizer
-from petitgen.errors import EmulationError
+from petitgen.errors import DecodeError, EmulationError
 from petitgen.isa import CodeObject, Kernel
 
 
@@ -99,7 +99,7 @@ class Device:
                 loaded.code, kernel.name, shape[:3], shape[3:], arguments, dynamic_lds,
                 limit=int(limit) if limit else None, sanitize=_sanitizer(kernel, arguments),
             )  # fmt: skip
-        except EmulationError as error:
+        except (EmulationError, DecodeError) as error:
             raise EmulationError(f"kernel {kernel.name} on device {self.number}: {error}") from None
         if not result.findings:
             return ""

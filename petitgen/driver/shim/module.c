@@ -58,15 +58,24 @@ static uint64_t image_bytes(const void *image) {
 
 /* --- what the worker says: one line a thing, as petitgen/driver/protocol.py states ------------------------------- */
 
-static bool add_function(Module *module, char *line) {
+/* A new last function of the module, or NULL. */
+static Function *new_function(Module *module, const char *name) {
     Function *f = calloc(1, sizeof *f), **grown = realloc(module->function, (module->functions + 1) * sizeof *grown);
     if (grown) module->function = grown;
-    char *next = NULL, *name = strtok_r(line, " ", &next);
-    uint32_t *fields[] = {&f->kernarg_bytes, &f->max_threads, &f->vgprs, &f->sgprs, &f->lds, &f->scratch, &f->arguments};
-    if (!f || !grown || !name || !(f->name = strdup(name))) {
+    if (!f || !grown || !(f->name = strdup(name)) || !object_add(f, FUNCTION)) {
+        if (f) free(f->name);
         free(f);
-        return false;
+        return NULL;
     }
+    f->module = module, f->index = module->functions;
+    return module->function[module->functions++] = f;
+}
+
+static bool add_function(Module *module, char *line) {
+    char *next = NULL, *name = strtok_r(line, " ", &next);
+    Function *f = name ? new_function(module, name) : NULL;
+    if (!f) return false;
+    uint32_t *fields[] = {&f->kernarg_bytes, &f->max_threads, &f->vgprs, &f->sgprs, &f->lds, &f->scratch, &f->arguments};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) *fields[i] = (uint32_t)strtoul(next, &next, 10);
     f->argument = calloc(f->arguments + 1, sizeof *f->argument);
     for (uint32_t i = 0; f->argument && i < f->arguments; i++) {
@@ -74,9 +83,7 @@ static bool add_function(Module *module, char *line) {
         f->argument[i].size = (uint32_t)strtoul(next, &next, 10);
         f->explicit_bytes = (uint32_t)most(f->explicit_bytes, f->argument[i].offset + f->argument[i].size);
     }
-    f->module = module, f->index = module->functions;
-    module->function[module->functions++] = f;
-    return f->argument && object_add(f, FUNCTION);
+    return f->argument;
 }
 
 static bool add_variable(Module *module, char *line) {
@@ -191,9 +198,9 @@ hipError_t serve_hipModuleUnload(hipModule_t module) {
 
 /* Without a worker nobody knows the kernels: every name is one. */
 static Function *noop_function(Module *module, const char *name) {
-    char line[1024];
-    snprintf(line, sizeof line, "%s 0 1024 0 0 0 0 0", name);
-    return add_function(module, line) ? module->function[module->functions - 1] : NULL;
+    Function *f = new_function(module, name);
+    if (f) f->max_threads = 1024;
+    return f;
 }
 
 hipError_t serve_hipModuleGetFunction(hipFunction_t *function, hipModule_t module, const char *name) {
