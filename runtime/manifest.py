@@ -22,6 +22,8 @@ FILE_NAME = "manifest.json"
 
 # Bytes an argument of each kind takes in the kernarg. A buffer is a 128-bit buffer resource descriptor.
 ARGUMENT_SIZES: Mapping[str, int] = types.MappingProxyType({"buffer": 16, "u32": 4, "f32": 4})
+ACTIVATIONS = ("bf16", "fp16")
+DIMENSIONS = ("m", "n", "k")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ class Kernel:
     source, source_sha256     the HIP text it was compiled from
     target                    arch with the features the code object insists on: gfx942, gfx90a:xnack-
     block                     work-items a workgroup
-    tile, constraints         numbers by name, for choosing a kernel: tile.m, constraints.k_multiple
+    tile, constraints         positive numbers by name, for choosing a kernel: tile.m, .n and .k and
+                              constraints.k_multiple are always there
     """
 
     name: str
@@ -210,6 +213,7 @@ def _check_kernel(key: str, kernel: Kernel, where: str) -> None:
         raise ManifestError(f"{place}.name: {kernel.name!r} is not the key it stands under")
     if Path(kernel.file).name != kernel.file:
         raise ManifestError(f"{place}.file: {kernel.file!r} is not a plain file name")
+    _check_launch(place, kernel)
     for argument in kernel.kernarg.args:
         size = ARGUMENT_SIZES.get(argument.kind)
         if size != argument.size:
@@ -220,6 +224,33 @@ def _check_kernel(key: str, kernel: Kernel, where: str) -> None:
             raise ManifestError(
                 f"{place}.kernarg: argument {argument.name!r} lies outside its {kernel.kernarg.size} bytes"
             )
+
+
+def _check_launch(place: str, kernel: Kernel) -> None:
+    """What a launch divides by, or looks up by name."""
+    if kernel.activations not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise ManifestError(f"{place}.activations: {kernel.activations!r}; this runtime knows {known}")
+    for name, numbers, wanted in (
+        ("tile", kernel.tile, DIMENSIONS),
+        ("constraints", kernel.constraints, ("k_multiple",)),
+    ):
+        for key in wanted:
+            if key not in numbers:
+                raise ManifestError(f"{place}.{name}.{key} is missing")
+        for key, value in numbers.items():
+            _check_positive(f"{place}.{name}.{key}", value)
+    _check_positive(f"{place}.block", kernel.block)
+    for axis in ("x", "y", "z"):
+        size = getattr(kernel.grid, axis)
+        if not isinstance(size, int) and size[0] not in DIMENSIONS:
+            raise ManifestError(f"{place}.grid.{axis}: {size[0]!r} is no dimension: m, n and k are")
+        _check_positive(f"{place}.grid.{axis}", size if isinstance(size, int) else size[1])
+
+
+def _check_positive(place: str, value: int) -> None:
+    if value < 1:
+        raise ManifestError(f"{place}: expected at least 1, got {value}")
 
 
 def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:

@@ -110,7 +110,7 @@ def _depths(tile: Mapping[str, int], k_multiple: int) -> list[int]:
 
 def _pipeline(tile: Mapping[str, int]) -> int:
     """K of all weight stages in flight, one turn of a kernel's loop. A stage is one brick at least."""
-    return tile["stages"] * max(tile["k"], BRICK_K)
+    return tile.get("stages", 1) * max(tile["k"], BRICK_K)
 
 
 def _round_up(value: int, multiple: int) -> int:

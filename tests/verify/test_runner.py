@@ -341,7 +341,7 @@ def test_a_manifest_without_kernels_is_refused_in_one_line(generated):
     [
         (["--shape", "1,1,8"], "multiple of 16"),
         (["--shape", "1,1"], "M,N,K"),
-        (["--shape", "99999999999,1,16"], "A takes 3199999999968 bytes, 2147483648 is the limit"),
+        (["--shape", "99999999999,1,16"], "C takes 199999999998 bytes, 2147483648 is the limit"),
         (["--shape", "1,99999999999,16"], "at most 2048 elements apart, these are 16 and 99999999999"),
         (["--shape", "20000,20000,2000000"], "at most 2048 elements apart"),
         (["--shape", "2000000,2048,16"], "C takes 8192000000 bytes, 2147483648 is the limit"),
