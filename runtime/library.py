@@ -201,13 +201,15 @@ class Library:
 
         No other thread may be launching. Garbage collection does the same.
         """
-        if self._state.closed is None and not self._hip.forked:
-            for device in self._state.recent:
-                with self._hip.on(device):
-                    self._hip.synchronize(None, tuple(self._state.names(device)))
-        with self._lock:
-            self._resident.clear()
-        self._end()
+        try:
+            if self._state.closed is None:
+                for device in list(self._state.recent):
+                    with self._hip.on(device):
+                        self._hip.synchronize(None, self.recent(device))
+        finally:
+            with self._lock:
+                self._resident.clear()
+            self._end()
 
     def __enter__(self) -> Library:
         return self

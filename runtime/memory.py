@@ -22,7 +22,8 @@ def dtype_name(dtype: Any) -> str:
     """bf16 or fp16, from a name or from a dtype of numpy, ml_dtypes or torch. OperandError for any other."""
     name = KNOWN_DTYPES.get(dtype)
     if name is None:
-        name = _NAMES.get(str(dtype).removeprefix("torch."))
+        text = getattr(dtype, "__name__", str(dtype))  # np.float16 is a class, the others print their name
+        name = _NAMES.get(text.removeprefix("torch."))
         if name is None:
             raise OperandError(f"dtype {dtype} is none a kernel multiplies: bfloat16 and float16 are")
         KNOWN_DTYPES[dtype] = name

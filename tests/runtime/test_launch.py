@@ -1,0 +1,146 @@
+"""What a launch is made of: kernel arguments, layouts, pointers; and that the benchmark of it runs."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime.errors import ManifestError, OperandError
+from runtime.launch import kernarg
+from runtime.manifest import parse
+from runtime.memory import dtype_name, layout
+from runtime.select import Problem
+from runtime.weights import DeviceWeight, from_tensors, part_bytes
+from tests.runtime.manifests import kernel, manifest
+
+
+def entry(**changes):
+    (one,) = parse(manifest(kernel(16, 32, **changes))).kernels.values()
+    return one
+
+
+WEIGHT = DeviceWeight("nvfp4", 40, 144, ((0x7F0011223300, 6144), (0x7F0011224B00, 768), (0x7F0011224E00, 160)), 0, None)
+
+
+def test_the_kernel_arguments_word_by_word():
+    """Buffer resources as the CDNA3 ISA document has them (9.1.8): base, num_records, word 3 for raw dwords."""
+    got = kernarg(entry(), Problem("gemm_nvfp4_bf16", 5, 40, 144, 152, 48), WEIGHT, "gfx942")
+    words = struct.unpack("<26I", got)
+    raw = 0x00020000
+    assert words[0:4] == (0, 0, (4 * 152 + 144) * 2, raw)
+    assert words[4:8] == (0x11223300, 0x7F00, 6144, raw)
+    assert words[8:12] == (0x11224B00, 0x7F00, 768, raw)
+    assert words[12:16] == (0x11224E00, 0x7F00, 160, raw)
+    assert words[16:20] == (0, 0, (4 * 48 + 40) * 2, raw)
+    assert words[20:] == (5, 40, 144, 152, 48, 0)
+
+
+def test_arguments_stand_where_the_manifest_says():
+    moved = entry()
+    arguments = [
+        {**{f: getattr(a, f) for f in a.__dataclass_fields__}, "offset": a.offset + 32} for a in moved.kernarg.args
+    ]
+    shifted = entry(kernarg={"size": 132, "args": arguments[::-1]})
+    problem = Problem("gemm_nvfp4_bf16", 5, 40, 144, 144, 40)
+    assert kernarg(shifted, problem, WEIGHT, "gfx942")[32:132] == kernarg(moved, problem, WEIGHT, "gfx942")[:100]
+
+
+def test_an_argument_from_the_future_is_refused():
+    strange = {"name": "bias", "kind": "u32", "offset": 100, "size": 4, "access": "", "out_of_range": False}
+    known = kernel(16, 32)["kernarg"]["args"]
+    future = entry(kernarg={"size": 104, "args": [*known, {**strange, "alignment": 1, "max_bytes": 0}]})
+    with pytest.raises(ManifestError, match=r"an argument bias \(u32\) that this runtime does not know"):
+        kernarg(future, Problem("gemm_nvfp4_bf16", 1, 40, 144, 144, 40), WEIGHT, "gfx942")
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "wanted"),
+    [
+        ((4, 32), (40, 1), (4, 32, 40)),
+        ((1, 32), (7, 1), (1, 32, 32)),  # a single row: its pitch is never stepped
+        ((4, 1), (3, 9), (4, 1, 3)),  # a single column: its stride is never stepped
+        ((0, 32), (0, 1), (0, 32, 32)),
+    ],
+)
+def test_layouts(shape, stride, wanted):
+    assert layout(SimpleNamespace(shape=shape, stride=lambda: stride), "x") == wanted
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "message"),
+    [
+        ((4, 32), (1, 4), r"x has strides \[1, 4\]: the elements of a row have to be neighbours; use x.contiguous\(\)"),
+        ((4, 32), (0, 1), r"x has strides \[0, 1\]: its rows overlap"),
+        ((32,), (1,), r"x has shape \[32\]: a matrix is needed"),
+        ((2, 3, 32), (96, 32, 1), r"x has shape \[2, 3, 32\]"),
+    ],
+)
+def test_layouts_that_no_kernel_reads(shape, stride, message):
+    with pytest.raises(OperandError, match=message):
+        layout(SimpleNamespace(shape=shape, stride=lambda: stride), "x")
+
+
+def test_device_arrays_say_what_is_wrong():
+    with pytest.raises(OperandError, match="two dimensions"):
+        runtime.DeviceArray(0, (4,), "bf16")  # type: ignore[arg-type]
+    with pytest.raises(OperandError, match="pitch 31 is less than the 32 elements of a row"):
+        runtime.DeviceArray(0, (4, 32), "bf16", 31)
+    with pytest.raises(OperandError, match="dtype int8 is none a kernel multiplies"):
+        runtime.DeviceArray(0, (4, 32), np.dtype(np.int8))
+    array = runtime.DeviceArray(0, (4, 32), np.float16, 40)  # a class, not a dtype: named all the same
+    assert (array.dtype, array.nbytes) == ("fp16", (3 * 40 + 32) * 2)
+
+
+def test_names_of_dtypes():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    kinds = [np.float16, np.dtype("float16"), "fp16", "float16", ml_dtypes.bfloat16, np.dtype(ml_dtypes.bfloat16)]
+    assert [dtype_name(kind) for kind in kinds] == ["fp16"] * 4 + ["bf16"] * 2
+
+
+def test_weights_that_are_on_the_device_already():
+    def tensor(nbytes: int, address: int, device: int = 0, shape: tuple[int, ...] = ()):
+        return SimpleNamespace(
+            nbytes=nbytes,
+            shape=shape,
+            data_ptr=lambda: address,
+            get_device=lambda: device,
+            is_contiguous=lambda: True,
+        )
+
+    # [40, 144]: two bricks of 128 along K, three of 16 along N; 1024 bytes of codes and 128 of scales each
+    assert part_bytes("nvfp4", 40, 144) == (6 * 1024, 6 * 128, 160)
+    codes, scales, outer = tensor(6144, 0x1000), tensor(768, 0x3000), tensor(160, 0x4000, shape=(40,))
+    weight = from_tensors("nvfp4", 144, codes, scales, outer)
+    assert (weight.n, weight.k, weight.codes, weight.outer) == (40, 144, (0x1000, 6144), (0x4000, 160))
+    with pytest.raises(OperandError, match=r"scales has 767 bytes: a packed nvfp4 weight \[40, 144\] has 768"):
+        from_tensors("nvfp4", 144, codes, tensor(767, 0), outer)
+    with pytest.raises(OperandError, match="scales is on device 1, codes on 0"):
+        from_tensors("nvfp4", 144, codes, tensor(768, 0, 1), outer)
+
+
+@pytest.mark.compiler
+def test_pointers_of_hip_python_are_taken(lib):
+    pointer = lib.hip.call("hipMalloc", 4 * 32 * 2)
+    array = runtime.DeviceArray(pointer, (4, 32), "fp16", device=lib.device)
+    assert array.address == int(pointer)
+    assert array.owner is pointer
+    with lib.hip.on(lib.device):
+        lib.hip.call("hipMemset", pointer, 0x3C, 4 * 32 * 2)
+    assert (lib.numpy(array).view(np.uint16) == 0x3C3C).all()
+    lib.hip.call("hipFree", pointer)
+
+
+@pytest.mark.compiler
+def test_the_benchmark_prints_costs_side_by_side(python, built):
+    script = (Path(__file__).parents[2] / "benchmarks" / "launch.py").read_text()
+    text = python(script, "--generated", built, "--rounds", 1).stdout
+    rows = dict(re.findall(r"^(.+?) {2,}([\d.]+)", text, re.MULTILINE))
+    assert {"hip-python alone, every argument prepared", "plan(x, out)", "lib.gemm(x, w, out=out)"} <= set(rows)
+    assert any("tuple of ctypes" in name for name in rows)
+    assert all(float(microseconds) > 0 for microseconds in rows.values())
