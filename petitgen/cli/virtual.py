@@ -18,10 +18,18 @@ ARCHES = ("gfx90a", "gfx942")
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option(
-    "--device", "devices", multiple=True, type=click.Choice(ARCHES), help="A device; give it again for more.  [default: gfx942]"
+    "--device",
+    "devices",
+    multiple=True,
+    type=click.Choice(ARCHES),
+    help="A device; give it again for more.  [default: gfx942]",
 )
 @click.option("--memory", metavar="BYTES", help="Of each device: 8G, 512M.  [default: 16G]")
-@click.option("--log", type=click.Path(dir_okay=False, resolve_path=True), help="Write what goes wrong here, not to standard error.")
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, resolve_path=True),
+    help="Write what goes wrong here, not to standard error.",
+)
 @click.option("--sanitize", is_flag=True, help="Watch every launch for faults that results do not show (slow).")
 @click.option("--noop", is_flag=True, help="Accept launches and run nothing: to measure what launching costs.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -30,7 +30,9 @@ def environment(devices: Sequence[str] | None = None, memory: str | None = None)
     return variables
 
 
-def child_environment(devices: Sequence[str] | None, memory: str | None, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+def child_environment(
+    devices: Sequence[str] | None, memory: str | None, base: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """An environment in which an unmodified program finds the virtual libamdhip64.so before any other."""
     path = [str(library().parent), *filter(None, base.get("LD_LIBRARY_PATH", "").split(":"))]
     return {**base, **environment(devices, memory), "LD_LIBRARY_PATH": ":".join(path)}

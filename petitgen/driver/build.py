@@ -52,7 +52,9 @@ def _sources() -> dict[str, bytes]:
 def _compile(sources: dict[str, bytes], home: Path) -> None:
     spec = importlib.util.find_spec("ziglang")
     if spec is None or not spec.submodule_search_locations:
-        raise DriverError("the virtual GPU is compiled with the ziglang wheel, which is not installed: pip install ziglang")
+        raise DriverError(
+            "the virtual GPU is compiled with the ziglang wheel, which is not installed: pip install ziglang"
+        )
     zig = Path(spec.submodule_search_locations[0]) / "zig"
     with tempfile.TemporaryDirectory(prefix=".virtual-hip-", dir=home.parent) as directory:
         work = Path(directory)
@@ -69,7 +71,9 @@ def _compile(sources: dict[str, bytes], home: Path) -> None:
         except OSError as error:
             raise DriverError(f"{zig}: cannot be run: {error.strerror}; reinstall ziglang") from None
         if done.returncode:
-            raise DriverError(f"the virtual libamdhip64.so does not compile: {' '.join(command)}\n{done.stderr.strip()}")
+            raise DriverError(
+                f"the virtual libamdhip64.so does not compile: {' '.join(command)}\n{done.stderr.strip()}"
+            )
         for link in LINKS:
             (made / link).symlink_to(LIBRARY)
         _publish(made, home)
@@ -80,4 +84,6 @@ def _publish(made: Path, home: Path) -> None:
         os.rename(made, home)
     except OSError as error:
         if not (home / LIBRARY).exists():  # else another process was first, with the same thing
-            raise DriverError(f"{home}: cannot be made: {error.strerror}; see to {temp_root()} or $XDG_CACHE_HOME") from None
+            raise DriverError(
+                f"{home}: cannot be made: {error.strerror}; see to {temp_root()} or $XDG_CACHE_HOME"
+            ) from None

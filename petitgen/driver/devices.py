@@ -133,6 +133,10 @@ def _variables(code: CodeObject) -> list[tuple[str, int, int]]:
     for section in ELFFile(io.BytesIO(code.elf)).iter_sections():
         if isinstance(section, SymbolTableSection) and section.name == ".dynsym":
             for symbol in section.iter_symbols():
-                if symbol["st_info"]["type"] == "STT_OBJECT" and symbol["st_shndx"] != "SHN_UNDEF" and symbol.name not in descriptors:
+                if (
+                    symbol["st_info"]["type"] == "STT_OBJECT"
+                    and symbol["st_shndx"] != "SHN_UNDEF"
+                    and symbol.name not in descriptors
+                ):
                     found.append((symbol.name, symbol["st_value"], symbol["st_size"]))
     return found

@@ -7,6 +7,7 @@ File descriptor 3 is the socket to the client, 4 the memory that both map.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import select
@@ -62,7 +63,9 @@ class Worker:
         except EmulationError as error:
             return (Status.LAUNCH_FAILURE if operation is Operation.LAUNCH else Status.OUT_OF_MEMORY), str(error)
         except (CodeObjectError, DecodeError) as error:
-            wrong_arch = f"for {self.devices[device].arch}" in str(error) or f"not {self.devices[device].arch}" in str(error)
+            wrong_arch = f"for {self.devices[device].arch}" in str(error) or f"not {self.devices[device].arch}" in str(
+                error
+            )
             return (Status.NO_BINARY_FOR_GPU if wrong_arch else Status.INVALID_IMAGE), str(error)
         except Exception:
             return Status.LAUNCH_FAILURE, f"a fault of the emulator itself; please report it:\n{traceback.format_exc()}"
@@ -102,10 +105,8 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, worker.interrupt)
     threading.Thread(target=end_with_client, args=(connection,), daemon=True).start()
     protocol.answer(connection, Status.SUCCESS)
-    try:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client is gone
         worker.serve()
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the client is gone
     os._exit(0)
 
 

@@ -29,10 +29,10 @@ KERNELS = "PETITGEN_TEST_KERNELS"  # directory of <arch>.hsaco
 
 
 class Dim3(ctypes.Structure):
-    _fields_ = [("x", ctypes.c_uint32), ("y", ctypes.c_uint32), ("z", ctypes.c_uint32)]  # noqa: RUF012
+    _fields_ = [("x", ctypes.c_uint32), ("y", ctypes.c_uint32), ("z", ctypes.c_uint32)]
 
 
-class HipStatus(AssertionError):
+class StatusError(AssertionError):
     """A HIP call that was to succeed did not."""
 
 
@@ -51,7 +51,7 @@ class Hip:
     def ok(self, name: str, *arguments: Any) -> None:
         status = getattr(self, name)(*arguments)
         if status:
-            raise HipStatus(f"{name} gave {status}")
+            raise StatusError(f"{name} gave {status}")
 
     def value(self, name: str, *arguments: Any, kind: Any = ctypes.c_void_p) -> Any:
         """Call with an output parameter of `kind` in front, and return it."""
@@ -79,11 +79,15 @@ class Hip:
     def function(self, module: int, name: str) -> int:
         return self.value("hipModuleGetFunction", module, name.encode())
 
-    def launch(self, function: int, blocks: int, *arguments: Any, stream: int = 0, block: int = 64, lds: int = 0) -> int:
+    def launch(
+        self, function: int, blocks: int, *arguments: Any, stream: int = 0, block: int = 64, lds: int = 0
+    ) -> int:
         """hipModuleLaunchKernel with kernelParams; arguments are ctypes values."""
         pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         # On the stack ctypes writes only the four bytes of an int: pointers there have to be said to be pointers.
-        return self.hipModuleLaunchKernel(function, blocks, 1, 1, block, 1, 1, lds, ctypes.c_void_p(stream), pointers, None)
+        return self.hipModuleLaunchKernel(
+            function, blocks, 1, 1, block, 1, 1, lds, ctypes.c_void_p(stream), pointers, None
+        )
 
 
 def _argument(value: Any) -> Any:
@@ -115,7 +119,12 @@ def _start() -> subprocess.Popen[str]:
     if _client is None or _client.poll() is not None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         _client = subprocess.Popen(
-            [sys.executable, "-m", "tests.driver.harness"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+            [sys.executable, "-m", "tests.driver.harness"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=ROOT,
         )
         atexit.register(_client.kill)
     return _client
@@ -169,10 +178,14 @@ def _serve() -> None:
         story = ""
         try:
             with quiet_log():
-                getattr(importlib.import_module(f"tests.driver.{request['module']}"), request["name"]).body(hip, **request["parameters"])
+                getattr(importlib.import_module(f"tests.driver.{request['module']}"), request["name"]).body(
+                    hip, **request["parameters"]
+                )
                 _clean(hip)
         except BaseException:
-            story = f"{traceback.format_exc()}\nlast error {hip.hipPeekAtLastError()}; the log said last: {control.story()}"
+            story = (
+                f"{traceback.format_exc()}\nlast error {hip.hipPeekAtLastError()}; the log said last: {control.story()}"
+            )
             _clean(hip)
         answers.write(json.dumps({"story": story}) + "\n")
         answers.flush()

@@ -24,13 +24,14 @@ def check(result: tuple[Any, ...]) -> Any:
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def properties(device: int) -> Any:
+def filled(kind: Any, call: Any, *arguments: Any) -> Any:
+    """The struct a call gives: 10.x returns it, 7.x fills its first argument."""
     try:
-        return check(hip.hipGetDeviceProperties(device))  # 10.x
+        return check(call(*arguments))
     except TypeError:
-        p = hip.hipDeviceProp_t()
-        check(hip.hipGetDeviceProperties(p, device))
-        return p
+        struct = kind()
+        check(call(struct, *arguments))
+        return struct
 
 
 def text(value: str | bytes) -> str:
@@ -40,7 +41,7 @@ def text(value: str | bytes) -> str:
 def devices() -> None:
     assert check(hip.hipGetDeviceCount()) == 2
     for device, (arch, units) in enumerate((("gfx942", 304), ("gfx90a", 110))):
-        p = properties(device)
+        p = filled(hip.hipDeviceProp_t, hip.hipGetDeviceProperties, device)
         assert text(p.gcnArchName).split(":")[0] == arch
         assert "irtual" in text(p.name)
         assert (p.multiProcessorCount, p.warpSize, p.sharedMemPerBlock) == (units, 64, 65536)
@@ -52,7 +53,9 @@ def devices() -> None:
             "ClockRate": p.clockRate, "L2CacheSize": p.l2CacheSize, "ComputeCapabilityMajor": 9, "PciBusId": p.pciBusID,
             "MemoryBusWidth": p.memoryBusWidth, "NumberOfXccs": 8 if arch == "gfx942" else 1, "Integrated": 0,
         }.items():  # fmt: skip
-            assert check(hip.hipDeviceGetAttribute(getattr(ATTRIBUTE, f"hipDeviceAttribute{name}"), device)) == value, name
+            assert check(hip.hipDeviceGetAttribute(getattr(ATTRIBUTE, f"hipDeviceAttribute{name}"), device)) == value, (
+                name
+            )
 
 
 def memory() -> None:
@@ -65,8 +68,7 @@ def memory() -> None:
     check(hip.hipMemset(at, 0, data.nbytes))
     check(hip.hipMemcpyAsync(out, at, data.nbytes, KIND.hipMemcpyDeviceToHost, None))
     assert not out.any()
-    a = hip.hipPointerAttribute_t()
-    check(hip.hipPointerGetAttributes(a, at))
+    a = filled(hip.hipPointerAttribute_t, hip.hipPointerGetAttributes, at)
     assert (a.type, a.device) == (hip.hipMemoryType.hipMemoryTypeDevice, 0)
     free, total = check(hip.hipMemGetInfo())
     assert (total, total - free) == (2 << 30, data.nbytes)
@@ -79,7 +81,10 @@ def memory() -> None:
 def launches(device: int, arch: str) -> None:
     check(hip.hipSetDevice(device))
     image = (KERNELS / f"{arch}.hsaco").read_bytes()
-    for module in (check(hip.hipModuleLoadData(image)), check(hip.hipModuleLoad(str(KERNELS / f"{arch}.hsaco").encode()))):
+    for module in (
+        check(hip.hipModuleLoadData(image)),
+        check(hip.hipModuleLoad(str(KERNELS / f"{arch}.hsaco").encode())),
+    ):
         add = check(hip.hipModuleGetFunction(module, b"add"))
         at = upload(np.arange(100, dtype=np.int32))
         stream = check(hip.hipStreamCreate())
@@ -89,7 +94,7 @@ def launches(device: int, arch: str) -> None:
         check(hip.hipModuleLaunchKernel(add, 2, 1, 1, 64, 1, 1, 0, stream, None, one_by_one))
 
         class Packed(ctypes.Structure):
-            _fields_ = [("at", ctypes.c_void_p), ("value", ctypes.c_int), ("n", ctypes.c_uint)]  # noqa: RUF012
+            _fields_ = [("at", ctypes.c_void_p), ("value", ctypes.c_int), ("n", ctypes.c_uint)]
 
         packed = Packed(int(at), 100, 100)
         size = ctypes.c_size_t(ctypes.sizeof(packed))
@@ -126,7 +131,7 @@ def graphs() -> None:
     check(hip.hipModuleLaunchKernel(add, 2, 1, 1, 64, 1, 1, 0, stream, None, arguments))
     assert check(hip.hipStreamIsCapturing(stream)) == hip.hipStreamCaptureStatus.hipStreamCaptureStatusActive
     graph = check(hip.hipStreamEndCapture(stream))
-    runnable = check(hip.hipGraphInstantiate(graph, None, None, 0))
+    runnable = check(hip.hipGraphInstantiateWithFlags(graph, 0))
     for _ in range(4):
         check(hip.hipGraphLaunch(runnable, stream))
     check(hip.hipStreamSynchronize(stream))
@@ -136,9 +141,9 @@ def graphs() -> None:
 
 
 def errors() -> None:
-    assert hip.hipGetErrorName(ERROR.hipErrorLaunchFailure) in (b"hipErrorLaunchFailure", "hipErrorLaunchFailure")
+    assert str(hip.hipGetErrorName(ERROR.hipErrorLaunchFailure)[-1]) == "hipErrorLaunchFailure"
     assert hip.hipModuleLoad(b"/nonexistent")[0] == ERROR.hipErrorFileNotFound
-    assert hip.hipIpcGetMemHandle(hip.hipIpcMemHandle_st(), None)[0] == ERROR.hipErrorNotSupported
+    assert hip.hipProfilerStart()[0] == ERROR.hipErrorNotSupported
     module = check(hip.hipModuleLoad(str(KERNELS / "gfx942.hsaco").encode()))
     store = check(hip.hipModuleGetFunction(module, b"store_at"))
     status = hip.hipModuleLaunchKernel(store, 1, 1, 1, 1, 1, 1, 0, None, None, (ctypes.c_void_p(4096),))[0]

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.compiler
 
 GLOBAL, THREAD_LOCAL, RELAXED = 0, 1, 2
 NONE, ACTIVE, INVALIDATED = 0, 1, 2
-UNSUPPORTED, INVALID, MERGE, UNMATCHED, UNJOINED, ISOLATION, IMPLICIT, CAPTURED_EVENT, WRONG_THREAD = 900, 901, 902, 903, 904, 905, 906, 907, 908
+UNSUPPORTED, INVALID, MERGE, UNMATCHED, UNJOINED = 900, 901, 902, 903, 904
+ISOLATION, IMPLICIT, CAPTURED_EVENT, WRONG_THREAD = 905, 906, 907, 908
 ILLEGAL_STATE = 401
 NON_BLOCKING = 1
 size = ctypes.c_size_t
@@ -90,8 +91,8 @@ def test_a_fork_that_is_joined(hip: Hip) -> None:
     hip.ok("hipStreamWaitEvent", main, joined, 0)
     identity, tails, graph_ = ctypes.c_ulonglong(), size(), ctypes.c_void_p()
     state, dependencies = ctypes.c_int(), ctypes.c_void_p()
-    hip.ok("hipStreamGetCaptureInfo_v2", main, ctypes.byref(state), ctypes.byref(identity), ctypes.byref(graph_), ctypes.byref(dependencies),
-           ctypes.byref(tails))  # fmt: skip
+    outs = (state, identity, graph_, dependencies, tails)
+    hip.ok("hipStreamGetCaptureInfo_v2", main, *map(ctypes.byref, outs))
     assert (state.value, tails.value) == (ACTIVE, 2)
     other = ctypes.c_ulonglong()
     hip.ok("hipStreamGetCaptureInfo", side, ctypes.byref(state), ctypes.byref(other))

@@ -21,17 +21,17 @@ class KernelParams(ctypes.Structure):
     _fields_ = [
         ("block", Dim3), ("extra", ctypes.c_void_p), ("func", ctypes.c_void_p), ("grid", Dim3), ("params", ctypes.c_void_p),
         ("lds", ctypes.c_uint),
-    ]  # fmt: skip  # noqa: RUF012
+    ]  # fmt: skip
 
 
 class MemsetParams(ctypes.Structure):
     _fields_ = [
         ("dst", ctypes.c_void_p), ("element", ctypes.c_uint), ("height", size), ("pitch", size), ("value", ctypes.c_uint), ("width", size),
-    ]  # fmt: skip  # noqa: RUF012
+    ]  # fmt: skip
 
 
 class HostParams(ctypes.Structure):
-    _fields_ = [("fn", ctypes.c_void_p), ("data", ctypes.c_void_p)]  # noqa: RUF012
+    _fields_ = [("fn", ctypes.c_void_p), ("data", ctypes.c_void_p)]
 
 
 class Memcpy3D(ctypes.Structure):
@@ -39,7 +39,7 @@ class Memcpy3D(ctypes.Structure):
         ("src_array", ctypes.c_void_p), ("src_pos", size * 3), ("src", ctypes.c_void_p), ("src_shape", size * 3),
         ("dst_array", ctypes.c_void_p), ("dst_pos", size * 3), ("dst", ctypes.c_void_p), ("dst_shape", size * 3),
         ("extent", size * 3), ("kind", ctypes.c_int),
-    ]  # fmt: skip  # noqa: RUF012
+    ]  # fmt: skip
 
 
 class Builder:
@@ -118,7 +118,9 @@ def test_edges_decide_the_order_not_the_order_of_adding(hip: Hip) -> None:
     hip.ok("hipGraphNodeGetDependencies", late, before, byref(count))
     assert (count.value, before[0]) == (1, middle)
     hip.ok("hipGraphAddDependencies", build.graph, (ctypes.c_void_p * 1)(late), (ctypes.c_void_p * 1)(early), size(1))
-    assert hip.hipGraphInstantiate(byref(ctypes.c_void_p()), build.graph, None, None, size(0)) == INVALID_VALUE  # a circle
+    assert (
+        hip.hipGraphInstantiate(byref(ctypes.c_void_p()), build.graph, None, None, size(0)) == INVALID_VALUE
+    )  # a circle
     hip.ok("hipGraphExecDestroy", exec_)
     hip.ok("hipGraphDestroy", build.graph)
 
@@ -146,7 +148,15 @@ def test_changes_to_nodes_and_to_executable_graphs(hip: Hip) -> None:
     assert result() == 21
     hip.ok("hipGraphExecMemsetNodeSetParams", exec_, fill, byref(MemsetParams(at, 4, 1, 0, 3, 64)))
     assert result() == 23
-    hip.ok("hipGraphExecMemcpyNodeSetParams1D", exec_, copy, ctypes.c_void_p(out.ctypes.data), ctypes.c_void_p(other), size(256), 4)
+    hip.ok(
+        "hipGraphExecMemcpyNodeSetParams1D",
+        exec_,
+        copy,
+        ctypes.c_void_p(out.ctypes.data),
+        ctypes.c_void_p(other),
+        size(256),
+        4,
+    )
     assert result() == 500
     hip.ok("hipGraphExecDestroy", exec_)
     got = KernelParams()
@@ -159,7 +169,9 @@ def test_changes_to_nodes_and_to_executable_graphs(hip: Hip) -> None:
     assert (set_.dst, set_.element, set_.value, set_.width) == (at, 4, 6, 64)
     exec_ = hip.value("hipGraphInstantiate", build.graph, None, None, size(0))
     assert result() == 26
-    hip.ok("hipGraphMemcpyNodeSetParams1D", copy, ctypes.c_void_p(out.ctypes.data), ctypes.c_void_p(other), size(256), 4)
+    hip.ok(
+        "hipGraphMemcpyNodeSetParams1D", copy, ctypes.c_void_p(out.ctypes.data), ctypes.c_void_p(other), size(256), 4
+    )
     hip.ok("hipGraphExecDestroy", exec_)
     exec_ = hip.value("hipGraphInstantiate", clone, None, None, size(0))  # made before the changes
     assert result() == 11

@@ -22,7 +22,9 @@ HEADER = Path("/usr/include/hip/hip_runtime_api.h")
 
 def start(program: Path, *arguments: str, devices: list[str]) -> subprocess.CompletedProcess[str]:
     environment = child_environment(devices, None)
-    return subprocess.run([str(program), *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [str(program), *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize("header", [False, True], ids=["own declarations", "AMD's header"])
@@ -33,7 +35,9 @@ def test_a_c_program(tmp_path: Path, header: bool) -> None:
     flags = ["-DHIP_HEADER", "-D__HIP_PLATFORM_AMD__", "-isystem", "/usr/include", "-std=c11"] if header else []
     command = [sys.executable, "-m", "ziglang", "cc", *flags, str(HERE / "host_program.c"), "-o", str(program),
                f"-L{library().parent}", "-lamdhip64"]  # fmt: skip
-    built = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "ZIG_LOCAL_CACHE_DIR": str(tmp_path)})
+    built = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "ZIG_LOCAL_CACHE_DIR": str(tmp_path)}
+    )
     assert built.returncode == 0, built.stderr
     done = start(program, kernel_file("gfx942"), devices=["gfx942"])
     assert done.returncode == 0, done.stdout + done.stderr

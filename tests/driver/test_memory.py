@@ -21,7 +21,7 @@ class Attributes(ctypes.Structure):
     _fields_ = [
         ("type", ctypes.c_int), ("device", ctypes.c_int), ("device_pointer", ctypes.c_void_p),
         ("host_pointer", ctypes.c_void_p), ("managed", ctypes.c_int), ("flags", ctypes.c_uint),
-    ]  # fmt: skip  # noqa: RUF012
+    ]  # fmt: skip
 
 
 @client
@@ -123,13 +123,30 @@ def test_copies_of_rows(hip: Hip) -> None:
     host = np.random.default_rng(2).integers(0, 256, (rows, host_pitch), np.uint8)
     at = hip.malloc(rows * device_pitch)
     hip.ok("hipMemset", at, 0, size(rows * device_pitch))
-    hip.ok("hipMemcpy2D", at, size(device_pitch), host.ctypes.data, size(host_pitch), size(width), size(rows), HOST_TO_DEVICE)
+    hip.ok(
+        "hipMemcpy2D",
+        at,
+        size(device_pitch),
+        host.ctypes.data,
+        size(host_pitch),
+        size(width),
+        size(rows),
+        HOST_TO_DEVICE,
+    )
     there = hip.download(at, np.zeros((rows, device_pitch), np.uint8))
     np.testing.assert_array_equal(there[:, :width], host[:, :width])
     assert not there[:, width:].any()
     out = np.zeros((rows, width), np.uint8)
     hip.ok(
-        "hipMemcpy2DAsync", out.ctypes.data, size(width), at, size(device_pitch), size(width), size(rows), DEVICE_TO_HOST, None
+        "hipMemcpy2DAsync",
+        out.ctypes.data,
+        size(width),
+        at,
+        size(device_pitch),
+        size(width),
+        size(rows),
+        DEVICE_TO_HOST,
+        None,
     )
     np.testing.assert_array_equal(out, host[:, :width])
     assert hip.hipMemcpy2D(at, size(16), host.ctypes.data, size(32), size(24), size(5), HOST_TO_DEVICE) == INVALID_PITCH
@@ -141,7 +158,7 @@ class Memcpy2D(ctypes.Structure):
         ("src_array", ctypes.c_void_p), ("src_pitch", size), ("dst_x", size), ("dst_y", size), ("dst_type", ctypes.c_int),
         ("dst_host", ctypes.c_void_p), ("dst_device", ctypes.c_void_p), ("dst_array", ctypes.c_void_p), ("dst_pitch", size),
         ("width", size), ("height", size),
-    ]  # fmt: skip  # noqa: RUF012
+    ]  # fmt: skip
 
 
 @client
@@ -165,7 +182,7 @@ class Memcpy3D(ctypes.Structure):
         ("src_array", ctypes.c_void_p), ("src_pos", size * 3), ("src", ctypes.c_void_p), ("src_shape", size * 3),
         ("dst_array", ctypes.c_void_p), ("dst_pos", size * 3), ("dst", ctypes.c_void_p), ("dst_shape", size * 3),
         ("extent", size * 3), ("kind", ctypes.c_int),
-    ]  # fmt: skip  # noqa: RUF012
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("call", ["hipMemcpy3D", "hipMemcpy3DAsync"])
@@ -263,7 +280,9 @@ def test_registered_host_memory(hip: Hip) -> None:
     assert hip.hipHostUnregister(at) == 713  # hipErrorHostMemoryNotRegistered
     hip.ok("hipHostRegister", at, size(8192), 0)
     assert hip.hipHostRegister(at + 100, size(10), 0) == 712  # hipErrorHostMemoryAlreadyRegistered
-    assert hip.hipHostGetDevicePointer(ctypes.byref(ctypes.c_void_p()), at, 0) == INVALID_VALUE  # kernels cannot reach it
+    assert (
+        hip.hipHostGetDevicePointer(ctypes.byref(ctypes.c_void_p()), at, 0) == INVALID_VALUE
+    )  # kernels cannot reach it
     hip.ok("hipHostUnregister", at)
 
 

@@ -19,7 +19,7 @@ unsigned = ctypes.c_uint
 
 
 class Pair(ctypes.Structure):
-    _fields_ = [("first", ctypes.c_short), ("second", ctypes.c_double)]  # noqa: RUF012
+    _fields_ = [("first", ctypes.c_short), ("second", ctypes.c_double)]
 
 
 @pytest.mark.parametrize("device", [0, 1])
@@ -32,7 +32,9 @@ def test_arguments_of_many_sizes(hip: Hip, device: int) -> None:
     status = hip.launch(mixed, 4, ctypes.c_void_p(there), ctypes.c_void_p(out), ctypes.c_uint8(200), Pair(-3, 0.25), ctypes.c_float(2.0),
                         unsigned(200))  # fmt: skip
     assert status == 0
-    np.testing.assert_array_equal(hip.download(out, a), a * np.float32(2) + np.float32(-3) + np.float32(0.25) + np.float32(200))
+    np.testing.assert_array_equal(
+        hip.download(out, a), a * np.float32(2) + np.float32(-3) + np.float32(0.25) + np.float32(200)
+    )
 
 
 @client
@@ -52,7 +54,10 @@ def test_arguments_as_one_buffer(hip: Hip) -> None:
     hip.ok("hipEventElapsedTime", ctypes.byref(ctypes.c_float()), start, stop)
     size.value = 12
     assert hip.hipModuleLaunchKernel(add, 2, 1, 1, 64, 1, 1, 0, None, None, extra) == INVALID_VALUE
-    assert hip.hipExtModuleLaunchKernel(add, 100, 1, 1, 64, 1, 1, ctypes.c_size_t(0), None, None, extra, None, None, 0) == INVALID_VALUE
+    assert (
+        hip.hipExtModuleLaunchKernel(add, 100, 1, 1, 64, 1, 1, ctypes.c_size_t(0), None, None, extra, None, None, 0)
+        == INVALID_VALUE
+    )
 
 
 @client
@@ -85,7 +90,9 @@ def test_modules_from_memory(hip: Hip, call: str) -> None:
     more = (0, None, None) if call.endswith("Ex") else ()
     module = hip.value(call, image, *more)
     assert hip.function(module, "add")
-    bundle = offload_bundle({f"hipv4-amdgcn-amd-amdhsa--{arch}": Path(kernel_file(arch)).read_bytes() for arch in ARCHES})
+    bundle = offload_bundle(
+        {f"hipv4-amdgcn-amd-amdhsa--{arch}": Path(kernel_file(arch)).read_bytes() for arch in ARCHES}
+    )
     for device in (0, 1):
         hip.ok("hipSetDevice", device)
         assert hip.function(hip.value(call, bundle, *more), "mixed")
@@ -209,13 +216,14 @@ def test_occupancy(hip: Hip) -> None:
 
 @client
 def test_host_functions_nobody_registered(hip: Hip) -> None:
-    hip.library.hipLaunchKernel.argtypes = [ctypes.c_void_p, Dim3, Dim3, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    launch = hip.library["hipLaunchKernel"]  # an object of its own: what is said of its arguments stays here
+    launch.argtypes = [ctypes.c_void_p, Dim3, Dim3, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
     one = Dim3(1, 1, 1)
     add = hip.function(hip.module(), "add")
     at = hip.upload(np.zeros(64, np.int32))
     values = (ctypes.c_void_p(at), ctypes.c_int(4), unsigned(64))
     pointers = (ctypes.c_void_p * 3)(*map(ctypes.addressof, values))
-    hip.ok("hipLaunchKernel", add, one, Dim3(64, 1, 1), ctypes.addressof(pointers), 0, None)
+    assert launch(add, one, Dim3(64, 1, 1), ctypes.addressof(pointers), 0, None) == 0
     assert (hip.download(at, np.zeros(64, np.int32)) == 4).all()
-    assert hip.hipLaunchKernel(at, one, one, None, 0, None) == 98  # hipErrorInvalidDeviceFunction
-    assert hip.hipLaunchKernel(add, Dim3(0, 1, 1), one, ctypes.addressof(pointers), 0, None) == 9  # hipErrorInvalidConfiguration
+    assert launch(at, one, one, None, 0, None) == 98  # hipErrorInvalidDeviceFunction
+    assert launch(add, Dim3(0, 1, 1), one, ctypes.addressof(pointers), 0, None) == 9  # hipErrorInvalidConfiguration

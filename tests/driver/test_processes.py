@@ -42,7 +42,9 @@ def program(body: str) -> list[str]:
 
 def run(body: str, timeout: float = 60, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    done = subprocess.run(program(body), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(
+        program(body), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
     assert done.returncode == status, done.stderr
     return done
 
@@ -109,7 +111,9 @@ def test_a_child_forked_before_hip_was_used_has_a_gpu_of_its_own() -> None:
 
 def test_spawned_processes_have_gpus_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
-        PRELUDE.replace("hip = Hip(driver.activate())", "hip = Hip(driver.activate()) if __name__ != '__main__' else None")
+        PRELUDE.replace(
+            "hip = Hip(driver.activate())", "hip = Hip(driver.activate()) if __name__ != '__main__' else None"
+        )
         + textwrap.dedent("""
         import multiprocessing
         def work(n):
@@ -257,7 +261,9 @@ def test_ctrl_c_ends_a_kernel_and_nothing_else() -> None:
         assert add(add_, at) == 0
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    client = subprocess.Popen(program(body), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    client = subprocess.Popen(
+        program(body), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert client.stdout is not None
     assert client.stdout.readline() == "ready\n"
     time.sleep(0.7)
@@ -290,7 +296,8 @@ def test_an_emulator_that_cannot_start_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("DEVICES", "gfx942,gfx1100"), ("DEVICES", ","), ("MEMORY", "lots"), ("MEMORY", "-1"), ("MEMORY", "8GiB")]
+    ("name", "text"),
+    [("DEVICES", "gfx942,gfx1100"), ("DEVICES", ","), ("MEMORY", "lots"), ("MEMORY", "-1"), ("MEMORY", "8GiB")],
 )
 def test_a_wrong_environment_is_named(name: str, text: str) -> None:
     done = run("assert hip.hipInit(0) == 100", **{f"PETITGEN_VIRTUAL_{name}": text})

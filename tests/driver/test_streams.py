@@ -100,8 +100,12 @@ def test_events_tell_the_time_between_them(hip: Hip) -> None:
 def test_host_functions_run_in_order(hip: Hip) -> None:
     seen: list[int] = []
     at = hip.upload(np.zeros(4, np.uint8))
-    host = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda data: seen.append(int(hip.download(at, np.zeros(4, np.uint8))[0])))
-    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(lambda stream, status, data: seen.append(status))
+    host = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(
+        lambda data: seen.append(int(hip.download(at, np.zeros(4, np.uint8))[0]))
+    )
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(
+        lambda stream, status, data: seen.append(status)
+    )
     stream = hip.value("hipStreamCreate")
     hip.ok("hipMemsetAsync", at, 9, ctypes.c_size_t(4), stream)
     hip.ok("hipLaunchHostFunc", stream, host, None)
