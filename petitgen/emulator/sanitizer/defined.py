@@ -37,7 +37,7 @@ class DefinedCheck:
 
     def batch(self, batch: Batch) -> None:
         """New waves."""
-        self._shadow = Shadow(batch)
+        self.registers = Shadow(batch)
         self._lds = np.full(batch.lds.size, UNWRITTEN, np.uint8)
         self._first_of_group = np.searchsorted(batch.workgroup, np.arange(int(batch.workgroup[-1]) + 1))
 
@@ -48,12 +48,12 @@ class DefinedCheck:
         if plan is None:
             plan = self._plans[ins.pc] = compile_plan(touched)
         self._plan, self._part, self._data = plan, 0, None
-        dirty = self._shadow.dirty
+        dirty = self.registers.dirty
         if plan.indexing is not None:
             self._indexed = plan.indexing
         if plan.rows.isdisjoint(dirty):
             return
-        view = View(self._shadow, group)
+        view = View(self.registers, group)
         for watched in plan.watched:
             if not dirty.isdisjoint(watched.rows):
                 self._watch(view, ins, watched)
@@ -98,12 +98,12 @@ class DefinedCheck:
 
     def _before_access(self, view: View, move: Movement) -> None:
         """Keep what is undefined of the data, and let the result be what memory will say."""
-        if not self._shadow.dirty.isdisjoint(move.data):
+        if not self.registers.dirty.isdisjoint(move.data):
             self._data = [view.vector(row).copy() for row in move.data]
         for row in move.target:
             if row >= SGPR:
                 view.define(row, None)
-            elif row in self._shadow.dirty:
+            elif row in self.registers.dirty:
                 view.set_vector(row, view.vector(row) & ~_part_mask(move.half), view.exec)
 
     def access(
@@ -154,7 +154,7 @@ class DefinedCheck:
             anywhere = spread(np.bitwise_or.reduce(np.bitwise_or.reduce(found, axis=2), axis=0))
             found = np.stack([anywhere] * len(move.target))
         first = move.first(number, lanes[2])
-        view = View(self._shadow, group)
+        view = View(self.registers, group)
         for k, new in enumerate(found[: len(move.target) - first]):
             row = move.target[first + k]
             view.set_vector(row, view.vector(row) | _extended(new, move), None)
@@ -201,7 +201,7 @@ class DefinedCheck:
         used = data[..., : min(size, 4)]
         bad = np.bitwise_or.reduce(np.bitwise_or.reduce(used, axis=2), axis=0) & packed(active)
         if bad.any():
-            view = View(self._shadow, group)
+            view = View(self.registers, group)
             names = _names(move.data[first : first + len(data)])
             self._report(view, ins, f"{verb} {names}, which was never given a value", bad, True)
             for row in move.data[first : first + len(data)]:
@@ -223,7 +223,7 @@ class DefinedCheck:
         if found is None:
             return
         assert place is not None
-        view = View(self._shadow, group)
+        view = View(self.registers, group)
         if space == "global" and not move.swaps:
             bad = np.bitwise_or.reduce(np.bitwise_or.reduce(found, axis=2), axis=0)
             self._report(view, ins, "updates memory that was never written", bad, True)
@@ -237,7 +237,7 @@ class DefinedCheck:
         words = unwritten.view(np.uint32)
         bits = np.where(active, words[np.where(active, (addresses - BASE) >> 2, 0)], np.uint32(0))
         if bits.any():
-            view = View(self._shadow, group)
+            view = View(self.registers, group)
             for k, row in enumerate(move.target):
                 view.set_scalar(row, bits[:, k])
 
