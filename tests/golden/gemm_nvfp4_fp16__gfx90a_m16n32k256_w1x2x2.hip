@@ -209,7 +209,7 @@ DEVICE void store_a(const StagedA& a, Lds lds, const PlaceA& p) {
 #pragma unroll
   for (int i = 0; i < A_LOADS; ++i) *at<u32x4>(lds, p.target[i]) = a.chunk[i];
 }
-
+// The same on the watch for subnormal numbers, or in the pass that rescues them.
 DEVICE void store_a(const StagedA& a, Lds lds, const PlaceA& p, Watch& w) {
   asm volatile("" : "+s"(w.rescue));  // else compilers make a loop for either value
   if (w.rescue) {
