@@ -1,5 +1,4 @@
-"""Spec to code objects: render, compile in parallel, check what was made, and write generated/<arch>/ as one
-whole.
+"""Spec to code objects: render, compile in parallel, check what was made, and write it as one whole.
 
 run.py      the build from end to end
 objects.py  compiled objects by content hash

@@ -29,8 +29,7 @@ def object_key(compiler: Compiler, arch: str, name: str, source: str) -> str:
 class ObjectCache:
     """A directory of code objects; an entry is its payload's SHA-256 in hex, a newline, the payload.
 
-    The digest is in the entry so that a damaged one (disk full, bad copy) is compiled again instead of
-    shipped.
+    The digest is in the entry so that a damaged one (disk full, bad copy) is compiled again, not shipped.
     Any number of processes may use one directory.
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from petitgen import __version__
+from petitgen.build.state import file_state
 from petitgen.errors import BuildError
 from runtime import manifest
 from runtime.errors import ManifestError
@@ -100,11 +100,7 @@ class OutputDirectory:
         os.replace(fresh, target)
 
     def _intact(self, kernel: manifest.Kernel) -> bool:
-        try:
-            data = (self.path / kernel.file).read_bytes()
-        except OSError:
-            return False
-        return hashlib.sha256(data).hexdigest() == kernel.sha256 and (self.path / kernel.source).exists()
+        return file_state(self.path, kernel) == "ok" and (self.path / kernel.source).exists()
 
     def _acquire(self) -> None:
         try:

@@ -103,8 +103,7 @@ def build(
     jobs    compilers at a time; default: one a core
     cache   directory of compiled objects; default: below the user's cache directory
     Kernels that fail are in the report, not raised. Raises ToolchainError when there is no compiler for an
-    arch,
-    BuildError when the output directory cannot be written to.
+    arch, BuildError when the output directory cannot be written to.
     """
     observer = observer or Observer()
     render = render or _default_render()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -32,6 +33,17 @@ def built(generated: Path, arch: str) -> Mapping[str, Kernel]:
         return {}
 
 
+def file_state(directory: Path, kernel: Kernel) -> str:
+    """"ok", "missing" or "damaged": is the code object in `directory` the one that the manifest speaks of?"""
+    try:
+        data = (directory / kernel.file).read_bytes()
+    except FileNotFoundError:
+        return "missing"
+    except OSError:
+        return "damaged"
+    return "ok" if hashlib.sha256(data).hexdigest() == kernel.sha256 else "damaged"
+
+
 def verified(generated: Path, arch: str) -> dict[str, Verified]:
     """The last verification of each kernel of `arch`; empty if there is none to be read."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
@@ -41,9 +53,7 @@ def verified(generated: Path, arch: str) -> dict[str, Verified]:
 
 
 def record(generated: Path, arch: str, results: Mapping[str, Verified]) -> None:
-    """Add `results` to what is known about `arch`. A place that cannot be written to loses nothing but this
-    note.
-    """
+    """Add `results` to what is known about `arch`. Where nothing can be written, only this note is lost."""
     known = {**verified(generated, arch), **results}
     text = json.dumps({name: asdict(known[name]) for name in sorted(known)}, indent=1) + "\n"
     with contextlib.suppress(OSError):

@@ -27,6 +27,7 @@ from petitgen.toolchain.cachedir import cache_root
 KFD = Path("/dev/kfd")
 KFD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")
 DRIVER = "libamdhip64.so"
+CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"  # not in an installed package
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,10 @@ class Check:
 @options.hipcc
 @options.as_json
 def doctor(arch: str | None, hipcc: str | None, as_json: bool) -> None:
-    """Say which compiler is used for each architecture and why not another, and what GPU, driver, hip-python
-    and
-    emulator there are, with versions. Exit status 1 when kernels cannot be built or verified here.
+    """Say which compiler is used for each architecture and why not another, and what else is here.
+
+    That is GPU, driver, hip-python, torch and emulator, with versions. Exit status 1 when kernels cannot be
+    built or verified here.
 
     \b
     Examples:
@@ -77,8 +79,8 @@ def findings(arch: str | None = None, hipcc: str | None = None) -> Iterator[Chec
     yield _gpu()
     yield from _tools()
     yield _driver()
-    yield _package("hip-python", "needed to launch on a GPU: pip install 'petitgen[hip]'")
-    yield _package("torch", "needed for torch tensors and ops: pip install 'petitgen[torch]'")
+    yield _package("hip-python", f"needed to launch on a GPU: pip install {_extra('hip')}")
+    yield _package("torch", f"needed for torch tensors and ops: pip install {_extra('torch')}")
 
 
 def _compiler(arch: str, hipcc: str | None) -> Iterator[Check]:
@@ -150,6 +152,11 @@ def _known_to_linker() -> list[str]:
         return []
     listing = subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=False).stdout
     return re.findall(rf"^\s*{re.escape(DRIVER)}\S* .*=> (\S+)$", listing, re.MULTILINE)
+
+
+def _extra(name: str) -> str:
+    """What to give pip for one of our extras: the checkout that this runs from, or the package."""
+    return f"-e '.[{name}]'" if CHECKOUT.is_file() else f"'petitgen[{name}]'"
 
 
 def _package(name: str, advice: str) -> Check:

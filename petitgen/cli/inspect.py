@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ import click
 
 from petitgen.build.describe import target_id
 from petitgen.build.occupancy import waves_per_simd
+from petitgen.build.state import file_state
 from petitgen.cli import options
 from petitgen.cli.table import table
 from petitgen.errors import BuildError
@@ -41,8 +43,9 @@ BY_ENCODING = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a code object says about one of its kernels. mix: instructions by class, in the text, not as
-    executed.
+    """What a code object says about one of its kernels.
+
+    mix, mnemonics  instructions by class and by mnemonic: as they stand in the text, not as executed
     """
 
     name: str
@@ -64,10 +67,10 @@ class Facts:
 @click.option("--asm", is_flag=True, help="Print the disassembly.")
 @options.as_json
 def inspect(names: tuple[str, ...], arch: str | None, generated: Path, asm: bool, as_json: bool) -> None:
-    """Read built code objects: resources, occupancy, kernel arguments, instructions by class; --asm:
-    disassembly.
+    """Read built code objects: resources, occupancy, kernel arguments, instructions by class.
 
-    NAMES are kernels below generated/, or code object files of anyone's making for gfx90a or gfx942.
+    NAMES are kernels below generated/, or code object files of anyone's making for gfx90a or gfx942. A kernel
+    whose code object is missing or damaged is not read, and makes the exit status 1.
 
     \b
     Examples:
@@ -75,39 +78,50 @@ def inspect(names: tuple[str, ...], arch: str | None, generated: Path, asm: bool
       petitgen inspect --asm gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2
       petitgen inspect --json some/other.hsaco
     """
-    found = [(file, kernel) for file in _files(names, arch, generated) for kernel in _kernels(file)]
+    wanted = list(_files(names, arch, generated))
+    found = [(file, kernel) for file, state in wanted if state == "ok" for kernel in _kernels(file)]
+    unread = [(file, state) for file, state in wanted if state != "ok"]
     if as_json:
         data = []
         for file, (built, kernel) in found:
-            facts = asdict(_facts(file, built, kernel))
+            facts = {**asdict(_facts(file, built, kernel)), "state": "ok"}
             data.append({**facts, "asm": [one.text for one in _code(built, kernel)]} if asm else facts)
+        data += [{"name": file.stem, "file": str(file), "state": state} for file, state in unread]
         click.echo(json.dumps(data, indent=1))
-        return
-    for file, (built, kernel) in found:
-        click.echo(_text(_facts(file, built, kernel)))
-        if asm:
-            click.echo("\n".join(f"  {one.pc:6x}  {one.text}" for one in _code(built, kernel)))
+    else:
+        for file, (built, kernel) in found:
+            click.echo(_text(_facts(file, built, kernel)))
+            if asm:
+                click.echo("\n".join(f"  {one.pc:6x}  {one.text}" for one in _code(built, kernel)))
+    for file, state in unread:
+        click.echo(f"petitgen: {file}: {state}; build it again with: petitgen build {file.stem}", err=True)
+    if unread:
+        sys.exit(1)
 
 
-def _files(names: Iterable[str], arch: str | None, generated: Path) -> Iterator[Path]:
-    """Code objects for the given names or file names. BuildError for a name that nothing was built for."""
+def _files(names: Iterable[str], arch: str | None, generated: Path) -> Iterator[tuple[Path, str]]:
+    """Code objects for the given names or file names, and their states (petitgen.build.state.file_state).
+
+    BuildError for a name that nothing was built for.
+    """
     names = tuple(names)
     for name in names:
         if name.endswith((".hsaco", ".co", ".o")) or "/" in name:
-            yield Path(name)
+            yield Path(name), "ok"  # nothing says what it should be
     globs = [name for name in names if not (name.endswith((".hsaco", ".co", ".o")) or "/" in name)]
     if names and not globs:
         return
     manifests = [Manifest.load(path) for path in sorted(generated.glob(f"{arch or '*'}/{FILE_NAME}"))]
     if not manifests:
         raise BuildError(f"{generated}: nothing is built{f' for {arch}' if arch else ''}; run petitgen build")
-    built = {name: one.path(kernel) for one in manifests for name, kernel in one.kernels.items()}
+    built = {name: (one, kernel) for one in manifests for name, kernel in one.kernels.items()}
     for glob in globs:
         if not any(fnmatchcase(name, glob) for name in built):
             raise BuildError(f"{generated}: no built kernel matches {glob!r}; petitgen list shows all")
-    yield from (
-        path for name, path in built.items() if not globs or any(fnmatchcase(name, glob) for glob in globs)
-    )
+    for name, (one, kernel) in built.items():
+        if not globs or any(fnmatchcase(name, glob) for glob in globs):
+            path = one.path(kernel)
+            yield path, file_state(path.parent, kernel)
 
 
 def _kernels(file: Path) -> list[tuple[CodeObject, Any]]:

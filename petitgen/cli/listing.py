@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from petitgen.build.state import Verified, built, verified
+from petitgen.build.state import Verified, built, file_state, verified
 from petitgen.cli import options
 from petitgen.cli.table import table
 from petitgen.spec import KernelInstance, load_catalog
@@ -30,8 +30,10 @@ def list_(
     """List the kernels there are: every NAME the specs ask for, whether it is built, and whether verified.
 
     \b
-    built     yes; stale: its source has changed since; no
-    verified  yes or FAILED, for the very code object that is there; no: not since it was built
+    built     yes; no; stale: its source has changed since;
+              missing, damaged: so is the code object that was built
+    verified  yes or FAILED, for the very code object that is there;
+              no: not since it was built
 
     \b
     Examples:
@@ -43,7 +45,7 @@ def list_(
     archs = sorted({instance.arch.name for instance in instances})
     kernels = {name: kernel for one in archs for name, kernel in built(generated, one).items()}
     checks = {name: check for one in archs for name, check in verified(generated, one).items()}
-    rows = [_state(instance, kernels, checks) for instance in instances]
+    rows = [_state(instance, generated, kernels, checks) for instance in instances]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -87,7 +89,7 @@ def show(names: tuple[str, ...], arch: str | None, configs: Path | None, source:
 
 
 def _state(
-    instance: KernelInstance, kernels: Mapping[str, Kernel], checks: Mapping[str, Verified]
+    instance: KernelInstance, generated: Path, kernels: Mapping[str, Kernel], checks: Mapping[str, Verified]
 ) -> dict[str, Any]:
     """One row: the spec's key facts, and what has become of it."""
     from petitgen.render import render
@@ -95,9 +97,10 @@ def _state(
     kernel, check = kernels.get(instance.name), checks.get(instance.name)
     state, seen = "no", "no"
     if kernel is not None:
+        file = file_state(generated / instance.arch.name, kernel)
         source = hashlib.sha256(render(instance).encode()).hexdigest()
-        state = "yes" if source == kernel.source_sha256 else "stale"
-        if check is not None and check.sha256 == kernel.sha256:
+        state = file if file != "ok" else "yes" if source == kernel.source_sha256 else "stale"
+        if file == "ok" and check is not None and check.sha256 == kernel.sha256:
             seen = "yes" if check.ok else "FAILED"
     return {
         "name": instance.name,

@@ -7,10 +7,13 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from petitgen.build.state import Verified, record
@@ -50,6 +53,35 @@ def test_list_tells_built_stale_and_verified(generated: Path, tmp_path: Path) ->
     text = (copy / "gfx942/manifest.json").read_text()
     (copy / "gfx942/manifest.json").write_text(text.replace(kernel.source_sha256, "0" * 64))
     assert state()[0] == "stale"
+
+
+@pytest.mark.parametrize("state", ["missing", "damaged"])
+def test_list_and_inspect_see_a_code_object_that_is_not_the_one_built(
+    generated: Path, tmp_path: Path, state: str
+) -> None:
+    """One byte of it changed, at the same size; or gone. It is not shown as verified, nor taken apart."""
+    for arch in ("gfx90a", "gfx942"):
+        shutil.copytree(generated / arch, tmp_path / arch)
+    (kernel,) = Manifest.load(tmp_path / "gfx942").kernels.values()
+    (other,) = Manifest.load(tmp_path / "gfx90a").kernels.values()
+    record(tmp_path, "gfx942", {kernel.name: Verified(kernel.sha256, ok=True, cases=9)})
+    file = tmp_path / "gfx942" / kernel.file
+    code = bytearray(file.read_bytes())
+    code[CodeObject.load(file).kernels[kernel.symbol].entry] ^= 1
+    file.write_bytes(code)
+    if state == "missing":
+        file.unlink()
+    listed = {row["name"]: (row["built"], row["verified"]) for row in rows("--generated", tmp_path)}
+    assert listed[kernel.name] == (state, "no")
+    assert listed[other.name] == ("yes", "no")
+    done = petitgen("inspect", "--generated", tmp_path)
+    assert done.exit_code == 1
+    assert f"{file}: {state}; build it again with: petitgen build {kernel.name}" in done.stderr
+    assert other.name in done.stdout
+    assert kernel.name not in done.stdout
+    done = petitgen("inspect", "--json", "--generated", tmp_path)
+    assert {one["name"]: one["state"] for one in json.loads(done.stdout)} == {kernel.name: state, other.name: "ok"}
+    assert done.exit_code == 1
 
 
 def test_inspect_agrees_with_the_manifest(generated: Path) -> None:
@@ -104,8 +136,12 @@ def test_build_reports_failures(tmp_path: Path) -> None:
     configs = tmp_path / "configs"
     shutil.copytree(Path(__file__).resolve().parents[2] / "configs", configs)
     archs = configs / "archs.yaml"
-    archs.write_text(archs.read_text().replace("registers: 512 ", "registers: 16 ", 1))
-    (name, *_) = [one.name for one in load_catalog().select(["gemm_*"], "gfx90a")]
+    archs.write_text(archs.read_text().replace("registers: 512 ", "registers: 64 ", 1))
+    family = configs / "kernels" / "gemm_nvfp4.yaml"
+    facts = yaml.safe_load(family.read_text())
+    facts["tiles"] = facts["tiles"][:1]  # so few accumulators that the spec alone does not rule it out
+    family.write_text(yaml.safe_dump(facts))
+    (name, *_) = [one.name for one in load_catalog(configs).select(["gemm_*"], "gfx90a")]
     result = petitgen(
         *("build", name, "--configs", configs, "--generated", tmp_path / "out"),
         *("--hipcc", "ziglang", "--cache", tmp_path / "cache"),
@@ -140,6 +176,19 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("GPU" in states) == Path("/dev/kfd").exists()
 
 
+def test_doctor_advises_what_works_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a checkout pip takes the extras from it; installed, from the package."""
+    monkeypatch.setattr("petitgen.cli.doctor.metadata.version", absent)
+    assert "pip install -e '.[hip]'" in petitgen("doctor", "--arch", "gfx942").output
+    assert "pip install -e '.[torch]'" in petitgen("doctor", "--arch", "gfx942").output
+    monkeypatch.setattr("petitgen.cli.doctor.CHECKOUT", tmp_path / "pyproject.toml")
+    assert "pip install 'petitgen[hip]'" in petitgen("doctor", "--arch", "gfx942").output
+
+
+def absent(name: str) -> str:
+    raise metadata.PackageNotFoundError(name)
+
+
 def test_doctor_without_a_working_compiler(tmp_path: Path) -> None:
     broken = tmp_path / "hipcc"
     broken.write_text("#!/bin/sh\necho 'hipcc: error: cannot find ROCm device library'\nexit 1\n")
@@ -156,8 +205,7 @@ def test_doctor_without_a_working_compiler(tmp_path: Path) -> None:
 def test_the_whole_matrix(compiler: str, tmp_path: Path) -> None:
     """Every kernel builds within its limits with both compilers; building again takes under 2 s.
 
-    Of processor time, compilers included: more than the time on an idle machine, but it does not
-    depend on what else is running.
+    By the clock and of processor time, compilers included: the best of several, for other work may be going on.
     """
     if shutil.which(compiler) is None and compiler != "ziglang":
         pytest.skip("hipcc is not on PATH (apt install hipcc)")
@@ -166,11 +214,13 @@ def test_the_whole_matrix(compiler: str, tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     first = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor, clock = [], []
+    for _ in range(5):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        clock.append(time.monotonic() - start)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert f"{len(load_catalog().instances)} cached" in again.stdout
-    assert min(seconds) < 2.0, seconds
+        processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert f"{len(load_catalog().instances)} cached" in again.stdout
+    assert min(processor) < 2.0, processor
+    assert min(clock) < 2.0, clock
