@@ -248,7 +248,7 @@ def _bind(path: Path | None) -> Hip:
     if len(before) > 1:
         raise HipLibraryError(_several(before))
     if before:
-        _steer(before[0])
+        _steer(module, before[0])
     try:
         module.hipGetDeviceCount()
     except RuntimeError as error:
@@ -269,15 +269,15 @@ def _import() -> ModuleType:
     return hip
 
 
-def _steer(path: Path) -> None:
+def _steer(module: ModuleType, path: Path) -> None:
     """Make hip-python open this file, whatever the search order says. Without effect once it has opened one."""
-    try:
-        from rocm.bindings.util import paths  # 10.x asks this module at the first call
-    except ImportError:
-        from hip import chip  # 7.x opens this name at the first call
+    if module.__name__ == "hip.hip":
+        from hip import chip  # 7.x opens the file of this name at the first call
 
         chip.DLL = os.fsencode(path)
         return
+    from rocm.bindings.util import paths  # 10.x asks this module at the first call
+
     original = paths.get_library_path
 
     def get_library_path(shortname: str, *args: Any, **kwargs: Any) -> bytes:

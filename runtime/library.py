@@ -124,6 +124,7 @@ class Library:
         """
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, self.device if device is None else device)
+        self._ordinal(w.device)
         name = dtype_name(dtype)
         problem = Problem(
             f"gemm_{w.format}_{name}",
@@ -207,8 +208,7 @@ class Library:
                     with self._hip.on(device):
                         self._hip.synchronize(None, self.recent(device))
         finally:
-            with self._lock:
-                self._resident.clear()
+            self._resident = weakref.WeakKeyDictionary()
             self._end()
 
     def __enter__(self) -> Library:
@@ -276,6 +276,7 @@ class Library:
 
     def launcher_for(self, w: DeviceWeight, dtype: str, m: int, lda: int, ldc: int) -> Launch:
         """What launches m rows of bf16 or fp16 with these pitches."""
+        self._ordinal(w.device)
         if m == 0:
             return Nothing()
         problem = Problem(f"gemm_{w.format}_{dtype}", m, w.n, w.k, lda, ldc)

@@ -71,14 +71,20 @@ def alive(lib: Any) -> Callable[[str], int]:
 
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a script in a process of its own: python(script, *arguments, VARIABLE=value). It has to succeed."""
+    """Run a script in a process of its own: python(script, *arguments, VARIABLE=value); it has to succeed.
 
-    def run(script: str, *arguments: Any, **environment: Any) -> subprocess.CompletedProcess[str]:
+    executable: another Python than this one.
+    """
+
+    def run(
+        script: str, *arguments: Any, executable: Any = sys.executable, **environment: Any
+    ) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "script.py"
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         file.write_text(script)
         done = subprocess.run(
-            [sys.executable, str(file), *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **{k: str(v) for k, v in environment.items()}},
+            [executable, str(file), *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": path, **{k: str(v) for k, v in environment.items()}},
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -238,6 +238,26 @@ def test_a_closed_library_launches_nothing(load, arch):
         one.check(new, new.numpy(out))
 
 
+@pytest.mark.parametrize("load", ["virtual"], indirect=True)  # a machine seldom has GPUs of both architectures
+def test_a_weight_on_a_device_of_another_library_is_refused(load):
+    with load("gfx942") as one, load("gfx90a") as other:
+        if one.device == other.device:
+            pytest.skip("this process was given one virtual device only")
+        problem = case(4, 64, 128)
+        weight = problem.weight.to(one)
+        launches = [
+            lambda: other.plan(weight, 4),
+            lambda: other.gemm(problem.x, weight),
+            lambda: other.gemm(other.array(problem.x), weight),
+            lambda: other.gemm(one.array(problem.x), weight),
+        ]
+        for launch in launches:
+            with pytest.raises(OperandError, match=r"device \d is none of this library's|the weight on device \d"):
+                launch()
+        problem.check(one, one.gemm(problem.x, weight))
+        problem.check(other, other.gemm(problem.x, problem.weight))
+
+
 # ---- what is alive ----------------------------------------------------------------------------------
 def test_device_copies_go_with_what_they_were_made_of(lib, alive):
     gc.collect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 
 from runtime import hip
 from runtime.errors import KernelsNotFoundError, OperandError
+from tests.driver.test_hip_python import RELEASES, environment_with
+from tests.runtime.conftest import ROOT
 from tests.runtime.manifests import kernel, write
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -166,6 +169,16 @@ int hipModuleLaunchKernel(void) { return 0; }
 """
 
 
+STEERED = """
+import ctypes, sys
+from runtime import hip
+ctypes.CDLL(sys.argv[1])
+bound = hip.bind()
+assert bound.device_count == 3, bound.device_count
+assert [str(p) for p in hip.mapped_libraries()] == sys.argv[1:2]
+"""
+
+
 @pytest.fixture(scope="module")
 def stubs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two libraries that pass for HIP: one as torch might bring it, with a versioned SONAME, and one on the path."""
@@ -183,15 +196,7 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @needs_compiler
 def test_the_library_that_torch_has_mapped_is_the_one_used(python: Python, stubs: tuple[Path, Path]) -> None:
     torchs, rocms = stubs
-    script = """
-import ctypes, sys
-from runtime import hip
-ctypes.CDLL(sys.argv[1])
-bound = hip.bind()
-assert bound.device_count == 3, bound.device_count
-assert [str(p) for p in hip.mapped_libraries()] == sys.argv[1:2]
-"""
-    python(script, torchs, LD_LIBRARY_PATH=rocms.parent)
+    python(STEERED, torchs, LD_LIBRARY_PATH=rocms.parent)
 
 
 @needs_compiler
@@ -219,6 +224,30 @@ def test_the_kernel_driver_names_the_gpus(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / str(node) / "properties").write_text(f"cpu_cores_count 0\ngfx_target_version {version}\n")
     monkeypatch.setattr(hip, "_KFD_NODES", tmp_path)
     assert hip.present_archs() == {"gfx942", "gfx90a"}
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("release", RELEASES)
+def test_either_hip_python(release: str, python: Python, built: Path, stubs: tuple[Path, Path]) -> None:
+    """In an environment that has that release and numpy; what else is needed comes from this one."""
+    torchs, rocms = stubs
+    more = f"import sys\nsys.path += {[str(ROOT), sysconfig.get_path('purelib')]!r}\n"
+    virtual = (
+        more
+        + GEMM
+        + """
+import os
+lib = runtime.load("gfx942", "virtual", sys.argv[1])
+os.environ["PETITGEN_VIRTUAL_PYTHON"] = sys.argv[2]
+gemm(lib)
+from importlib.metadata import version
+print(version("hip-python"))
+"""
+    )
+    executable = environment_with(release)
+    assert python(virtual, built, sys.executable, executable=executable).stdout == f"{release}\n"
+    python(more + STEERED, torchs, executable=executable, LD_LIBRARY_PATH=rocms.parent)
 
 
 # ---- arguments --------------------------------------------------------------------------------------
