@@ -16,9 +16,12 @@ static atomic_int device_error[MAX_DEVICES];
 
 /* --- fork ---------------------------------------------------------------------------------------------- */
 
-static bool state_matters, forked;
+static atomic_bool state_matters, forked;
 
-static void after_fork(void) { forked = state_matters; }
+static void after_fork(void) {
+    forked = state_matters;
+    log_after_fork();
+}
 
 static void watch_forks(void) { pthread_atfork(NULL, NULL, after_fork); }
 

@@ -1,4 +1,5 @@
 /* Events. Their times are this machine's clock: how long the emulation took, not what a GPU would take. */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -64,6 +65,8 @@ hipError_t serve_hipEventElapsedTime(float *milliseconds, hipEvent_t start, hipE
     if (!object_is(start, EVENT) || !object_is(stop, EVENT)) return hipErrorInvalidHandle;
     if ((start->flags | stop->flags) & hipEventDisableTiming || !start->recorded || !stop->recorded) return hipErrorInvalidHandle;
     if (start->capture || stop->capture) return hipErrorCapturedEvent;
+    static atomic_bool told;
+    if (!atomic_exchange(&told, true)) tell("hipEventElapsedTime: the times of events are emulation time, not a GPU's (said once)");
     *milliseconds = (float)((stop->seconds - start->seconds) * 1e3);
     return hipSuccess;
 }

@@ -37,6 +37,9 @@ void tell(const char *format, ...) {
     pthread_mutex_unlock(&mutex);
 }
 
+/* Another thread of the parent may have been writing: its lock is not ours to wait for. */
+void log_after_fork(void) { pthread_mutex_init(&mutex, NULL); }
+
 /* Copies what was told last into `text` (always terminated); returns its length. */
 EXPORT size_t petitgen_virtual_story(char *text, size_t room) {
     pthread_mutex_lock(&mutex);

@@ -29,6 +29,7 @@ const Config *config(void);
 
 /* log.c: a line in the log, and the last story told, for petitgen_virtual_story(). */
 void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_after_fork(void);
 
 /* call.c: around every served call. */
 void lock(void);
