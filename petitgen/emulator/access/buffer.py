@@ -183,6 +183,7 @@ def watch(s: Group, ins: Instruction, components: list[Component], kind: str, si
             if c.inside is not None and not c.inside.all():
                 s.observer.out_of_range(s, ins, s.active() & ~c.inside)
             active = active_lanes(s, c)
+            checked(s, ins, c.offsets, size, active)  # observers see no address outside every allocation
             s.observer.access(
                 s, ins, "global", kind, c.offsets + BASE, size, s.active() if active is None else active
             )

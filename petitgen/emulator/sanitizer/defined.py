@@ -111,7 +111,7 @@ class DefinedCheck:
     ) -> None:
         """One component of a memory access: what is undefined moves between registers and memory."""
         move = self._plan.move
-        if move is None:
+        if move is None or (space == "scratch" and self._astray(addresses, active)):
             return
         number, self._part = self._part, self._part + 1
         place = self._place(group, space)
@@ -128,6 +128,11 @@ class DefinedCheck:
             self._store(group, ins, move, number, space, place, (addresses, active, size, step))
         else:
             self._atomic(group, ins, move, space, place, (addresses, active, size, step))
+
+    def _astray(self, addresses: Array, active: Array) -> bool:
+        """Is the scratch base no address at all? It has been reported."""
+        lanes = addresses[active]
+        return lanes.size > 0 and not BASE <= int(lanes.min()) <= int(lanes.max()) < BASE + self.memory.extent
 
     def _place(self, group: Group, space: str) -> tuple[Array, Array] | None:
         """Flags of a memory and what to add to its addresses; None while all of it is defined."""

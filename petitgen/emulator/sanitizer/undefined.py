@@ -117,7 +117,7 @@ class View:
 
 def packed(lanes: NDArray[np.bool_]) -> Lanes:
     """Bool (n, 64) as Lanes."""
-    return np.packbits(lanes, axis=1, bitorder="little").view(np.uint64)[:, 0]
+    return np.packbits(np.ascontiguousarray(lanes), axis=1, bitorder="little").view(np.uint64)[:, 0]
 
 
 def unpacked(lanes: Lanes) -> NDArray[np.bool_]:

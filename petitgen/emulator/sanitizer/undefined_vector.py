@@ -238,7 +238,7 @@ def _packed_rule(ins: Instruction) -> Rule:
     else:
         readers = [[_packed_element(o, ins, k, e) for k, o in enumerate(ins.src)] for e in (0, 1)]
         if ins.mnemonic == "v_pk_mov_b32":
-            readers = [readers[0][:1], readers[1][1:]]
+            readers = [readers[0][:1], readers[0][1:]]  # op_sel chooses of either source
 
     def rule(view: View) -> None:
         on = allowed(view)
