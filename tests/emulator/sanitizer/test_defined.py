@@ -28,13 +28,13 @@ EXACT = [
     "v_lshrrev_b32_e32 v8, 16, v0", "v_alignbyte_b32 v8, v0, v1, 1", "v_alignbit_b32 v8, v0, v1, 24",
     "v_perm_b32 v8, v0, v1, s12", "v_cndmask_b32_e32 v8, v0, v1, vcc",
     "v_lshl_or_b32 v8, v0, 16, v1", "v_bfe_u32 v8, v0, 8, 16", "v_and_or_b32 v8, v0, s13, v1", "v_swap_b32 v8, v0",
-    "v_bfi_b32 v8, s13, v0, v1", 
+    "v_bfi_b32 v8, s13, v0, v1",
     "v_accvgpr_write_b32 a8, v0",
     "v_or3_b32 v8, v0, v1, 0",
     "v_mov_b32_e32 v8, s20",
     "ds_bpermute_b32 v8, v10, v0", "ds_permute_b32 v8, v10, v0", "ds_swizzle_b32 v8, v0 offset:swizzle(REVERSE,8)",
     "v_readlane_b32 s30, v0, 5", "v_readfirstlane_b32 s30, v0",
-    
+
 ]  # fmt: skip
 # The whole of what a lane reads decides: more may be marked than changes.
 SOUND = [
@@ -327,7 +327,9 @@ def test_counting_in_memory_that_nobody_cleared(arch):
 def test_scalar_loads_and_memory_loaded_to_lds_carry_it_along(arch):
     m = with_output(arch)
     m.pair(6, m.memory.allocate(256))
-    (found,) = m.find("s_load_dwordx2 s[50:51], s[6:7], 0x0\ns_waitcnt lgkmcnt(0)\ns_and_saveexec_b64 s[52:53], s[50:51]")
+    (found,) = m.find(
+        "s_load_dwordx2 s[50:51], s[6:7], 0x0\ns_waitcnt lgkmcnt(0)\ns_and_saveexec_b64 s[52:53], s[50:51]"
+    )
     assert found.text == "s_and_saveexec_b64 s[52:53], s[50:51]"
     m = with_output(arch)
     base = m.memory.allocate(256)

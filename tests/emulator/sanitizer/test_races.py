@@ -34,7 +34,9 @@ def test_an_exchange_through_lds_is_clean(arch):
 
 
 @BOTH
-@pytest.mark.parametrize(("without", "said"), [(1, "does not wait for it with s_waitcnt lgkmcnt"), (2, "no s_barrier between")])
+@pytest.mark.parametrize(
+    ("without", "said"), [(1, "does not wait for it with s_waitcnt lgkmcnt"), (2, "no s_barrier between")]
+)
 def test_an_exchange_without_its_wait_or_barrier(arch, without, said):
     (race,) = machine(arch).find(lines(*(line for k, line in enumerate(EXCHANGE) if k != without)))
     assert race.check == "race"
