@@ -84,17 +84,11 @@ class Library:
                 launcher = self._prepare(key, x, w, None)
             out = x.new_empty((x.shape[0], w.n)) if type(x) is not DeviceArray else self._like(x, w.n)
         else:
-            key = (
-                self._state.id,
-                x.dtype,
-                x.shape,
-                x.stride(),
-                device,
-                out.dtype,
-                out.shape,
-                out.stride(),
-                out.get_device(),
-            )
+            try:
+                there = out.dtype, out.shape, out.stride(), out.get_device()
+            except AttributeError:
+                raise OperandError(f"out is a {type(out).__name__}, x is on device {device}") from None
+            key = (self._state.id, x.dtype, x.shape, x.stride(), device, *there)
             launcher = w.launchers.get(key)
             if launcher is None:
                 launcher = self._prepare(key, x, w, out)

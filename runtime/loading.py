@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from runtime import hip as hip_
 from runtime import kernels
+from runtime.discover import mapped_libraries, present_archs
 from runtime.errors import OperandError, VirtualDeviceWarning
+from runtime.hip import bind
 from runtime.library import Library
 
 DEVICES = ("auto", "hip", "virtual")
@@ -29,7 +30,7 @@ def load(arch: str | None = None, device: str = "auto", directory: str | Path | 
     if device != "virtual" and arch is not None:
         kernels.find(arch, directory)  # say what is missing before a GPU is looked for
     virtual = device == "virtual" or (device == "auto" and _falls_back(arch))
-    hip = hip_.bind(virtual, arch)
+    hip = bind(virtual, arch)
     targets = [hip.target(index) for index in range(hip.device_count)]
     if arch is None:
         arch = targets[hip.current_device()].split(":")[0]
@@ -43,9 +44,9 @@ _said = False
 def _falls_back(arch: str | None) -> bool:
     """Whether "auto" means the virtual GPU. Says so, once."""
     global _said
-    if hip_.mapped_libraries():
+    if mapped_libraries():
         return False  # torch's, or the virtual one: there is no choice any more
-    present = hip_.present_archs()
+    present = present_archs()
     if arch in present or (arch is None and present):
         return False
     if not _said:

@@ -204,6 +204,7 @@ def test_operands_that_do_not_fit_are_refused(lib):
         ((x, w), {"out": lib.empty((4, 64), "fp16")}, r"out is \[4, 64\] fp16"),
         ((one.x, w), {"out": np.zeros((4, 64), np.float16)}, r"out is \[4, 64\] float16"),
         ((one.x, w), {"out": lib.empty((4, 64), "bf16")}, "out is a DeviceArray, x a ndarray"),
+        ((x, w), {"out": np.zeros((4, 64), one.x.dtype)}, "out is a ndarray, x is on device"),
     ]
     for arguments, named, message in refused:
         with pytest.raises(OperandError, match=message):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import hip
+from runtime import discover
 from runtime.errors import KernelsNotFoundError, OperandError
 from tests.driver.test_hip_python import RELEASES, environment_with
 from tests.runtime.conftest import ROOT
@@ -222,8 +222,8 @@ def test_the_kernel_driver_names_the_gpus(tmp_path: Path, monkeypatch: pytest.Mo
     for node, version in enumerate((0, 90402, 90010)):
         (tmp_path / str(node)).mkdir()
         (tmp_path / str(node) / "properties").write_text(f"cpu_cores_count 0\ngfx_target_version {version}\n")
-    monkeypatch.setattr(hip, "_KFD_NODES", tmp_path)
-    assert hip.present_archs() == {"gfx942", "gfx90a"}
+    monkeypatch.setattr(discover, "_KFD_NODES", tmp_path)
+    assert discover.present_archs() == {"gfx942", "gfx90a"}
 
 
 @needs_compiler
