@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import struct
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import runtime
 from runtime.errors import ManifestError, OperandError
-from runtime.launch import kernarg
+from runtime.launch import Launcher, State, kernarg
 from runtime.manifest import parse
 from runtime.memory import dtype_name, layout
 from runtime.select import Problem
@@ -57,6 +58,27 @@ def test_an_argument_from_the_future_is_refused():
     future = entry(kernarg={"size": 104, "args": [*known, {**strange, "alignment": 1, "max_bytes": 0}]})
     with pytest.raises(ManifestError, match=r"an argument bias \(u32\) that this runtime does not know"):
         kernarg(future, Problem("gemm_nvfp4_bf16", 1, 40, 144, 144, 40), WEIGHT, "gfx942")
+
+
+def test_a_launch_in_the_middle_of_another_has_arguments_of_its_own():
+    """As two threads may: the second starts when the first has written its addresses and HIP has not read them."""
+    seen, pending = [], [(0x3000, 0x4000)]
+
+    def launch(function, *grid_and_rest):
+        if pending:
+            launcher.run(*pending.pop(), 0)
+        extra = grid_and_rest[-1]
+        seen.append(struct.unpack_from("<Q56xQ", ctypes.string_at(extra[1], 100)))
+        assert (extra[0], extra[2], extra[4]) == (1, 2, 3)
+        assert ctypes.c_size_t.from_address(extra[3]).value == 100
+        return (0,)
+
+    hip = SimpleNamespace(launch=launch, success=0, streams={0: 0}, device_count=1, extra=lambda array: array)
+    problem = Problem("gemm_nvfp4_bf16", 5, 40, 144, 144, 40)
+    launcher = Launcher(hip, State(0), None, entry(), problem, WEIGHT, "gfx942")
+    launcher.run(0x1000, 0x2000, 0)
+    launcher.run(0x5000, 0x6000, 0)
+    assert seen == [(0x3000, 0x4000), (0x1000, 0x2000), (0x5000, 0x6000)]
 
 
 @pytest.mark.parametrize(
