@@ -21,7 +21,7 @@
 
 static int descriptor = -1;
 static uint64_t mapped, first;       /* bytes of the arena; address of the first byte handed out here */
-static Allocation *live;             /* sorted by address; images of modules among them, in the worker's windows */
+static Allocation *live; /* sorted by address; images of modules among them, in the worker's windows */
 static size_t count, room;
 static size_t used[MAX_DEVICES + 1]; /* bytes by device; [0] is host memory */
 
@@ -30,17 +30,21 @@ static hipError_t map_arena(void) {
     if (descriptor >= 0) return hipSuccess;
     const Config *c = config();
     uint64_t windows = WINDOW * (uint64_t)c->devices;
-    uint64_t wanted = windows + 2 * c->memory * (uint64_t)(c->devices + 1) + (1ull << 30); /* twice: gaps, holes */
+    uint64_t wanted =
+        windows + 2 * c->memory * (uint64_t)(c->devices + 1) + (1ull << 30); /* twice: gaps, holes */
     int file = memfd_create("petitgen-virtual-memory", MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, (off_t)wanted)) {
         tell("no shared memory for the device: %s", strerror(errno));
         if (file >= 0) close(file);
         return hipErrorOutOfMemory;
     }
-    void *at = mmap((void *)ARENA_BASE, wanted, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, file, 0);
+    void *at = mmap((void *)ARENA_BASE, wanted, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, file, 0);
     if (at != (void *)ARENA_BASE) {
-        tell("cannot map %llu MiB of device memory at %#llx (%s); lower PETITGEN_VIRTUAL_MEMORY or raise `ulimit -v`",
-             (unsigned long long)(wanted >> 20), ARENA_BASE, at == MAP_FAILED ? strerror(errno) : "the address is taken");
+        tell("cannot map %llu MiB of device memory at %#llx (%s); lower PETITGEN_VIRTUAL_MEMORY or raise "
+             "`ulimit -v`",
+             (unsigned long long)(wanted >> 20), ARENA_BASE,
+             at == MAP_FAILED ? strerror(errno) : "the address is taken");
         if (at != MAP_FAILED) munmap(at, wanted);
         close(file);
         return hipErrorOutOfMemory;
@@ -66,8 +70,10 @@ static size_t above(uint64_t address) {
     size_t low = 0, high = count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (live[middle].address <= address) low = middle + 1;
-        else high = middle;
+        if (live[middle].address <= address)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -107,10 +113,12 @@ static uint64_t find_hole(uint64_t size, size_t *index) {
 hipError_t arena_allocate(size_t size, int device, hipMemoryType type, unsigned flags, void **address) {
     lock();
     hipError_t error = map_arena();
-    if (!error && (size > config()->memory || used[device + 1] + size > config()->memory)) error = hipErrorOutOfMemory;
+    if (!error && (size > config()->memory || used[device + 1] + size > config()->memory))
+        error = hipErrorOutOfMemory;
     size_t index = 0;
     uint64_t place = error ? 0 : find_hole(extent(size), &index);
-    if (!error && (!place || !insert(index, (Allocation){place, size, device, type, flags}))) error = hipErrorOutOfMemory;
+    if (!error && (!place || !insert(index, (Allocation){place, size, device, type, flags})))
+        error = hipErrorOutOfMemory;
     if (!error) {
         used[device + 1] += size;
         worker_note(CHANGE_ADOPT, device, place, size);
@@ -145,7 +153,9 @@ hipError_t arena_free(const void *address, hipMemoryType type) {
     lock();
     Allocation *found = exactly(address);
     bool host = type == hipMemoryTypeHost;
-    hipError_t error = !found || is_image(found) || (found->type == hipMemoryTypeHost) != host ? hipErrorInvalidValue : hipSuccess;
+    hipError_t error = !found || is_image(found) || (found->type == hipMemoryTypeHost) != host
+                           ? hipErrorInvalidValue
+                           : hipSuccess;
     if (!error) drop((size_t)(found - live));
     unlock();
     return error;
@@ -155,7 +165,8 @@ bool arena_find(const void *address, Allocation *found) {
     if (!arena_contains(address)) return false;
     lock();
     size_t i = above((uint64_t)address);
-    bool is = i && ((uint64_t)address - live[i - 1].address < live[i - 1].size || (uint64_t)address == live[i - 1].address);
+    bool is = i && ((uint64_t)address - live[i - 1].address < live[i - 1].size ||
+                    (uint64_t)address == live[i - 1].address);
     if (is) *found = live[i - 1];
     unlock();
     return is;

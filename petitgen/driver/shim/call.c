@@ -48,7 +48,11 @@ static hipError_t check_process(void) {
 
 /* --- failures made on purpose ---------------------------------------------------------------------------- */
 
-typedef struct { char name[64]; long nth, seen; hipError_t error; } Failure;
+typedef struct {
+    char name[64];
+    long nth, seen;
+    hipError_t error;
+} Failure;
 static Failure failures[MAX_FAILURES];
 static int failure_count;
 static atomic_bool failures_armed;
@@ -93,7 +97,9 @@ EXPORT int petitgen_virtual_fail(const char *text) {
     failures_armed = failure_count > 0;
     for (int i = 0; i < MAX_CALLS; i++) calls_made[i] = 0;
     pthread_mutex_unlock(&mutex);
-    if (!right) tell("PETITGEN_VIRTUAL_FAIL: '%s': function:count or function:count:error, with commas between", text);
+    if (!right)
+        tell("PETITGEN_VIRTUAL_FAIL: '%s': function:count or function:count:error, with commas between",
+             text);
     return understood;
 }
 
@@ -107,10 +113,12 @@ static hipError_t made_to_fail(int call) {
     pthread_mutex_lock(&mutex);
     for (int i = 0; i < failure_count; i++) {
         Failure *f = &failures[i];
-        if ((!strcmp(f->name, "*") || !strcmp(f->name, call_table[call].name)) && ++f->seen == f->nth) error = f->error;
+        if ((!strcmp(f->name, "*") || !strcmp(f->name, call_table[call].name)) && ++f->seen == f->nth)
+            error = f->error;
     }
     pthread_mutex_unlock(&mutex);
-    if (error) tell("%s: made to fail with error %d (PETITGEN_VIRTUAL_FAIL)", call_table[call].name, (int)error);
+    if (error)
+        tell("%s: made to fail with error %d (PETITGEN_VIRTUAL_FAIL)", call_table[call].name, (int)error);
     return error;
 }
 

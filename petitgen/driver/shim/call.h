@@ -10,8 +10,14 @@ enum {
     CALL_CLEANUP = 4, /* gives something back: does so even when it is made to fail */
     CALL_QUIET = 8    /* about errors: leaves the last error alone and is never made to fail */
 };
-typedef struct { const char *name; unsigned flags; } CallInfo;
-typedef struct { hipError_t error; bool stop; } CallState;
+typedef struct {
+    const char *name;
+    unsigned flags;
+} CallInfo;
+typedef struct {
+    hipError_t error;
+    bool stop;
+} CallState;
 
 extern const CallInfo call_table[];
 extern const int call_count;

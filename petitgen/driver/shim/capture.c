@@ -70,7 +70,8 @@ static hipError_t check_legacy(void) {
     lock();
     for (Capture *c = captures; c; c = c->next)
         for (size_t i = 0; i < c->streams.count; i++)
-            if (!(((Stream *)c->streams.node[i])->flags & hipStreamNonBlocking)) c->invalid = true, error = hipErrorStreamCaptureImplicit;
+            if (!(((Stream *)c->streams.node[i])->flags & hipStreamNonBlocking))
+                c->invalid = true, error = hipErrorStreamCaptureImplicit;
     unlock();
     return error;
 }
@@ -164,7 +165,8 @@ hipError_t serve_hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode 
         return hipErrorOutOfMemory;
     }
     lock();
-    c->id = ++last_id, c->origin = s, c->thread = pthread_self(), c->mode = mode, c->graph = graph, c->next = captures;
+    c->id = ++last_id, c->origin = s, c->thread = pthread_self(), c->mode = mode, c->graph = graph,
+    c->next = captures;
     captures = c, s->capture = c;
     unlock();
     capturing++;
@@ -208,20 +210,27 @@ hipError_t serve_hipStreamEndCapture(hipStream_t stream, hipGraph_t *graph) {
     if (error) return error;
     lock();
     Capture *c = s->capture;
-    if (!c) error = hipErrorIllegalState;
-    else if (c->origin != s) error = hipErrorStreamCaptureUnmatched;
-    else if (c->mode != hipStreamCaptureModeRelaxed && !pthread_equal(c->thread, pthread_self())) error = hipErrorStreamCaptureWrongThread;
+    if (!c)
+        error = hipErrorIllegalState;
+    else if (c->origin != s)
+        error = hipErrorStreamCaptureUnmatched;
+    else if (c->mode != hipStreamCaptureModeRelaxed && !pthread_equal(c->thread, pthread_self()))
+        error = hipErrorStreamCaptureWrongThread;
     if (error) {
         unlock();
         return error;
     }
-    error = c->invalid ? hipErrorStreamCaptureInvalidated : joined(c) ? hipSuccess : hipErrorStreamCaptureUnjoined;
+    error = c->invalid  ? hipErrorStreamCaptureInvalidated
+            : joined(c) ? hipSuccess
+                        : hipErrorStreamCaptureUnjoined;
     Graph *made = c->graph;
     dissolve(c);
     unlock();
     if (!error && !object_add(made, GRAPH)) error = hipErrorOutOfMemory;
-    if (error) graph_free(made);
-    else *graph = made;
+    if (error)
+        graph_free(made);
+    else
+        *graph = made;
     return error;
 }
 
@@ -229,11 +238,13 @@ void capture_leave(Stream *stream) {
     Graph *left = NULL;
     lock();
     Capture *c = stream->capture;
-    if (c && c->origin == stream) left = c->graph, dissolve(c);
+    if (c && c->origin == stream)
+        left = c->graph, dissolve(c);
     else if (c) {
         c->invalid = true;
         for (size_t i = 0; i < c->streams.count; i++)
-            if ((Stream *)c->streams.node[i] == stream) c->streams.node[i] = c->streams.node[--c->streams.count];
+            if ((Stream *)c->streams.node[i] == stream)
+                c->streams.node[i] = c->streams.node[--c->streams.count];
     }
     set_clear(&stream->tail);
     unlock();
@@ -242,7 +253,8 @@ void capture_leave(Stream *stream) {
 
 /* --- questions ----------------------------------------------------------------------------------------------------- */
 
-hipError_t serve_hipStreamGetCaptureInfo_v2(hipStream_t stream, hipStreamCaptureStatus *status, unsigned long long *id, hipGraph_t *graph,
+hipError_t serve_hipStreamGetCaptureInfo_v2(hipStream_t stream, hipStreamCaptureStatus *status,
+                                            unsigned long long *id, hipGraph_t *graph,
                                             const hipGraphNode_t **dependencies, size_t *count) {
     Stream *s;
     hipError_t error = status ? stream_of(stream, &s) : hipErrorInvalidValue;
@@ -250,7 +262,9 @@ hipError_t serve_hipStreamGetCaptureInfo_v2(hipStream_t stream, hipStreamCapture
     if (is_legacy(s) && (error = check_legacy())) return error;
     lock();
     const Capture *c = s->capture;
-    *status = !c ? hipStreamCaptureStatusNone : c->invalid ? hipStreamCaptureStatusInvalidated : hipStreamCaptureStatusActive;
+    *status = !c           ? hipStreamCaptureStatusNone
+              : c->invalid ? hipStreamCaptureStatusInvalidated
+                           : hipStreamCaptureStatusActive;
     if (id) *id = c ? c->id : 0;
     if (graph) *graph = c ? c->graph : NULL;
     if (dependencies) *dependencies = c ? s->tail.node : NULL;
@@ -259,7 +273,8 @@ hipError_t serve_hipStreamGetCaptureInfo_v2(hipStream_t stream, hipStreamCapture
     return hipSuccess;
 }
 
-hipError_t serve_hipStreamGetCaptureInfo(hipStream_t stream, hipStreamCaptureStatus *status, unsigned long long *id) {
+hipError_t serve_hipStreamGetCaptureInfo(hipStream_t stream, hipStreamCaptureStatus *status,
+                                         unsigned long long *id) {
     return serve_hipStreamGetCaptureInfo_v2(stream, status, id, NULL, NULL, NULL);
 }
 

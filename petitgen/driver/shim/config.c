@@ -10,8 +10,10 @@
 /* source: AMD Instinct MI300X data sheet (304 CUs in 8 XCDs, 2100 MHz, 8192-bit HBM3 at 2.6 GHz DDR, 4 MB L2 an XCD);
    AMD Instinct MI250X data sheet, one of the two GCDs (110 CUs, 1700 MHz, 4096-bit HBM2e at 1.6 GHz, 8 MB L2). */
 static const Model models[] = {
-    {"gfx942", "gfx942:sramecc+:xnack-", "Virtual MI300X (petitgen emulator)", 304, 8, 2100000, 1300000, 8192, 4 << 20},
-    {"gfx90a", "gfx90a:sramecc+:xnack-", "Virtual MI250X (petitgen emulator)", 110, 1, 1700000, 1600000, 4096, 8 << 20},
+    {"gfx942", "gfx942:sramecc+:xnack-", "Virtual MI300X (petitgen emulator)", 304, 8, 2100000, 1300000, 8192,
+     4 << 20},
+    {"gfx90a", "gfx90a:sramecc+:xnack-", "Virtual MI250X (petitgen emulator)", 110, 1, 1700000, 1600000, 4096,
+     8 << 20},
 };
 
 static Config settings;
@@ -28,7 +30,8 @@ static void read_devices(const char *text) {
         size_t length = strcspn(text, ",");
         const Model *model = model_named(text, length);
         if (!model || settings.devices == MAX_DEVICES) {
-            snprintf(wrong, sizeof wrong, "PETITGEN_VIRTUAL_DEVICES: '%.*s': up to %d of gfx942 and gfx90a, with commas between",
+            snprintf(wrong, sizeof wrong,
+                     "PETITGEN_VIRTUAL_DEVICES: '%.*s': up to %d of gfx942 and gfx90a, with commas between",
                      (int)length, text, MAX_DEVICES);
             settings.wrong = wrong;
             return;
@@ -43,7 +46,8 @@ static size_t read_size(const char *text) {
     double number = strtod(text, &end);
     const char *units = "KMGT", *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
     if (end == text || number <= 0 || (*end && (!unit || end[1])) || number * 1024 > (double)(1ull << 56)) {
-        snprintf(wrong, sizeof wrong, "PETITGEN_VIRTUAL_MEMORY: '%s': bytes of each device, with K, M, G or T", text);
+        snprintf(wrong, sizeof wrong,
+                 "PETITGEN_VIRTUAL_MEMORY: '%s': bytes of each device, with K, M, G or T", text);
         settings.wrong = wrong;
         return 0;
     }

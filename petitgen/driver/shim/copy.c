@@ -16,16 +16,19 @@ static bool side_right(const void *at, size_t bytes, bool device) {
 }
 
 hipError_t copy_check(const CopyWork *w) {
-    if (w->kind > hipMemcpyDefault && w->kind != hipMemcpyDeviceToDeviceNoCU) return hipErrorInvalidMemcpyDirection;
+    if (w->kind > hipMemcpyDefault && w->kind != hipMemcpyDeviceToDeviceNoCU)
+        return hipErrorInvalidMemcpyDirection;
     size_t to = span(w->width, w->height, w->depth, w->to_pitch, w->to_slice);
     size_t from = span(w->width, w->height, w->depth, w->from_pitch, w->from_slice);
     if (!to) return hipSuccess;
-    if (w->height * w->depth > 1 && (w->to_pitch < w->width || w->from_pitch < w->width)) return hipErrorInvalidPitchValue;
+    if (w->height * w->depth > 1 && (w->to_pitch < w->width || w->from_pitch < w->width))
+        return hipErrorInvalidPitchValue;
     bool both = w->kind == hipMemcpyDeviceToDevice || w->kind == hipMemcpyDeviceToDeviceNoCU;
     bool right = side_right(w->to, to, both || w->kind == hipMemcpyHostToDevice) &&
                  side_right(w->from, from, both || w->kind == hipMemcpyDeviceToHost);
     if (!right)
-        tell("copy of %zu bytes from %p to %p (kind %d): not inside an allocation of the device", to, w->from, w->to, (int)w->kind);
+        tell("copy of %zu bytes from %p to %p (kind %d): not inside an allocation of the device", to, w->from,
+             w->to, (int)w->kind);
     return right ? hipSuccess : hipErrorInvalidValue;
 }
 
@@ -57,42 +60,66 @@ void fill_run(const FillWork *w) {
 
 /* --- now, or into a capture ---------------------------------------------------------------------------------- */
 
-static hipError_t issue(hipStream_t stream, hipGraphNodeType type, const CopyWork *copy, const FillWork *fill) {
+static hipError_t issue(hipStream_t stream, hipGraphNodeType type, const CopyWork *copy,
+                        const FillWork *fill) {
     Stream *s;
     hipError_t error = stream_for_work(stream, &s);
     if (!error) error = copy ? copy_check(copy) : fill_check(fill);
     if (error) return error;
     if (!s->capture) {
-        if (copy) copy_run(copy);
-        else fill_run(fill);
+        if (copy)
+            copy_run(copy);
+        else
+            fill_run(fill);
         return hipSuccess;
     }
     Node *node = node_new(type);
     if (!node) return hipErrorOutOfMemory;
-    if (copy) node->copy = *copy;
-    else node->fill = *fill;
+    if (copy)
+        node->copy = *copy;
+    else
+        node->fill = *fill;
     return capture_work(s, node);
 }
 
 static CopyWork flat(void *to, const void *from, size_t size, hipMemcpyKind kind) {
-    return (CopyWork){.to = to, .from = from, .width = size, .height = 1, .depth = 1, .to_pitch = size, .from_pitch = size, .kind = kind};
+    return (CopyWork){.to = to,
+                      .from = from,
+                      .width = size,
+                      .height = 1,
+                      .depth = 1,
+                      .to_pitch = size,
+                      .from_pitch = size,
+                      .kind = kind};
 }
 
-static hipError_t copy_in(hipStream_t stream, CopyWork work) { return issue(stream, hipGraphNodeTypeMemcpy, &work, NULL); }
-static hipError_t fill_in(hipStream_t stream, FillWork work) { return issue(stream, hipGraphNodeTypeMemset, NULL, &work); }
+static hipError_t copy_in(hipStream_t stream, CopyWork work) {
+    return issue(stream, hipGraphNodeTypeMemcpy, &work, NULL);
+}
+static hipError_t fill_in(hipStream_t stream, FillWork work) {
+    return issue(stream, hipGraphNodeTypeMemset, NULL, &work);
+}
 
 #define COPY(to, from, size, kind, stream) copy_in(stream, flat(to, from, size, kind))
-hipError_t serve_hipMemcpy(void *to, const void *from, size_t size, hipMemcpyKind kind) { return COPY(to, from, size, kind, NULL); }
-hipError_t serve_hipMemcpyAsync(void *to, const void *from, size_t size, hipMemcpyKind kind, hipStream_t stream) {
+hipError_t serve_hipMemcpy(void *to, const void *from, size_t size, hipMemcpyKind kind) {
+    return COPY(to, from, size, kind, NULL);
+}
+hipError_t serve_hipMemcpyAsync(void *to, const void *from, size_t size, hipMemcpyKind kind,
+                                hipStream_t stream) {
     return COPY(to, from, size, kind, stream);
 }
-hipError_t serve_hipMemcpyWithStream(void *to, const void *from, size_t size, hipMemcpyKind kind, hipStream_t stream) {
+hipError_t serve_hipMemcpyWithStream(void *to, const void *from, size_t size, hipMemcpyKind kind,
+                                     hipStream_t stream) {
     Stream *s;
     hipError_t error = stream_for_query(stream, &s);
     return error ? error : COPY(to, from, size, kind, stream);
 }
-hipError_t serve_hipMemcpyHtoD(hipDeviceptr_t to, const void *from, size_t size) { return COPY(to, from, size, hipMemcpyHostToDevice, NULL); }
-hipError_t serve_hipMemcpyDtoH(void *to, hipDeviceptr_t from, size_t size) { return COPY(to, from, size, hipMemcpyDeviceToHost, NULL); }
+hipError_t serve_hipMemcpyHtoD(hipDeviceptr_t to, const void *from, size_t size) {
+    return COPY(to, from, size, hipMemcpyHostToDevice, NULL);
+}
+hipError_t serve_hipMemcpyDtoH(void *to, hipDeviceptr_t from, size_t size) {
+    return COPY(to, from, size, hipMemcpyDeviceToHost, NULL);
+}
 hipError_t serve_hipMemcpyDtoD(hipDeviceptr_t to, hipDeviceptr_t from, size_t size) {
     return COPY(to, from, size, hipMemcpyDeviceToDevice, NULL);
 }
@@ -108,23 +135,32 @@ hipError_t serve_hipMemcpyDtoDAsync(hipDeviceptr_t to, hipDeviceptr_t from, size
 hipError_t serve_hipMemcpyPeer(void *to, int to_device, const void *from, int from_device, size_t size) {
     return serve_hipMemcpyPeerAsync(to, to_device, from, from_device, size, NULL);
 }
-hipError_t serve_hipMemcpyPeerAsync(void *to, int to_device, const void *from, int from_device, size_t size, hipStream_t stream) {
+hipError_t serve_hipMemcpyPeerAsync(void *to, int to_device, const void *from, int from_device, size_t size,
+                                    hipStream_t stream) {
     int devices = config()->devices;
-    if (to_device < 0 || to_device >= devices || from_device < 0 || from_device >= devices) return hipErrorInvalidDevice;
+    if (to_device < 0 || to_device >= devices || from_device < 0 || from_device >= devices)
+        return hipErrorInvalidDevice;
     return COPY(to, from, size, hipMemcpyDeviceToDevice, stream);
 }
 
 /* --- two and three dimensions ---------------------------------------------------------------------------------- */
 
-hipError_t serve_hipMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height, hipMemcpyKind kind) {
+hipError_t serve_hipMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                             size_t height, hipMemcpyKind kind) {
     return serve_hipMemcpy2DAsync(to, to_pitch, from, from_pitch, width, height, kind, NULL);
 }
 
-hipError_t serve_hipMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
-                                  hipMemcpyKind kind, hipStream_t stream) {
+hipError_t serve_hipMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                                  size_t width, size_t height, hipMemcpyKind kind, hipStream_t stream) {
     if (width > to_pitch || width > from_pitch) return hipErrorInvalidPitchValue;
-    return copy_in(stream, (CopyWork){.to = to, .from = from, .width = width, .height = height, .depth = 1, .to_pitch = to_pitch,
-                                      .from_pitch = from_pitch, .kind = kind});
+    return copy_in(stream, (CopyWork){.to = to,
+                                      .from = from,
+                                      .width = width,
+                                      .height = height,
+                                      .depth = 1,
+                                      .to_pitch = to_pitch,
+                                      .from_pitch = from_pitch,
+                                      .kind = kind});
 }
 
 static hipError_t from_param2d(const hip_Memcpy2D *p, CopyWork *work) {
@@ -133,9 +169,15 @@ static hipError_t from_param2d(const hip_Memcpy2D *p, CopyWork *work) {
     bool to_host = p->dstMemoryType == hipMemoryTypeHost, from_host = p->srcMemoryType == hipMemoryTypeHost;
     char *to = to_host ? p->dstHost : p->dstDevice;
     const char *from = from_host ? p->srcHost : p->srcDevice;
-    size_t to_pitch = p->dstPitch ? p->dstPitch : p->WidthInBytes, from_pitch = p->srcPitch ? p->srcPitch : p->WidthInBytes;
-    *work = (CopyWork){.to = to + p->dstY * to_pitch + p->dstXInBytes, .from = from + p->srcY * from_pitch + p->srcXInBytes,
-                       .width = p->WidthInBytes, .height = p->Height, .depth = 1, .to_pitch = to_pitch, .from_pitch = from_pitch,
+    size_t to_pitch = p->dstPitch ? p->dstPitch : p->WidthInBytes,
+           from_pitch = p->srcPitch ? p->srcPitch : p->WidthInBytes;
+    *work = (CopyWork){.to = to + p->dstY * to_pitch + p->dstXInBytes,
+                       .from = from + p->srcY * from_pitch + p->srcXInBytes,
+                       .width = p->WidthInBytes,
+                       .height = p->Height,
+                       .depth = 1,
+                       .to_pitch = to_pitch,
+                       .from_pitch = from_pitch,
                        .kind = hipMemcpyDefault};
     return hipSuccess;
 }
@@ -150,12 +192,21 @@ hipError_t serve_hipMemcpyParam2DAsync(const hip_Memcpy2D *p, hipStream_t stream
 hipError_t copy_from_3d(const hipMemcpy3DParms *p, CopyWork *work) {
     if (!p) return hipErrorInvalidValue;
     if (p->srcArray || p->dstArray) return hipErrorNotSupported;
-    if (p->extent.width > p->dstPtr.pitch || p->extent.width > p->srcPtr.pitch) return hipErrorInvalidPitchValue;
+    if (p->extent.width > p->dstPtr.pitch || p->extent.width > p->srcPtr.pitch)
+        return hipErrorInvalidPitchValue;
     size_t to_slice = p->dstPtr.pitch * p->dstPtr.ysize, from_slice = p->srcPtr.pitch * p->srcPtr.ysize;
-    *work = (CopyWork){.to = (char *)p->dstPtr.ptr + p->dstPos.z * to_slice + p->dstPos.y * p->dstPtr.pitch + p->dstPos.x,
-                       .from = (char *)p->srcPtr.ptr + p->srcPos.z * from_slice + p->srcPos.y * p->srcPtr.pitch + p->srcPos.x,
-                       .width = p->extent.width, .height = p->extent.height, .depth = p->extent.depth, .to_pitch = p->dstPtr.pitch,
-                       .from_pitch = p->srcPtr.pitch, .to_slice = to_slice, .from_slice = from_slice, .kind = p->kind};
+    *work = (CopyWork){
+        .to = (char *)p->dstPtr.ptr + p->dstPos.z * to_slice + p->dstPos.y * p->dstPtr.pitch + p->dstPos.x,
+        .from =
+            (char *)p->srcPtr.ptr + p->srcPos.z * from_slice + p->srcPos.y * p->srcPtr.pitch + p->srcPos.x,
+        .width = p->extent.width,
+        .height = p->extent.height,
+        .depth = p->extent.depth,
+        .to_pitch = p->dstPtr.pitch,
+        .from_pitch = p->srcPtr.pitch,
+        .to_slice = to_slice,
+        .from_slice = from_slice,
+        .kind = p->kind};
     return hipSuccess;
 }
 
@@ -168,22 +219,35 @@ hipError_t serve_hipMemcpy3DAsync(const hipMemcpy3DParms *p, hipStream_t stream)
 
 /* --- fills ------------------------------------------------------------------------------------------------------ */
 
-#define FILL(to, value, element, count, stream) fill_in(stream, (FillWork){to, (uint32_t)(value), element, count, 1, 0})
+#define FILL(to, value, element, count, stream) \
+    fill_in(stream, (FillWork){to, (uint32_t)(value), element, count, 1, 0})
 hipError_t serve_hipMemset(void *to, int value, size_t size) { return FILL(to, value, 1, size, NULL); }
-hipError_t serve_hipMemsetAsync(void *to, int value, size_t size, hipStream_t stream) { return FILL(to, value, 1, size, stream); }
-hipError_t serve_hipMemsetD8(hipDeviceptr_t to, unsigned char value, size_t count) { return FILL(to, value, 1, count, NULL); }
+hipError_t serve_hipMemsetAsync(void *to, int value, size_t size, hipStream_t stream) {
+    return FILL(to, value, 1, size, stream);
+}
+hipError_t serve_hipMemsetD8(hipDeviceptr_t to, unsigned char value, size_t count) {
+    return FILL(to, value, 1, count, NULL);
+}
 hipError_t serve_hipMemsetD8Async(hipDeviceptr_t to, unsigned char value, size_t count, hipStream_t stream) {
     return FILL(to, value, 1, count, stream);
 }
-hipError_t serve_hipMemsetD16(hipDeviceptr_t to, unsigned short value, size_t count) { return FILL(to, value, 2, count, NULL); }
-hipError_t serve_hipMemsetD16Async(hipDeviceptr_t to, unsigned short value, size_t count, hipStream_t stream) {
+hipError_t serve_hipMemsetD16(hipDeviceptr_t to, unsigned short value, size_t count) {
+    return FILL(to, value, 2, count, NULL);
+}
+hipError_t serve_hipMemsetD16Async(hipDeviceptr_t to, unsigned short value, size_t count,
+                                   hipStream_t stream) {
     return FILL(to, value, 2, count, stream);
 }
-hipError_t serve_hipMemsetD32(hipDeviceptr_t to, int value, size_t count) { return FILL(to, value, 4, count, NULL); }
-hipError_t serve_hipMemsetD32Async(hipDeviceptr_t to, int value, size_t count, hipStream_t stream) { return FILL(to, value, 4, count, stream); }
+hipError_t serve_hipMemsetD32(hipDeviceptr_t to, int value, size_t count) {
+    return FILL(to, value, 4, count, NULL);
+}
+hipError_t serve_hipMemsetD32Async(hipDeviceptr_t to, int value, size_t count, hipStream_t stream) {
+    return FILL(to, value, 4, count, stream);
+}
 hipError_t serve_hipMemset2D(void *to, size_t pitch, int value, size_t width, size_t height) {
     return serve_hipMemset2DAsync(to, pitch, value, width, height, NULL);
 }
-hipError_t serve_hipMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t height, hipStream_t stream) {
+hipError_t serve_hipMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t height,
+                                  hipStream_t stream) {
     return fill_in(stream, (FillWork){to, (uint32_t)value, 1, width, height, pitch});
 }

@@ -4,7 +4,8 @@
 
 EXPORT const char *hipGetErrorName(hipError_t error) {
     switch ((int)error) {
-#define X(number, name, text) case number: return #name;
+#define X(number, name, text) \
+    case number: return #name;
         HIP_ERRORS(X)
 #undef X
         default: return "hipErrorUnknown";
@@ -13,7 +14,8 @@ EXPORT const char *hipGetErrorName(hipError_t error) {
 
 EXPORT const char *hipGetErrorString(hipError_t error) {
     switch ((int)error) {
-#define X(number, name, text) case number: return text;
+#define X(number, name, text) \
+    case number: return text;
         HIP_ERRORS(X)
 #undef X
         default: return "unknown error";

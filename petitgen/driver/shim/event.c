@@ -63,10 +63,12 @@ hipError_t serve_hipEventQuery(hipEvent_t event) { return serve_hipEventSynchron
 hipError_t serve_hipEventElapsedTime(float *milliseconds, hipEvent_t start, hipEvent_t stop) {
     if (!milliseconds) return hipErrorInvalidValue;
     if (!object_is(start, EVENT) || !object_is(stop, EVENT)) return hipErrorInvalidHandle;
-    if ((start->flags | stop->flags) & hipEventDisableTiming || !start->recorded || !stop->recorded) return hipErrorInvalidHandle;
+    if ((start->flags | stop->flags) & hipEventDisableTiming || !start->recorded || !stop->recorded)
+        return hipErrorInvalidHandle;
     if (start->capture || stop->capture) return hipErrorCapturedEvent;
     static atomic_bool told;
-    if (!atomic_exchange(&told, true)) tell("hipEventElapsedTime: the times of events are emulation time, not a GPU's (said once)");
+    if (!atomic_exchange(&told, true))
+        tell("hipEventElapsedTime: the times of events are emulation time, not a GPU's (said once)");
     *milliseconds = (float)((stop->seconds - start->seconds) * 1e3);
     return hipSuccess;
 }

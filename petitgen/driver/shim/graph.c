@@ -1,11 +1,9 @@
-/* Graphs: work that is described first and run later, as often as wanted, in an order that its edges allow. */
+/* Graphs: work that is described first and run later. Running is in graph_exec.c. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "call.h"
 #include "exports.h"
-
-typedef struct GraphExec { Graph *graph; } GraphExec; /* a copy of its own, sorted; nodes know their origin */
 
 /* --- nodes ----------------------------------------------------------------------------------------------------------- */
 
@@ -26,27 +24,14 @@ void node_free(Node *node) {
     free(node);
 }
 
-hipError_t node_run(const Node *node) {
-    hipError_t error = hipSuccess;
-    switch (node->type) {
-        case hipGraphNodeTypeKernel: return kernel_run(&node->kernel);
-        case hipGraphNodeTypeMemcpy:
-            if (!(error = copy_check(&node->copy))) copy_run(&node->copy);
-            return error;
-        case hipGraphNodeTypeMemset:
-            if (!(error = fill_check(&node->fill))) fill_run(&node->fill);
-            return error;
-        case hipGraphNodeTypeHost: node->host.fn(node->host.userData); return hipSuccess;
-        default: return hipSuccess;
-    }
-}
-
 static hipError_t set_kernel(KernelWork *kernel, const hipKernelNodeParams *p) {
     hipFunction_t function;
     KernelWork fresh;
     if (!p || !p->func) return hipErrorInvalidValue;
     hipError_t error = any_function(p->func, &function);
-    if (!error) error = kernel_work(&fresh, function, p->gridDim, p->blockDim, p->sharedMemBytes, p->kernelParams, p->extra);
+    if (!error)
+        error = kernel_work(&fresh, function, p->gridDim, p->blockDim, p->sharedMemBytes, p->kernelParams,
+                            p->extra);
     if (error) return error;
     free(kernel->kernarg);
     *kernel = fresh;
@@ -93,7 +78,7 @@ static Node *copy_node(const Node *from) {
 }
 
 /* A copy, node i of one being node i of the other: `mark` carries the number. */
-static Graph *copy_graph(const Graph *from) {
+Graph *graph_copy(const Graph *from) {
     Graph *graph = calloc(1, sizeof *graph);
     bool done = graph != NULL;
     for (size_t i = 0; done && i < from->nodes; i++) {
@@ -107,24 +92,6 @@ static Graph *copy_graph(const Graph *from) {
             done = set_add(&graph->node[i]->after, graph->node[from->node[i]->after.node[j]->mark]);
     if (!done && graph) graph_free(graph);
     return done ? graph : NULL;
-}
-
-/* Every node after those it comes after; the order of adding where that leaves a choice. False for a cycle. */
-static bool sort(Node **node, size_t count) {
-    for (size_t i = 0; i < count; i++) node[i]->mark = 0;
-    for (size_t done = 0; done < count; done++) {
-        size_t next = done;
-        for (; next < count; next++) {
-            bool ready = true;
-            for (size_t j = 0; j < node[next]->after.count; j++) ready = ready && node[next]->after.node[j]->mark;
-            if (ready) break;
-        }
-        if (next == count) return false;
-        Node *chosen = node[next];
-        memmove(node + done + 1, node + done, (next - done) * sizeof *node);
-        node[done] = chosen, chosen->mark = 1;
-    }
-    return true;
 }
 
 hipError_t serve_hipGraphCreate(hipGraph_t *graph, unsigned flags) {
@@ -147,7 +114,7 @@ hipError_t serve_hipGraphDestroy(hipGraph_t graph) {
 hipError_t serve_hipGraphClone(hipGraph_t *clone, hipGraph_t graph) {
     if (!clone || !object_is(graph, GRAPH)) return hipErrorInvalidValue;
     lock();
-    Graph *copy = copy_graph(graph);
+    Graph *copy = graph_copy(graph);
     unlock();
     if (!copy || !object_add(copy, GRAPH)) {
         if (copy) graph_free(copy);
@@ -159,11 +126,14 @@ hipError_t serve_hipGraphClone(hipGraph_t *clone, hipGraph_t graph) {
 
 /* --- adding ------------------------------------------------------------------------------------------------------------ */
 
-static hipError_t add(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count, Node *node) {
+static hipError_t add(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count,
+                      Node *node) {
     hipError_t error = node ? hipSuccess : hipErrorOutOfMemory;
     for (size_t i = 0; !error && i < count; i++) {
-        if (!object_is(after[i], NODE) || after[i]->graph != graph) error = hipErrorInvalidValue;
-        else if (!set_add(&node->after, after[i])) error = hipErrorOutOfMemory;
+        if (!object_is(after[i], NODE) || after[i]->graph != graph)
+            error = hipErrorInvalidValue;
+        else if (!set_add(&node->after, after[i]))
+            error = hipErrorOutOfMemory;
     }
     if (!error) error = graph_append(graph, node);
     if (error && node) node_free(node);
@@ -171,28 +141,33 @@ static hipError_t add(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode
     return error;
 }
 
-static hipError_t check_place(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count) {
+static hipError_t check_place(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after,
+                              size_t count) {
     return made && object_is(graph, GRAPH) && (after || !count) ? hipSuccess : hipErrorInvalidValue;
 }
 
-hipError_t serve_hipGraphAddEmptyNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count) {
+hipError_t serve_hipGraphAddEmptyNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after,
+                                      size_t count) {
     hipError_t error = check_place(made, graph, after, count);
     return error ? error : add(made, graph, after, count, node_new(hipGraphNodeTypeEmpty));
 }
 
-hipError_t serve_hipGraphAddKernelNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count,
-                                       const hipKernelNodeParams *params) {
+hipError_t serve_hipGraphAddKernelNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after,
+                                       size_t count, const hipKernelNodeParams *params) {
     KernelWork work = {0};
     hipError_t error = check_place(made, graph, after, count);
     if (!error) error = set_kernel(&work, params);
     if (error) return error;
     Node *node = node_new(hipGraphNodeTypeKernel);
-    if (node) node->kernel = work;
-    else free(work.kernarg);
+    if (node)
+        node->kernel = work;
+    else
+        free(work.kernarg);
     return add(made, graph, after, count, node);
 }
 
-static hipError_t add_copy(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count, CopyWork work) {
+static hipError_t add_copy(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count,
+                           CopyWork work) {
     hipError_t error = check_place(made, graph, after, count);
     if (!error) error = copy_check(&work);
     if (error) return error;
@@ -201,21 +176,29 @@ static hipError_t add_copy(hipGraphNode_t *made, hipGraph_t graph, const hipGrap
     return add(made, graph, after, count, node);
 }
 
-hipError_t serve_hipGraphAddMemcpyNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count,
-                                       const hipMemcpy3DParms *params) {
+hipError_t serve_hipGraphAddMemcpyNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after,
+                                       size_t count, const hipMemcpy3DParms *params) {
     CopyWork work;
     hipError_t error = copy_from_3d(params, &work);
     return error ? error : add_copy(made, graph, after, count, work);
 }
 
-hipError_t serve_hipGraphAddMemcpyNode1D(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count, void *to,
-                                         const void *from, size_t size, hipMemcpyKind kind) {
+hipError_t serve_hipGraphAddMemcpyNode1D(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after,
+                                         size_t count, void *to, const void *from, size_t size,
+                                         hipMemcpyKind kind) {
     return add_copy(made, graph, after, count,
-                    (CopyWork){.to = to, .from = from, .width = size, .height = 1, .depth = 1, .to_pitch = size, .from_pitch = size, .kind = kind});
+                    (CopyWork){.to = to,
+                               .from = from,
+                               .width = size,
+                               .height = 1,
+                               .depth = 1,
+                               .to_pitch = size,
+                               .from_pitch = size,
+                               .kind = kind});
 }
 
-hipError_t serve_hipGraphAddMemsetNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count,
-                                       const hipMemsetParams *params) {
+hipError_t serve_hipGraphAddMemsetNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after,
+                                       size_t count, const hipMemsetParams *params) {
     FillWork work;
     hipError_t error = check_place(made, graph, after, count);
     if (!error) error = set_fill(&work, params);
@@ -225,8 +208,8 @@ hipError_t serve_hipGraphAddMemsetNode(hipGraphNode_t *made, hipGraph_t graph, c
     return add(made, graph, after, count, node);
 }
 
-hipError_t serve_hipGraphAddHostNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after, size_t count,
-                                     const hipHostNodeParams *params) {
+hipError_t serve_hipGraphAddHostNode(hipGraphNode_t *made, hipGraph_t graph, const hipGraphNode_t *after,
+                                     size_t count, const hipHostNodeParams *params) {
     hipError_t error = check_place(made, graph, after, count);
     if (error || !params || !params->fn) return error ? error : hipErrorInvalidValue;
     Node *node = node_new(hipGraphNodeTypeHost);
@@ -234,10 +217,12 @@ hipError_t serve_hipGraphAddHostNode(hipGraphNode_t *made, hipGraph_t graph, con
     return add(made, graph, after, count, node);
 }
 
-hipError_t serve_hipGraphAddDependencies(hipGraph_t graph, const hipGraphNode_t *from, const hipGraphNode_t *to, size_t count) {
+hipError_t serve_hipGraphAddDependencies(hipGraph_t graph, const hipGraphNode_t *from,
+                                         const hipGraphNode_t *to, size_t count) {
     if (!object_is(graph, GRAPH) || (count && (!from || !to))) return hipErrorInvalidValue;
     for (size_t i = 0; i < count; i++) {
-        bool right = object_is(from[i], NODE) && object_is(to[i], NODE) && from[i] != to[i] && from[i]->graph == graph && to[i]->graph == graph;
+        bool right = object_is(from[i], NODE) && object_is(to[i], NODE) && from[i] != to[i] &&
+                     from[i]->graph == graph && to[i]->graph == graph;
         if (!right) return hipErrorInvalidValue;
         if (!set_add(&to[i]->after, from[i])) return hipErrorOutOfMemory;
     }
@@ -259,8 +244,12 @@ static hipError_t list(const Graph *graph, bool roots, hipGraphNode_t *nodes, si
     return hipSuccess;
 }
 
-hipError_t serve_hipGraphGetNodes(hipGraph_t graph, hipGraphNode_t *nodes, size_t *count) { return list(graph, false, nodes, count); }
-hipError_t serve_hipGraphGetRootNodes(hipGraph_t graph, hipGraphNode_t *nodes, size_t *count) { return list(graph, true, nodes, count); }
+hipError_t serve_hipGraphGetNodes(hipGraph_t graph, hipGraphNode_t *nodes, size_t *count) {
+    return list(graph, false, nodes, count);
+}
+hipError_t serve_hipGraphGetRootNodes(hipGraph_t graph, hipGraphNode_t *nodes, size_t *count) {
+    return list(graph, true, nodes, count);
+}
 
 hipError_t serve_hipGraphGetEdges(hipGraph_t graph, hipGraphNode_t *from, hipGraphNode_t *to, size_t *count) {
     if (!object_is(graph, GRAPH) || !count || !from != !to) return hipErrorInvalidValue;
@@ -307,91 +296,29 @@ hipError_t serve_hipGraphMemsetNodeGetParams(hipGraphNode_t node, hipMemsetParam
 }
 
 static hipError_t set_copy(Node *node, void *to, const void *from, size_t size, hipMemcpyKind kind) {
-    CopyWork work = {.to = to, .from = from, .width = size, .height = 1, .depth = 1, .to_pitch = size, .from_pitch = size, .kind = kind};
+    CopyWork work = {.to = to,
+                     .from = from,
+                     .width = size,
+                     .height = 1,
+                     .depth = 1,
+                     .to_pitch = size,
+                     .from_pitch = size,
+                     .kind = kind};
     hipError_t error = copy_check(&work);
     if (!error) node->copy = work;
     return error;
 }
 
-hipError_t serve_hipGraphMemcpyNodeSetParams1D(hipGraphNode_t node, void *to, const void *from, size_t size, hipMemcpyKind kind) {
+hipError_t serve_hipGraphMemcpyNodeSetParams1D(hipGraphNode_t node, void *to, const void *from, size_t size,
+                                               hipMemcpyKind kind) {
     hipError_t error = is_node(node, hipGraphNodeTypeMemcpy);
     return error ? error : set_copy(node, to, from, size, kind);
 }
 
 hipError_t serve_hipGraphNodeGetDependencies(hipGraphNode_t node, hipGraphNode_t *before, size_t *count) {
     if (!object_is(node, NODE) || !count) return hipErrorInvalidValue;
-    for (size_t i = 0; before && i < *count; i++) before[i] = i < node->after.count ? node->after.node[i] : NULL;
+    for (size_t i = 0; before && i < *count; i++)
+        before[i] = i < node->after.count ? node->after.node[i] : NULL;
     *count = before && *count < node->after.count ? *count : node->after.count;
     return hipSuccess;
-}
-
-/* --- executable graphs ------------------------------------------------------------------------------------------------------ */
-
-/* The node of the executable graph that was made from `node`, or NULL. */
-static Node *executable(const GraphExec *exec, const Node *node) {
-    if (!object_is(exec, GRAPH_EXEC) || !object_is(node, NODE)) return NULL;
-    for (size_t i = 0; i < exec->graph->nodes; i++)
-        if (exec->graph->node[i]->origin == node) return exec->graph->node[i];
-    return NULL;
-}
-
-hipError_t serve_hipGraphInstantiateWithFlags(hipGraphExec_t *made, hipGraph_t graph, unsigned long long flags) {
-    (void)flags; /* about uploading, launching from the device and freeing: nothing to do here */
-    if (!made || !object_is(graph, GRAPH)) return hipErrorInvalidValue;
-    lock();
-    Graph *copy = copy_graph(graph);
-    for (size_t i = 0; copy && i < copy->nodes; i++) copy->node[i]->origin = graph->node[i];
-    bool sorted = copy && sort(copy->node, copy->nodes);
-    unlock();
-    GraphExec *exec = calloc(1, sizeof *exec);
-    if (!sorted || !exec || !object_add(exec, GRAPH_EXEC)) {
-        if (copy) graph_free(copy);
-        free(exec);
-        return copy && !sorted ? hipErrorInvalidValue : hipErrorOutOfMemory;
-    }
-    exec->graph = copy;
-    *made = exec;
-    return hipSuccess;
-}
-
-hipError_t serve_hipGraphInstantiate(hipGraphExec_t *made, hipGraph_t graph, hipGraphNode_t *wrong, char *log, size_t room) {
-    if (wrong) *wrong = NULL;
-    if (log && room) *log = 0;
-    return serve_hipGraphInstantiateWithFlags(made, graph, 0);
-}
-
-hipError_t serve_hipGraphExecDestroy(hipGraphExec_t exec) {
-    if (!object_remove(exec, GRAPH_EXEC)) return hipErrorInvalidValue;
-    graph_free(exec->graph);
-    free(exec);
-    return hipSuccess;
-}
-
-hipError_t serve_hipGraphUpload(hipGraphExec_t exec, hipStream_t stream) {
-    Stream *s;
-    return object_is(exec, GRAPH_EXEC) ? stream_of(stream, &s) : hipErrorInvalidValue;
-}
-
-hipError_t serve_hipGraphLaunch(hipGraphExec_t exec, hipStream_t stream) {
-    Stream *s;
-    if (!object_is(exec, GRAPH_EXEC)) return hipErrorInvalidValue;
-    hipError_t error = stream_for_query(stream, &s); /* a graph inside a graph is not served */
-    for (size_t i = 0; !error && i < exec->graph->nodes; i++) error = node_run(exec->graph->node[i]);
-    return error;
-}
-
-hipError_t serve_hipGraphExecKernelNodeSetParams(hipGraphExec_t exec, hipGraphNode_t node, const hipKernelNodeParams *params) {
-    Node *ours = executable(exec, node);
-    return ours ? serve_hipGraphKernelNodeSetParams(ours, params) : hipErrorInvalidValue;
-}
-
-hipError_t serve_hipGraphExecMemcpyNodeSetParams1D(hipGraphExec_t exec, hipGraphNode_t node, void *to, const void *from, size_t size,
-                                                   hipMemcpyKind kind) {
-    Node *ours = executable(exec, node);
-    return ours ? serve_hipGraphMemcpyNodeSetParams1D(ours, to, from, size, kind) : hipErrorInvalidValue;
-}
-
-hipError_t serve_hipGraphExecMemsetNodeSetParams(hipGraphExec_t exec, hipGraphNode_t node, const hipMemsetParams *params) {
-    Node *ours = executable(exec, node);
-    return ours ? serve_hipGraphMemsetNodeSetParams(ours, params) : hipErrorInvalidValue;
 }

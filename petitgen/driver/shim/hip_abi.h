@@ -62,7 +62,8 @@ typedef void (*hipStreamCallback_t)(hipStream_t, int, void *);
     X(708, hipErrorSetOnActiveProcess, "cannot set while device is active in this process") \
     X(709, hipErrorContextIsDestroyed, "context is destroyed") \
     X(710, hipErrorAssert, "device-side assert triggered") \
-    X(712, hipErrorHostMemoryAlreadyRegistered, "part or all of the requested memory range is already mapped") \
+    X(712, hipErrorHostMemoryAlreadyRegistered, \
+      "part or all of the requested memory range is already mapped") \
     X(713, hipErrorHostMemoryNotRegistered, "pointer does not correspond to a registered memory region") \
     X(719, hipErrorLaunchFailure, "unspecified launch failure") \
     X(720, hipErrorCooperativeLaunchTooLarge, "too many blocks in cooperative launch") \
@@ -73,10 +74,14 @@ typedef void (*hipStreamCallback_t)(hipStream_t, int, void *);
     X(903, hipErrorStreamCaptureUnmatched, "capture was not ended in the same stream as it began") \
     X(904, hipErrorStreamCaptureUnjoined, "capturing stream has unjoined work") \
     X(905, hipErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream") \
-    X(906, hipErrorStreamCaptureImplicit, "operation would make the legacy stream depend on a capturing blocking stream") \
+    X(906, hipErrorStreamCaptureImplicit, \
+      "operation would make the legacy stream depend on a capturing blocking stream") \
     X(907, hipErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream") \
-    X(908, hipErrorStreamCaptureWrongThread, "attempt to terminate a thread-local capture sequence from another thread") \
-    X(910, hipErrorGraphExecUpdateFailure, "the graph update was not performed because it included changes which violated constraints specific to instantiated graph update") \
+    X(908, hipErrorStreamCaptureWrongThread, \
+      "attempt to terminate a thread-local capture sequence from another thread") \
+    X(910, hipErrorGraphExecUpdateFailure, \
+      "the graph update was not performed because it included changes which violated constraints specific " \
+      "to instantiated graph update") \
     X(999, hipErrorUnknown, "unknown error")
 
 typedef enum {
@@ -86,20 +91,40 @@ typedef enum {
 } hipError_t;
 
 typedef enum {
-    hipMemcpyHostToHost, hipMemcpyHostToDevice, hipMemcpyDeviceToHost, hipMemcpyDeviceToDevice, hipMemcpyDefault,
+    hipMemcpyHostToHost,
+    hipMemcpyHostToDevice,
+    hipMemcpyDeviceToHost,
+    hipMemcpyDeviceToDevice,
+    hipMemcpyDefault,
     hipMemcpyDeviceToDeviceNoCU = 1024
 } hipMemcpyKind;
 
 /* The numbers of ROCm 6 and later (ROCm 5 had host 0, device 1). */
 typedef enum {
-    hipMemoryTypeUnregistered, hipMemoryTypeHost, hipMemoryTypeDevice, hipMemoryTypeManaged,
-    hipMemoryTypeArray = 10, hipMemoryTypeUnified = 11
+    hipMemoryTypeUnregistered,
+    hipMemoryTypeHost,
+    hipMemoryTypeDevice,
+    hipMemoryTypeManaged,
+    hipMemoryTypeArray = 10,
+    hipMemoryTypeUnified = 11
 } hipMemoryType;
 
-typedef enum { hipStreamCaptureStatusNone, hipStreamCaptureStatusActive, hipStreamCaptureStatusInvalidated } hipStreamCaptureStatus;
-typedef enum { hipStreamCaptureModeGlobal, hipStreamCaptureModeThreadLocal, hipStreamCaptureModeRelaxed } hipStreamCaptureMode;
 typedef enum {
-    hipGraphNodeTypeKernel, hipGraphNodeTypeMemcpy, hipGraphNodeTypeMemset, hipGraphNodeTypeHost, hipGraphNodeTypeGraph,
+    hipStreamCaptureStatusNone,
+    hipStreamCaptureStatusActive,
+    hipStreamCaptureStatusInvalidated
+} hipStreamCaptureStatus;
+typedef enum {
+    hipStreamCaptureModeGlobal,
+    hipStreamCaptureModeThreadLocal,
+    hipStreamCaptureModeRelaxed
+} hipStreamCaptureMode;
+typedef enum {
+    hipGraphNodeTypeKernel,
+    hipGraphNodeTypeMemcpy,
+    hipGraphNodeTypeMemset,
+    hipGraphNodeTypeHost,
+    hipGraphNodeTypeGraph,
     hipGraphNodeTypeEmpty
 } hipGraphNodeType;
 
@@ -110,65 +135,152 @@ typedef enum {
 #define HIP_LAUNCH_PARAM_END ((void *)3)
 enum { hipStreamNonBlocking = 1, hipEventDisableTiming = 2, hipStreamSetCaptureDependencies = 1 };
 
-typedef struct { uint32_t x, y, z; } dim3;
-typedef struct { char bytes[16]; } hipUUID;
-typedef struct { hipMemoryType type; int device; void *devicePointer, *hostPointer; int isManaged; unsigned allocationFlags; } hipPointerAttribute_t;
-typedef struct { size_t width, height, depth; } hipExtent;
-typedef struct { size_t x, y, z; } hipPos;
-typedef struct { void *ptr; size_t pitch, xsize, ysize; } hipPitchedPtr;
 typedef struct {
-    void *srcArray; hipPos srcPos; hipPitchedPtr srcPtr;
-    void *dstArray; hipPos dstPos; hipPitchedPtr dstPtr;
-    hipExtent extent; hipMemcpyKind kind;
+    uint32_t x, y, z;
+} dim3;
+typedef struct {
+    char bytes[16];
+} hipUUID;
+typedef struct {
+    hipMemoryType type;
+    int device;
+    void *devicePointer, *hostPointer;
+    int isManaged;
+    unsigned allocationFlags;
+} hipPointerAttribute_t;
+typedef struct {
+    size_t width, height, depth;
+} hipExtent;
+typedef struct {
+    size_t x, y, z;
+} hipPos;
+typedef struct {
+    void *ptr;
+    size_t pitch, xsize, ysize;
+} hipPitchedPtr;
+typedef struct {
+    void *srcArray;
+    hipPos srcPos;
+    hipPitchedPtr srcPtr;
+    void *dstArray;
+    hipPos dstPos;
+    hipPitchedPtr dstPtr;
+    hipExtent extent;
+    hipMemcpyKind kind;
 } hipMemcpy3DParms;
 typedef struct {
-    size_t srcXInBytes, srcY; hipMemoryType srcMemoryType; const void *srcHost; hipDeviceptr_t srcDevice; void *srcArray; size_t srcPitch;
-    size_t dstXInBytes, dstY; hipMemoryType dstMemoryType; void *dstHost; hipDeviceptr_t dstDevice; void *dstArray; size_t dstPitch;
+    size_t srcXInBytes, srcY;
+    hipMemoryType srcMemoryType;
+    const void *srcHost;
+    hipDeviceptr_t srcDevice;
+    void *srcArray;
+    size_t srcPitch;
+    size_t dstXInBytes, dstY;
+    hipMemoryType dstMemoryType;
+    void *dstHost;
+    hipDeviceptr_t dstDevice;
+    void *dstArray;
+    size_t dstPitch;
     size_t WidthInBytes, Height;
 } hip_Memcpy2D;
-typedef struct { dim3 blockDim; void **extra; void *func; dim3 gridDim; void **kernelParams; unsigned sharedMemBytes; } hipKernelNodeParams;
-typedef struct { void *dst; unsigned elementSize; size_t height, pitch; unsigned value; size_t width; } hipMemsetParams;
-typedef struct { hipHostFn_t fn; void *userData; } hipHostNodeParams;
 typedef struct {
-    int binaryVersion, cacheModeCA; size_t constSizeBytes, localSizeBytes; int maxDynamicSharedSizeBytes, maxThreadsPerBlock, numRegs,
-    preferredShmemCarveout, ptxVersion; size_t sharedSizeBytes;
+    dim3 blockDim;
+    void **extra;
+    void *func;
+    dim3 gridDim;
+    void **kernelParams;
+    unsigned sharedMemBytes;
+} hipKernelNodeParams;
+typedef struct {
+    void *dst;
+    unsigned elementSize;
+    size_t height, pitch;
+    unsigned value;
+    size_t width;
+} hipMemsetParams;
+typedef struct {
+    hipHostFn_t fn;
+    void *userData;
+} hipHostNodeParams;
+typedef struct {
+    int binaryVersion, cacheModeCA;
+    size_t constSizeBytes, localSizeBytes;
+    int maxDynamicSharedSizeBytes, maxThreadsPerBlock, numRegs, preferredShmemCarveout, ptxVersion;
+    size_t sharedSizeBytes;
 } hipFuncAttributes;
 
 /* hipDeviceProp_t as of ROCm 6 (hipDeviceProp_tR0600). */
 typedef struct {
-    char name[256]; hipUUID uuid; char luid[8]; unsigned luidDeviceNodeMask; size_t totalGlobalMem, sharedMemPerBlock;
-    int regsPerBlock, warpSize; size_t memPitch; int maxThreadsPerBlock, maxThreadsDim[3], maxGridSize[3], clockRate; size_t totalConstMem;
-    int major, minor; size_t textureAlignment, texturePitchAlignment; int deviceOverlap, multiProcessorCount, kernelExecTimeoutEnabled,
-    integrated, canMapHostMemory, computeMode, maxTexture1D, maxTexture1DMipmap, maxTexture1DLinear, maxTexture2D[2], maxTexture2DMipmap[2],
-    maxTexture2DLinear[3], maxTexture2DGather[2], maxTexture3D[3], maxTexture3DAlt[3], maxTextureCubemap, maxTexture1DLayered[2],
-    maxTexture2DLayered[3], maxTextureCubemapLayered[2], maxSurface1D, maxSurface2D[2], maxSurface3D[3], maxSurface1DLayered[2],
-    maxSurface2DLayered[3], maxSurfaceCubemap, maxSurfaceCubemapLayered[2]; size_t surfaceAlignment; int concurrentKernels, ECCEnabled,
-    pciBusID, pciDeviceID, pciDomainID, tccDriver, asyncEngineCount, unifiedAddressing, memoryClockRate, memoryBusWidth, l2CacheSize,
-    persistingL2CacheMaxSize, maxThreadsPerMultiProcessor, streamPrioritiesSupported, globalL1CacheSupported, localL1CacheSupported;
-    size_t sharedMemPerMultiprocessor; int regsPerMultiprocessor, managedMemory, isMultiGpuBoard, multiGpuBoardGroupID,
-    hostNativeAtomicSupported, singleToDoublePrecisionPerfRatio, pageableMemoryAccess, concurrentManagedAccess, computePreemptionSupported,
-    canUseHostPointerForRegisteredMem, cooperativeLaunch, cooperativeMultiDeviceLaunch; size_t sharedMemPerBlockOptin;
-    int pageableMemoryAccessUsesHostPageTables, directManagedMemAccessFromHost, maxBlocksPerMultiProcessor, accessPolicyMaxWindowSize;
-    size_t reservedSharedMemPerBlock; int hostRegisterSupported, sparseHipArraySupported, hostRegisterReadOnlySupported,
-    timelineSemaphoreInteropSupported, memoryPoolsSupported, gpuDirectRDMASupported; unsigned gpuDirectRDMAFlushWritesOptions;
-    int gpuDirectRDMAWritesOrdering; unsigned memoryPoolSupportedHandleTypes; int deferredMappingHipArraySupported, ipcEventSupported,
-    clusterLaunch, unifiedFunctionPointers, reserved[63], hipReserved[32]; char gcnArchName[256]; size_t maxSharedMemoryPerMultiProcessor;
-    int clockInstructionRate; uint32_t arch; unsigned *hdpMemFlushCntl, *hdpRegFlushCntl; int cooperativeMultiDeviceUnmatchedFunc,
-    cooperativeMultiDeviceUnmatchedGridDim, cooperativeMultiDeviceUnmatchedBlockDim, cooperativeMultiDeviceUnmatchedSharedMem, isLargeBar,
-    asicRevision;
+    char name[256];
+    hipUUID uuid;
+    char luid[8];
+    unsigned luidDeviceNodeMask;
+    size_t totalGlobalMem, sharedMemPerBlock;
+    int regsPerBlock, warpSize;
+    size_t memPitch;
+    int maxThreadsPerBlock, maxThreadsDim[3], maxGridSize[3], clockRate;
+    size_t totalConstMem;
+    int major, minor;
+    size_t textureAlignment, texturePitchAlignment;
+    int deviceOverlap, multiProcessorCount, kernelExecTimeoutEnabled, integrated, canMapHostMemory,
+        computeMode, maxTexture1D, maxTexture1DMipmap, maxTexture1DLinear, maxTexture2D[2],
+        maxTexture2DMipmap[2], maxTexture2DLinear[3], maxTexture2DGather[2], maxTexture3D[3],
+        maxTexture3DAlt[3], maxTextureCubemap, maxTexture1DLayered[2], maxTexture2DLayered[3],
+        maxTextureCubemapLayered[2], maxSurface1D, maxSurface2D[2], maxSurface3D[3], maxSurface1DLayered[2],
+        maxSurface2DLayered[3], maxSurfaceCubemap, maxSurfaceCubemapLayered[2];
+    size_t surfaceAlignment;
+    int concurrentKernels, ECCEnabled, pciBusID, pciDeviceID, pciDomainID, tccDriver, asyncEngineCount,
+        unifiedAddressing, memoryClockRate, memoryBusWidth, l2CacheSize, persistingL2CacheMaxSize,
+        maxThreadsPerMultiProcessor, streamPrioritiesSupported, globalL1CacheSupported, localL1CacheSupported;
+    size_t sharedMemPerMultiprocessor;
+    int regsPerMultiprocessor, managedMemory, isMultiGpuBoard, multiGpuBoardGroupID,
+        hostNativeAtomicSupported, singleToDoublePrecisionPerfRatio, pageableMemoryAccess,
+        concurrentManagedAccess, computePreemptionSupported, canUseHostPointerForRegisteredMem,
+        cooperativeLaunch, cooperativeMultiDeviceLaunch;
+    size_t sharedMemPerBlockOptin;
+    int pageableMemoryAccessUsesHostPageTables, directManagedMemAccessFromHost, maxBlocksPerMultiProcessor,
+        accessPolicyMaxWindowSize;
+    size_t reservedSharedMemPerBlock;
+    int hostRegisterSupported, sparseHipArraySupported, hostRegisterReadOnlySupported,
+        timelineSemaphoreInteropSupported, memoryPoolsSupported, gpuDirectRDMASupported;
+    unsigned gpuDirectRDMAFlushWritesOptions;
+    int gpuDirectRDMAWritesOrdering;
+    unsigned memoryPoolSupportedHandleTypes;
+    int deferredMappingHipArraySupported, ipcEventSupported, clusterLaunch, unifiedFunctionPointers,
+        reserved[63], hipReserved[32];
+    char gcnArchName[256];
+    size_t maxSharedMemoryPerMultiProcessor;
+    int clockInstructionRate;
+    uint32_t arch;
+    unsigned *hdpMemFlushCntl, *hdpRegFlushCntl;
+    int cooperativeMultiDeviceUnmatchedFunc, cooperativeMultiDeviceUnmatchedGridDim,
+        cooperativeMultiDeviceUnmatchedBlockDim, cooperativeMultiDeviceUnmatchedSharedMem, isLargeBar,
+        asicRevision;
 } hipDeviceProp_tR0600;
 
 /* hipDeviceProp_t of ROCm 5 (hipDeviceProp_tR0000). */
 typedef struct {
-    char name[256]; size_t totalGlobalMem, sharedMemPerBlock; int regsPerBlock, warpSize, maxThreadsPerBlock, maxThreadsDim[3],
-    maxGridSize[3], clockRate, memoryClockRate, memoryBusWidth; size_t totalConstMem; int major, minor, multiProcessorCount, l2CacheSize,
-    maxThreadsPerMultiProcessor, computeMode, clockInstructionRate; uint32_t arch; int concurrentKernels, pciDomainID, pciBusID, pciDeviceID;
-    size_t maxSharedMemoryPerMultiProcessor; int isMultiGpuBoard, canMapHostMemory, gcnArch; char gcnArchName[256]; int integrated,
-    cooperativeLaunch, cooperativeMultiDeviceLaunch, maxTexture1DLinear, maxTexture1D, maxTexture2D[2], maxTexture3D[3];
-    unsigned *hdpMemFlushCntl, *hdpRegFlushCntl; size_t memPitch, textureAlignment, texturePitchAlignment; int kernelExecTimeoutEnabled,
-    ECCEnabled, tccDriver, cooperativeMultiDeviceUnmatchedFunc, cooperativeMultiDeviceUnmatchedGridDim,
-    cooperativeMultiDeviceUnmatchedBlockDim, cooperativeMultiDeviceUnmatchedSharedMem, isLargeBar, asicRevision, managedMemory,
-    directManagedMemAccessFromHost, concurrentManagedAccess, pageableMemoryAccess, pageableMemoryAccessUsesHostPageTables;
+    char name[256];
+    size_t totalGlobalMem, sharedMemPerBlock;
+    int regsPerBlock, warpSize, maxThreadsPerBlock, maxThreadsDim[3], maxGridSize[3], clockRate,
+        memoryClockRate, memoryBusWidth;
+    size_t totalConstMem;
+    int major, minor, multiProcessorCount, l2CacheSize, maxThreadsPerMultiProcessor, computeMode,
+        clockInstructionRate;
+    uint32_t arch;
+    int concurrentKernels, pciDomainID, pciBusID, pciDeviceID;
+    size_t maxSharedMemoryPerMultiProcessor;
+    int isMultiGpuBoard, canMapHostMemory, gcnArch;
+    char gcnArchName[256];
+    int integrated, cooperativeLaunch, cooperativeMultiDeviceLaunch, maxTexture1DLinear, maxTexture1D,
+        maxTexture2D[2], maxTexture3D[3];
+    unsigned *hdpMemFlushCntl, *hdpRegFlushCntl;
+    size_t memPitch, textureAlignment, texturePitchAlignment;
+    int kernelExecTimeoutEnabled, ECCEnabled, tccDriver, cooperativeMultiDeviceUnmatchedFunc,
+        cooperativeMultiDeviceUnmatchedGridDim, cooperativeMultiDeviceUnmatchedBlockDim,
+        cooperativeMultiDeviceUnmatchedSharedMem, isLargeBar, asicRevision, managedMemory,
+        directManagedMemAccessFromHost, concurrentManagedAccess, pageableMemoryAccess,
+        pageableMemoryAccessUsesHostPageTables;
 } hipDeviceProp_tR0000;
 
 #endif

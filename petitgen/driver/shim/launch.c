@@ -6,7 +6,16 @@
 #include "call.h"
 #include "exports.h"
 
-enum { LDS = 65536, SIMDS = 4, MOST_WAVES = 8, WAVE = 64, REGISTERS = 512, REGISTER_GRANULE = 8, MOST_GROUPS = 32, LARGEST_KERNARG = 65536 };
+enum {
+    LDS = 65536,
+    SIMDS = 4,
+    MOST_WAVES = 8,
+    WAVE = 64,
+    REGISTERS = 512,
+    REGISTER_GRANULE = 8,
+    MOST_GROUPS = 32,
+    LARGEST_KERNARG = 65536
+};
 
 /* --- kernel arguments ---------------------------------------------------------------------------------------------- */
 
@@ -14,14 +23,18 @@ static hipError_t from_extra(KernelWork *work, void **extra) {
     const void *data = NULL;
     size_t size = 0;
     for (int i = 0; extra[i] != HIP_LAUNCH_PARAM_END; i += 2) {
-        if (extra[i] == HIP_LAUNCH_PARAM_BUFFER_POINTER) data = extra[i + 1];
-        else if (extra[i] == HIP_LAUNCH_PARAM_BUFFER_SIZE) size = *(size_t *)extra[i + 1];
-        else return hipErrorInvalidValue;
+        if (extra[i] == HIP_LAUNCH_PARAM_BUFFER_POINTER)
+            data = extra[i + 1];
+        else if (extra[i] == HIP_LAUNCH_PARAM_BUFFER_SIZE)
+            size = *(size_t *)extra[i + 1];
+        else
+            return hipErrorInvalidValue;
         if (i > 4) return hipErrorInvalidValue;
     }
     if ((!data && size) || size > LARGEST_KERNARG) return hipErrorInvalidValue;
     if (!config()->noop && size < work->function->explicit_bytes) {
-        tell("launch of %s: %zu bytes of arguments, the kernel takes %u", work->function->name, size, work->function->explicit_bytes);
+        tell("launch of %s: %zu bytes of arguments, the kernel takes %u", work->function->name, size,
+             work->function->explicit_bytes);
         return hipErrorInvalidValue;
     }
     uint32_t most = work->function->kernarg_bytes;
@@ -50,20 +63,23 @@ static hipError_t check_shape(const Function *f, dim3 grid, dim3 block, uint32_t
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     if (!grid.x || !grid.y || !grid.z || !threads) return hipErrorInvalidValue;
     if (block.x > 1024 || block.y > 1024 || block.z > 1024 || threads > f->max_threads) {
-        tell("launch of %s: a block of %ux%ux%u; the kernel is compiled for at most %u work-items", f->name, block.x, block.y, block.z,
-             f->max_threads);
+        tell("launch of %s: a block of %ux%ux%u; the kernel is compiled for at most %u work-items", f->name,
+             block.x, block.y, block.z, f->max_threads);
         return hipErrorInvalidValue;
     }
-    if ((uint64_t)grid.x * block.x > UINT32_MAX || (uint64_t)grid.y * block.y > UINT32_MAX || (uint64_t)grid.z * block.z > UINT32_MAX)
+    if ((uint64_t)grid.x * block.x > UINT32_MAX || (uint64_t)grid.y * block.y > UINT32_MAX ||
+        (uint64_t)grid.z * block.z > UINT32_MAX)
         return hipErrorInvalidValue;
     if (dynamic_lds > LDS - f->lds) {
-        tell("launch of %s: %u bytes of LDS beside its own %u; a workgroup has %d", f->name, dynamic_lds, f->lds, LDS);
+        tell("launch of %s: %u bytes of LDS beside its own %u; a workgroup has %d", f->name, dynamic_lds,
+             f->lds, LDS);
         return hipErrorInvalidValue;
     }
     return hipSuccess;
 }
 
-hipError_t kernel_work(KernelWork *work, hipFunction_t function, dim3 grid, dim3 block, uint32_t dynamic_lds, void **params, void **extra) {
+hipError_t kernel_work(KernelWork *work, hipFunction_t function, dim3 grid, dim3 block, uint32_t dynamic_lds,
+                       void **params, void **extra) {
     *work = (KernelWork){function, grid, block, dynamic_lds, 0, NULL};
     if (params && extra) return hipErrorInvalidValue;
     hipError_t error = check_shape(function, grid, block, dynamic_lds);
@@ -84,8 +100,12 @@ hipError_t kernel_run(const KernelWork *work) {
         return hipErrorInvalidDeviceFunction;
     }
     const Module *module = work->function->module;
-    LaunchHeader header = {module->id, work->function->index, {work->grid.x, work->grid.y, work->grid.z},
-                           {work->block.x, work->block.y, work->block.z}, work->dynamic_lds, work->bytes};
+    LaunchHeader header = {module->id,
+                           work->function->index,
+                           {work->grid.x, work->grid.y, work->grid.z},
+                           {work->block.x, work->block.y, work->block.z},
+                           work->dynamic_lds,
+                           work->bytes};
     hipError_t error = worker_launch(&header, work->kernarg, module->device);
     if (error) device_failed(module->device, error);
     return error;
@@ -94,15 +114,19 @@ hipError_t kernel_run(const KernelWork *work) {
 /* The benchmark's path: what a launch has to check, and nothing else. */
 static hipError_t noop_launch(const Function *f, dim3 grid, dim3 block, uint32_t dynamic_lds, void **extra) {
     hipError_t error = check_shape(f, grid, block, dynamic_lds);
-    return error || !extra || (extra[0] == HIP_LAUNCH_PARAM_BUFFER_POINTER && extra[1]) ? error : hipErrorInvalidValue;
+    return error || !extra || (extra[0] == HIP_LAUNCH_PARAM_BUFFER_POINTER && extra[1])
+               ? error
+               : hipErrorInvalidValue;
 }
 
-hipError_t launch(hipFunction_t function, dim3 grid, dim3 block, uint32_t dynamic_lds, hipStream_t stream, void **params, void **extra) {
+hipError_t launch(hipFunction_t function, dim3 grid, dim3 block, uint32_t dynamic_lds, hipStream_t stream,
+                  void **params, void **extra) {
     Stream *s;
     hipError_t error = stream_for_work(stream, &s);
     if (error) return error;
     if (function->module->device != s->device) {
-        tell("launch of %s: its module was loaded on device %d, the stream is on device %d", function->name, function->module->device, s->device);
+        tell("launch of %s: its module was loaded on device %d, the stream is on device %d", function->name,
+             function->module->device, s->device);
         return hipErrorInvalidHandle;
     }
     if (config()->noop && !s->capture) return noop_launch(function, grid, block, dynamic_lds, extra);
@@ -114,8 +138,10 @@ hipError_t launch(hipFunction_t function, dim3 grid, dim3 block, uint32_t dynami
         return error;
     }
     Node *node = node_new(hipGraphNodeTypeKernel);
-    if (node) node->kernel = work;
-    else free(work.kernarg);
+    if (node)
+        node->kernel = work;
+    else
+        free(work.kernarg);
     return node ? capture_work(s, node) : hipErrorOutOfMemory;
 }
 
@@ -125,47 +151,57 @@ hipError_t any_function(const void *handle, hipFunction_t *function) {
     return hipSuccess;
 }
 
-hipError_t serve_hipModuleLaunchKernel(hipFunction_t f, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                                       unsigned block_z, unsigned dynamic_lds, hipStream_t stream, void **params, void **extra) {
+hipError_t serve_hipModuleLaunchKernel(hipFunction_t f, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                                       unsigned block_x, unsigned block_y, unsigned block_z,
+                                       unsigned dynamic_lds, hipStream_t stream, void **params,
+                                       void **extra) {
     if (!object_is(f, FUNCTION)) return hipErrorInvalidHandle;
-    return launch(f, (dim3){grid_x, grid_y, grid_z}, (dim3){block_x, block_y, block_z}, dynamic_lds, stream, params, extra);
+    return launch(f, (dim3){grid_x, grid_y, grid_z}, (dim3){block_x, block_y, block_z}, dynamic_lds, stream,
+                  params, extra);
 }
 
 /* As hipModuleLaunchKernel, but with the grid in work-items, and events around it. */
-hipError_t serve_hipExtModuleLaunchKernel(hipFunction_t f, uint32_t items_x, uint32_t items_y, uint32_t items_z, uint32_t block_x,
-                                          uint32_t block_y, uint32_t block_z, size_t dynamic_lds, hipStream_t stream, void **params,
-                                          void **extra, hipEvent_t start, hipEvent_t stop, uint32_t flags) {
+hipError_t serve_hipExtModuleLaunchKernel(hipFunction_t f, uint32_t items_x, uint32_t items_y,
+                                          uint32_t items_z, uint32_t block_x, uint32_t block_y,
+                                          uint32_t block_z, size_t dynamic_lds, hipStream_t stream,
+                                          void **params, void **extra, hipEvent_t start, hipEvent_t stop,
+                                          uint32_t flags) {
     if (!object_is(f, FUNCTION)) return hipErrorInvalidHandle;
     if (flags > 1 || !block_x || !block_y || !block_z || dynamic_lds > LDS) return hipErrorInvalidValue;
     if (items_x % block_x || items_y % block_y || items_z % block_z) {
-        tell("hipExtModuleLaunchKernel: the grid, %ux%ux%u work-items, is no multiple of the block, %ux%ux%u; kernels here have whole workgroups",
+        tell("hipExtModuleLaunchKernel: the grid, %ux%ux%u work-items, is no multiple of the block, "
+             "%ux%ux%u; kernels here have whole workgroups",
              items_x, items_y, items_z, block_x, block_y, block_z);
         return hipErrorInvalidValue;
     }
     hipError_t error = start ? serve_hipEventRecord(start, stream) : hipSuccess;
     if (!error)
-        error = launch(f, (dim3){items_x / block_x, items_y / block_y, items_z / block_z}, (dim3){block_x, block_y, block_z},
-                       (uint32_t)dynamic_lds, stream, params, extra);
+        error = launch(f, (dim3){items_x / block_x, items_y / block_y, items_z / block_z},
+                       (dim3){block_x, block_y, block_z}, (uint32_t)dynamic_lds, stream, params, extra);
     return error || !stop ? error : serve_hipEventRecord(stop, stream);
 }
 
-hipError_t serve_hipHccModuleLaunchKernel(hipFunction_t f, uint32_t items_x, uint32_t items_y, uint32_t items_z, uint32_t block_x,
-                                          uint32_t block_y, uint32_t block_z, size_t dynamic_lds, hipStream_t stream, void **params,
-                                          void **extra, hipEvent_t start, hipEvent_t stop) {
-    return serve_hipExtModuleLaunchKernel(f, items_x, items_y, items_z, block_x, block_y, block_z, dynamic_lds, stream, params, extra, start,
-                                          stop, 0);
+hipError_t serve_hipHccModuleLaunchKernel(hipFunction_t f, uint32_t items_x, uint32_t items_y,
+                                          uint32_t items_z, uint32_t block_x, uint32_t block_y,
+                                          uint32_t block_z, size_t dynamic_lds, hipStream_t stream,
+                                          void **params, void **extra, hipEvent_t start, hipEvent_t stop) {
+    return serve_hipExtModuleLaunchKernel(f, items_x, items_y, items_z, block_x, block_y, block_z,
+                                          dynamic_lds, stream, params, extra, start, stop, 0);
 }
 
-hipError_t serve_hipLaunchKernel(const void *host, dim3 grid, dim3 block, void **params, size_t dynamic_lds, hipStream_t stream) {
+hipError_t serve_hipLaunchKernel(const void *host, dim3 grid, dim3 block, void **params, size_t dynamic_lds,
+                                 hipStream_t stream) {
     hipFunction_t f;
     hipError_t error = any_function(host, &f);
     if (error) return error;
-    if (dynamic_lds > LDS || !grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z) return hipErrorInvalidConfiguration;
+    if (dynamic_lds > LDS || !grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z)
+        return hipErrorInvalidConfiguration;
     return launch(f, grid, block, (uint32_t)dynamic_lds, stream, params, NULL);
 }
 
-hipError_t serve_hipExtLaunchKernel(const void *host, dim3 grid, dim3 block, void **params, size_t dynamic_lds, hipStream_t stream,
-                                    hipEvent_t start, hipEvent_t stop, int flags) {
+hipError_t serve_hipExtLaunchKernel(const void *host, dim3 grid, dim3 block, void **params,
+                                    size_t dynamic_lds, hipStream_t stream, hipEvent_t start, hipEvent_t stop,
+                                    int flags) {
     (void)flags;
     hipError_t error = start ? serve_hipEventRecord(start, stream) : hipSuccess;
     if (!error) error = serve_hipLaunchKernel(host, grid, block, params, dynamic_lds, stream);
@@ -176,7 +212,8 @@ hipError_t serve_hipExtLaunchKernel(const void *host, dim3 grid, dim3 block, voi
 
 static int groups_per_cu(const Function *f, int block, size_t dynamic_lds) {
     int waves = (block + WAVE - 1) / WAVE;
-    int registers = f->vgprs ? (int)(f->vgprs + REGISTER_GRANULE - 1) / REGISTER_GRANULE * REGISTER_GRANULE : REGISTER_GRANULE;
+    int registers = f->vgprs ? (int)(f->vgprs + REGISTER_GRANULE - 1) / REGISTER_GRANULE * REGISTER_GRANULE
+                             : REGISTER_GRANULE;
     int slots = REGISTERS / registers < MOST_WAVES ? REGISTERS / registers : MOST_WAVES;
     int groups = slots * SIMDS / waves;
     size_t lds = f->lds + dynamic_lds;
@@ -185,47 +222,60 @@ static int groups_per_cu(const Function *f, int block, size_t dynamic_lds) {
     return groups < MOST_GROUPS ? groups : MOST_GROUPS;
 }
 
-hipError_t serve_hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, hipFunction_t f, int block, size_t dynamic_lds) {
+hipError_t serve_hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, hipFunction_t f, int block,
+                                                                    size_t dynamic_lds) {
     if (!blocks || block < 1) return hipErrorInvalidValue;
     if (!object_is(f, FUNCTION)) return hipErrorInvalidDeviceFunction;
     *blocks = groups_per_cu(f, block, dynamic_lds);
     return hipSuccess;
 }
 
-hipError_t serve_hipModuleOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, hipFunction_t f, int block, size_t dynamic_lds,
+hipError_t serve_hipModuleOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, hipFunction_t f,
+                                                                             int block, size_t dynamic_lds,
                                                                              unsigned flags) {
-    return flags ? hipErrorInvalidValue : serve_hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(blocks, f, block, dynamic_lds);
+    return flags ? hipErrorInvalidValue
+                 : serve_hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(blocks, f, block, dynamic_lds);
 }
 
-hipError_t serve_hipOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *function, int block, size_t dynamic_lds) {
+hipError_t serve_hipOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *function, int block,
+                                                              size_t dynamic_lds) {
     hipFunction_t f;
     hipError_t error = any_function(function, &f);
-    return error ? error : serve_hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(blocks, f, block, dynamic_lds);
+    return error ? error
+                 : serve_hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(blocks, f, block, dynamic_lds);
 }
 
-hipError_t serve_hipModuleOccupancyMaxPotentialBlockSize(int *grid, int *block, hipFunction_t f, size_t dynamic_lds, int limit) {
+hipError_t serve_hipModuleOccupancyMaxPotentialBlockSize(int *grid, int *block, hipFunction_t f,
+                                                         size_t dynamic_lds, int limit) {
     if (!grid || !block) return hipErrorInvalidValue;
     if (!object_is(f, FUNCTION)) return hipErrorInvalidDeviceFunction;
     int most = limit > 0 && limit < (int)f->max_threads ? limit : (int)f->max_threads, best = 0;
     *grid = *block = 0;
     for (int size = most; size >= 1; size = (size - 1) / WAVE * WAVE) {
         int groups = groups_per_cu(f, size, dynamic_lds);
-        if (groups * size > best) best = groups * size, *block = size, *grid = groups * config()->model[f->module->device]->compute_units;
+        if (groups * size > best)
+            best = groups * size, *block = size,
+            *grid = groups * config()->model[f->module->device]->compute_units;
     }
     return hipSuccess;
 }
 
-hipError_t serve_hipOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *function, int block, size_t dynamic_lds,
+hipError_t serve_hipOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *function,
+                                                                       int block, size_t dynamic_lds,
                                                                        unsigned flags) {
-    return flags ? hipErrorInvalidValue : serve_hipOccupancyMaxActiveBlocksPerMultiprocessor(blocks, function, block, dynamic_lds);
+    return flags ? hipErrorInvalidValue
+                 : serve_hipOccupancyMaxActiveBlocksPerMultiprocessor(blocks, function, block, dynamic_lds);
 }
 
-hipError_t serve_hipModuleOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, hipFunction_t f, size_t dynamic_lds, int limit,
+hipError_t serve_hipModuleOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, hipFunction_t f,
+                                                                  size_t dynamic_lds, int limit,
                                                                   unsigned flags) {
-    return flags ? hipErrorInvalidValue : serve_hipModuleOccupancyMaxPotentialBlockSize(grid, block, f, dynamic_lds, limit);
+    return flags ? hipErrorInvalidValue
+                 : serve_hipModuleOccupancyMaxPotentialBlockSize(grid, block, f, dynamic_lds, limit);
 }
 
-hipError_t serve_hipOccupancyMaxPotentialBlockSize(int *grid, int *block, const void *function, size_t dynamic_lds, int limit) {
+hipError_t serve_hipOccupancyMaxPotentialBlockSize(int *grid, int *block, const void *function,
+                                                   size_t dynamic_lds, int limit) {
     hipFunction_t f;
     hipError_t error = any_function(function, &f);
     return error ? error : serve_hipModuleOccupancyMaxPotentialBlockSize(grid, block, f, dynamic_lds, limit);

@@ -6,17 +6,21 @@
 #include "call.h"
 #include "exports.h"
 
-static hipError_t allocate(void **address, size_t size, int device, hipMemoryType type, unsigned flags, const char *what) {
+static hipError_t allocate(void **address, size_t size, int device, hipMemoryType type, unsigned flags,
+                           const char *what) {
     if (!address) return hipErrorInvalidValue;
     *address = NULL;
     if (!size) return hipSuccess; /* HIP: success and a null pointer */
     hipError_t error = arena_allocate(size, device, type, flags, address);
     if (error == hipErrorOutOfMemory)
-        tell("%s of %zu bytes: out of memory, %zu of %zu in use", what, size, arena_used(device), config()->memory);
+        tell("%s of %zu bytes: out of memory, %zu of %zu in use", what, size, arena_used(device),
+             config()->memory);
     return error;
 }
 
-static hipError_t release(const void *address, hipMemoryType type) { return address ? arena_free(address, type) : hipSuccess; }
+static hipError_t release(const void *address, hipMemoryType type) {
+    return address ? arena_free(address, type) : hipSuccess;
+}
 
 hipError_t serve_hipMalloc(void **address, size_t size) {
     return allocate(address, size, current_device, hipMemoryTypeDevice, 0, "hipMalloc");
@@ -37,8 +41,10 @@ hipError_t serve_hipMallocPitch(void **address, size_t *pitch, size_t width, siz
     return allocate(address, *pitch * height, current_device, hipMemoryTypeDevice, 0, "hipMallocPitch");
 }
 
-hipError_t serve_hipMemAllocPitch(hipDeviceptr_t *address, size_t *pitch, size_t width, size_t height, unsigned element) {
-    return element == 4 || element == 8 || element == 16 ? serve_hipMallocPitch(address, pitch, width, height) : hipErrorInvalidValue;
+hipError_t serve_hipMemAllocPitch(hipDeviceptr_t *address, size_t *pitch, size_t width, size_t height,
+                                  unsigned element) {
+    return element == 4 || element == 8 || element == 16 ? serve_hipMallocPitch(address, pitch, width, height)
+                                                         : hipErrorInvalidValue;
 }
 
 hipError_t serve_hipFree(void *address) { return release(address, hipMemoryTypeDevice); }
@@ -67,7 +73,9 @@ hipError_t serve_hipDeviceGetDefaultMemPool(hipMemPool_t *pool, int device) {
     *pool = pool_of(device);
     return hipSuccess;
 }
-hipError_t serve_hipDeviceGetMemPool(hipMemPool_t *pool, int device) { return serve_hipDeviceGetDefaultMemPool(pool, device); }
+hipError_t serve_hipDeviceGetMemPool(hipMemPool_t *pool, int device) {
+    return serve_hipDeviceGetDefaultMemPool(pool, device);
+}
 
 hipError_t serve_hipMallocFromPoolAsync(void **address, size_t size, hipMemPool_t pool, hipStream_t stream) {
     return is_pool(pool) ? serve_hipMallocAsync(address, size, stream) : hipErrorInvalidValue;
@@ -83,7 +91,8 @@ enum { RELEASE_THRESHOLD = 4, RESERVED_NOW = 5, USED_NOW = 7 };
 
 hipError_t serve_hipMemPoolSetAttribute(hipMemPool_t pool, int attribute, void *value) {
     if (!is_pool(pool) || !value) return hipErrorInvalidValue;
-    if (attribute != RELEASE_THRESHOLD) return attribute > 0 && attribute < RELEASE_THRESHOLD ? hipSuccess : hipErrorInvalidValue;
+    if (attribute != RELEASE_THRESHOLD)
+        return attribute > 0 && attribute < RELEASE_THRESHOLD ? hipSuccess : hipErrorInvalidValue;
     pool_threshold[(uintptr_t)pool - 0x2000] = *(uint64_t *)value;
     return hipSuccess;
 }
@@ -91,7 +100,8 @@ hipError_t serve_hipMemPoolSetAttribute(hipMemPool_t pool, int attribute, void *
 hipError_t serve_hipMemPoolGetAttribute(hipMemPool_t pool, int attribute, void *value) {
     if (!is_pool(pool) || !value) return hipErrorInvalidValue;
     int device = (int)((uintptr_t)pool - 0x2000);
-    if (attribute != RELEASE_THRESHOLD && attribute != RESERVED_NOW && attribute != USED_NOW) return hipErrorNotSupported;
+    if (attribute != RELEASE_THRESHOLD && attribute != RESERVED_NOW && attribute != USED_NOW)
+        return hipErrorNotSupported;
     *(uint64_t *)value = attribute == RELEASE_THRESHOLD ? pool_threshold[device] : arena_used(device);
     return hipSuccess;
 }
@@ -99,9 +109,13 @@ hipError_t serve_hipMemPoolGetAttribute(hipMemPool_t pool, int attribute, void *
 hipError_t serve_hipHostMalloc(void **address, size_t size, unsigned flags) {
     return allocate(address, size, HOST_MEMORY, hipMemoryTypeHost, flags, "hipHostMalloc");
 }
-hipError_t serve_hipHostAlloc(void **address, size_t size, unsigned flags) { return serve_hipHostMalloc(address, size, flags); }
+hipError_t serve_hipHostAlloc(void **address, size_t size, unsigned flags) {
+    return serve_hipHostMalloc(address, size, flags);
+}
 hipError_t serve_hipMallocHost(void **address, size_t size) { return serve_hipHostMalloc(address, size, 0); }
-hipError_t serve_hipMemAllocHost(void **address, size_t size) { return serve_hipHostMalloc(address, size, 0); }
+hipError_t serve_hipMemAllocHost(void **address, size_t size) {
+    return serve_hipHostMalloc(address, size, 0);
+}
 hipError_t serve_hipHostFree(void *address) { return release(address, hipMemoryTypeHost); }
 hipError_t serve_hipFreeHost(void *address) { return release(address, hipMemoryTypeHost); }
 
@@ -109,7 +123,9 @@ hipError_t serve_hipHostGetDevicePointer(void **device, void *host, unsigned fla
     Allocation a;
     if (!device || !host || flags) return hipErrorInvalidValue;
     if (!arena_find(host, &a) || a.type != hipMemoryTypeHost) {
-        tell("hipHostGetDevicePointer: %p was not allocated with hipHostMalloc; kernels cannot reach other host memory here", host);
+        tell("hipHostGetDevicePointer: %p was not allocated with hipHostMalloc; kernels cannot reach other "
+             "host memory here",
+             host);
         return hipErrorInvalidValue;
     }
     *device = host;
@@ -125,12 +141,18 @@ hipError_t serve_hipHostGetFlags(unsigned *flags, void *host) {
 
 /* --- registered host memory: remembered, so that registering twice is an error as in HIP ---------------------- */
 
-typedef struct Registered { const char *start; size_t size; struct Registered *next; } Registered;
+typedef struct Registered {
+    const char *start;
+    size_t size;
+    struct Registered *next;
+} Registered;
 static Registered *registered;
 
 static Registered **registered_at(const void *start, size_t size) {
     Registered **at = &registered;
-    while (*at && !((*at)->start < (const char *)start + size && (const char *)start < (*at)->start + (*at)->size)) at = &(*at)->next;
+    while (*at &&
+           !((*at)->start < (const char *)start + size && (const char *)start < (*at)->start + (*at)->size))
+        at = &(*at)->next;
     return at;
 }
 
@@ -216,7 +238,15 @@ hipError_t serve_hipPointerGetAttributes(hipPointerAttribute_t *p, const void *a
 }
 
 hipError_t serve_hipPointerGetAttribute(void *data, int attribute, hipDeviceptr_t address) {
-    enum { MEMORY_TYPE = 2, DEVICE_POINTER = 3, HOST_POINTER = 4, IS_MANAGED = 8, DEVICE_ORDINAL = 9, RANGE_START = 11, RANGE_SIZE = 12 };
+    enum {
+        MEMORY_TYPE = 2,
+        DEVICE_POINTER = 3,
+        HOST_POINTER = 4,
+        IS_MANAGED = 8,
+        DEVICE_ORDINAL = 9,
+        RANGE_START = 11,
+        RANGE_SIZE = 12
+    };
     Allocation a;
     hipPointerAttribute_t p;
     if (!data || !arena_find(address, &a)) return hipErrorInvalidValue;
@@ -224,7 +254,9 @@ hipError_t serve_hipPointerGetAttribute(void *data, int attribute, hipDeviceptr_
     switch (attribute) {
         case MEMORY_TYPE: *(unsigned *)data = p.type; return hipSuccess;
         case DEVICE_POINTER: *(void **)data = p.devicePointer; return hipSuccess;
-        case HOST_POINTER: *(void **)data = p.hostPointer; return p.hostPointer ? hipSuccess : hipErrorInvalidValue;
+        case HOST_POINTER:
+            *(void **)data = p.hostPointer;
+            return p.hostPointer ? hipSuccess : hipErrorInvalidValue;
         case IS_MANAGED: *(bool *)data = p.isManaged; return hipSuccess;
         case DEVICE_ORDINAL: *(int *)data = p.device; return hipSuccess;
         case RANGE_START: *(uint64_t *)data = a.address; return hipSuccess;

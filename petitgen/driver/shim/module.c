@@ -24,9 +24,11 @@ static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* source: System V ABI, ELF-64 header: e_phoff, e_shoff, e_phentsize, e_phnum, e_shentsize, e_shnum. */
 static uint64_t elf_bytes(const unsigned char *elf) {
-    uint64_t programs = u64(elf + 32), sections = u64(elf + 40), program_size = u16(elf + 54), program_count = u16(elf + 56);
+    uint64_t programs = u64(elf + 32), sections = u64(elf + 40), program_size = u16(elf + 54),
+             program_count = u16(elf + 56);
     uint64_t section_size = u16(elf + 58), section_count = u16(elf + 60);
-    uint64_t end = most(64, most(programs + program_size * program_count, sections + section_size * section_count));
+    uint64_t end =
+        most(64, most(programs + program_size * program_count, sections + section_size * section_count));
     if (end > LARGEST_IMAGE || program_size < 56 || (section_count && section_size < 64)) return 0;
     for (uint64_t i = 0; i < program_count; i++) {
         const unsigned char *p = elf + programs + i * program_size;
@@ -52,7 +54,8 @@ static uint64_t bundle_bytes(const unsigned char *bundle) {
 
 static uint64_t image_bytes(const void *image) {
     if (!memcmp(image, "\177ELF\2\1", 6)) return elf_bytes(image);
-    if (!memcmp(image, "__CLANG", 7) && !memcmp(image, "__CLANG_OFFLOAD_BUNDLE__", 24)) return bundle_bytes(image);
+    if (!memcmp(image, "__CLANG", 7) && !memcmp(image, "__CLANG_OFFLOAD_BUNDLE__", 24))
+        return bundle_bytes(image);
     return 0;
 }
 
@@ -60,7 +63,8 @@ static uint64_t image_bytes(const void *image) {
 
 /* A new last function of the module, or NULL. */
 static Function *new_function(Module *module, const char *name) {
-    Function *f = calloc(1, sizeof *f), **grown = realloc(module->function, (module->functions + 1) * sizeof *grown);
+    Function *f = calloc(1, sizeof *f),
+             **grown = realloc(module->function, (module->functions + 1) * sizeof *grown);
     if (grown) module->function = grown;
     if (!f || !grown || !(f->name = strdup(name)) || !object_add(f, FUNCTION)) {
         if (f) free(f->name);
@@ -75,8 +79,10 @@ static bool add_function(Module *module, char *line) {
     char *next = NULL, *name = strtok_r(line, " ", &next);
     Function *f = name ? new_function(module, name) : NULL;
     if (!f) return false;
-    uint32_t *fields[] = {&f->kernarg_bytes, &f->max_threads, &f->vgprs, &f->sgprs, &f->lds, &f->scratch, &f->arguments};
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) *fields[i] = (uint32_t)strtoul(next, &next, 10);
+    uint32_t *fields[] = {&f->kernarg_bytes, &f->max_threads, &f->vgprs,    &f->sgprs,
+                          &f->lds,           &f->scratch,     &f->arguments};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        *fields[i] = (uint32_t)strtoul(next, &next, 10);
     f->argument = calloc(f->arguments + 1, sizeof *f->argument);
     for (uint32_t i = 0; f->argument && i < f->arguments; i++) {
         f->argument[i].offset = (uint32_t)strtoul(next, &next, 10);
@@ -100,8 +106,10 @@ static bool read_description(Module *module, char *text) {
     bool right = true;
     char *next = NULL;
     for (char *line = strtok_r(text, "\n", &next); line && right; line = strtok_r(NULL, "\n", &next)) {
-        if (!strncmp(line, "kernel ", 7)) right = add_function(module, line + 7);
-        else if (!strncmp(line, "variable ", 9)) right = add_variable(module, line + 9);
+        if (!strncmp(line, "kernel ", 7))
+            right = add_function(module, line + 7);
+        else if (!strncmp(line, "variable ", 9))
+            right = add_variable(module, line + 9);
         else if (!strncmp(line, "image ", 6)) {
             char *end;
             module->image = strtoull(line + 6, &end, 10), module->image_bytes = strtoull(end, NULL, 10);
@@ -130,11 +138,14 @@ hipError_t module_from_image(const void *image, Module **made) {
     unlock();
     forked_state_matters();
     char *description = NULL;
-    hipError_t error = config()->noop ? hipSuccess : worker_load(current_device, module->id, image, size, &description);
+    hipError_t error =
+        config()->noop ? hipSuccess : worker_load(current_device, module->id, image, size, &description);
     if (!error && description && !read_description(module, description)) error = hipErrorOutOfMemory;
     free(description);
-    if (error) object_remove(module, MODULE), module_destroy(module);
-    else *made = module;
+    if (error)
+        object_remove(module, MODULE), module_destroy(module);
+    else
+        *made = module;
     return error;
 }
 
@@ -152,7 +163,8 @@ void module_destroy(Module *module) {
 /* A file may be cut off anywhere; memory we are given may not. */
 static bool image_fits(const unsigned char *image, size_t size) {
     if (size < 64) return false;
-    if (!memcmp(image, "\177ELF\2\1", 6) && most(u64(image + 32) + u16(image + 54) * u16(image + 56), u64(image + 40) + u16(image + 58) * u16(image + 60)) > size)
+    if (!memcmp(image, "\177ELF\2\1", 6) && most(u64(image + 32) + u16(image + 54) * u16(image + 56),
+                                                 u64(image + 40) + u16(image + 58) * u16(image + 60)) > size)
         return false;
     uint64_t bytes = image_bytes(image);
     return bytes && bytes <= size;
@@ -162,7 +174,8 @@ hipError_t serve_hipModuleLoadData(hipModule_t *module, const void *image) {
     return module && image ? module_from_image(image, module) : hipErrorInvalidValue;
 }
 
-hipError_t serve_hipModuleLoadDataEx(hipModule_t *module, const void *image, unsigned options, int *names, void **values) {
+hipError_t serve_hipModuleLoadDataEx(hipModule_t *module, const void *image, unsigned options, int *names,
+                                     void **values) {
     (void)options, (void)names, (void)values; /* about compiling, which is done */
     return serve_hipModuleLoadData(module, image);
 }
@@ -177,13 +190,17 @@ hipError_t serve_hipModuleLoad(hipModule_t *module, const char *path) {
         return hipErrorFileNotFound;
     }
     size_t size = (size_t)status.st_size, got = 0;
-    unsigned char *image = status.st_size <= LARGEST_IMAGE ? calloc(1, size + 4096) : NULL; /* room for a torn header */
-    for (ssize_t n = 1; image && got < size && n > 0; got += n > 0 ? (size_t)n : 0) n = read(file, image + got, size - got);
+    unsigned char *image =
+        status.st_size <= LARGEST_IMAGE ? calloc(1, size + 4096) : NULL; /* room for a torn header */
+    for (ssize_t n = 1; image && got < size && n > 0; got += n > 0 ? (size_t)n : 0)
+        n = read(file, image + got, size - got);
     close(file);
     if (!image) return hipErrorOutOfMemory;
     hipError_t error = hipErrorInvalidImage;
-    if (image_fits(image, size)) error = module_from_image(image, module);
-    else tell("hipModuleLoad: %s: not a code object, or cut off", path);
+    if (image_fits(image, size))
+        error = module_from_image(image, module);
+    else
+        tell("hipModuleLoad: %s: not a code object, or cut off", path);
     free(image);
     return error;
 }
@@ -212,7 +229,8 @@ hipError_t serve_hipModuleGetFunction(hipFunction_t *function, hipModule_t modul
         if (!strcmp(module->function[i]->name, name)) *function = module->function[i];
     if (!*function && config()->noop) *function = noop_function(module, name);
     unlock();
-    if (!*function) tell("hipModuleGetFunction: no kernel '%s' in the module (it has %u)", name, module->functions);
+    if (!*function)
+        tell("hipModuleGetFunction: no kernel '%s' in the module (it has %u)", name, module->functions);
     return *function ? hipSuccess : hipErrorNotFound;
 }
 
@@ -223,7 +241,8 @@ hipError_t serve_hipModuleGetFunctionCount(unsigned *count, hipModule_t module) 
     return hipSuccess;
 }
 
-hipError_t serve_hipModuleGetGlobal(hipDeviceptr_t *address, size_t *size, hipModule_t module, const char *name) {
+hipError_t serve_hipModuleGetGlobal(hipDeviceptr_t *address, size_t *size, hipModule_t module,
+                                    const char *name) {
     if (!name || (!address && !size)) return hipErrorInvalidValue;
     if (!object_is(module, MODULE)) return hipErrorInvalidHandle;
     for (uint32_t i = 0; i < module->variables; i++)
@@ -239,8 +258,16 @@ hipError_t serve_hipFuncGetAttribute(int *value, int attribute, hipFunction_t fu
     if (!value) return hipErrorInvalidValue;
     if (!object_is(function, FUNCTION)) return hipErrorInvalidDeviceFunction;
     int version = config()->model[function->module->device]->compute_units == 304 ? 94 : 90;
-    const int values[] = {(int)function->max_threads, (int)function->lds, 0, (int)function->scratch, (int)function->vgprs,
-                          version, version, 0, 65536 - (int)function->lds, 0};
+    const int values[] = {(int)function->max_threads,
+                          (int)function->lds,
+                          0,
+                          (int)function->scratch,
+                          (int)function->vgprs,
+                          version,
+                          version,
+                          0,
+                          65536 - (int)function->lds,
+                          0};
     if (attribute < 0 || (size_t)attribute >= sizeof values / sizeof *values) return hipErrorInvalidValue;
     *value = values[attribute];
     return hipSuccess;
@@ -253,16 +280,23 @@ hipError_t serve_hipFuncSetAttribute(const void *function, int attribute, int va
     return any_function(function, &found);
 }
 
-hipError_t serve_hipFuncSetCacheConfig(const void *function, int setting) { return serve_hipFuncSetAttribute(function, 9, setting); }
-hipError_t serve_hipFuncSetSharedMemConfig(const void *function, int setting) { return serve_hipFuncSetAttribute(function, 9, setting); }
+hipError_t serve_hipFuncSetCacheConfig(const void *function, int setting) {
+    return serve_hipFuncSetAttribute(function, 9, setting);
+}
+hipError_t serve_hipFuncSetSharedMemConfig(const void *function, int setting) {
+    return serve_hipFuncSetAttribute(function, 9, setting);
+}
 
 hipError_t serve_hipFuncGetAttributes(hipFuncAttributes *attributes, const void *function) {
     hipFunction_t f;
     if (!attributes) return hipErrorInvalidValue;
     hipError_t error = any_function(function, &f);
     if (error) return error;
-    *attributes = (hipFuncAttributes){.localSizeBytes = f->scratch, .sharedSizeBytes = f->lds, .maxThreadsPerBlock = (int)f->max_threads,
-                                      .numRegs = (int)f->vgprs, .maxDynamicSharedSizeBytes = 65536 - (int)f->lds};
+    *attributes = (hipFuncAttributes){.localSizeBytes = f->scratch,
+                                      .sharedSizeBytes = f->lds,
+                                      .maxThreadsPerBlock = (int)f->max_threads,
+                                      .numRegs = (int)f->vgprs,
+                                      .maxDynamicSharedSizeBytes = 65536 - (int)f->lds};
     serve_hipFuncGetAttribute(&attributes->binaryVersion, 6, f);
     attributes->ptxVersion = attributes->binaryVersion;
     return hipSuccess;

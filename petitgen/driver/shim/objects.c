@@ -4,14 +4,19 @@
 
 #include "virtual.h"
 
-typedef struct { uintptr_t handle; uint8_t kind; } Slot; /* handle 0: free, 1: a handle was here */
+typedef struct {
+    uintptr_t handle;
+    uint8_t kind;
+} Slot; /* handle 0: free, 1: a handle was here */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static Slot *slots;
 static size_t room, taken; /* taken counts tombstones too */
 static long counts[KINDS];
 
-static size_t place_of(uintptr_t handle) { return (size_t)((handle >> 4) * 0x9E3779B97F4A7C15ull) & (room - 1); }
+static size_t place_of(uintptr_t handle) {
+    return (size_t)((handle >> 4) * 0x9E3779B97F4A7C15ull) & (room - 1);
+}
 
 static Slot *find(uintptr_t handle) {
     if (!room) return NULL;

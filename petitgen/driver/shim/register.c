@@ -9,11 +9,28 @@
 #include "exports.h"
 
 enum { FAT_BINARY_MAGIC = 0x48495046 }; /* "HIPF" */
-typedef struct { uint32_t magic, version; const void *image, *unused; } FatBinary;
-typedef struct Registration { const FatBinary *binary; Module *module[MAX_DEVICES]; } Registration;
-typedef struct { Registration *from; const void *host; const char *name; } Entry;
-typedef struct { Entry *entry; size_t count; } Entries;
-typedef struct { dim3 grid, block; size_t lds; hipStream_t stream; } Configuration;
+typedef struct {
+    uint32_t magic, version;
+    const void *image, *unused;
+} FatBinary;
+typedef struct Registration {
+    const FatBinary *binary;
+    Module *module[MAX_DEVICES];
+} Registration;
+typedef struct {
+    Registration *from;
+    const void *host;
+    const char *name;
+} Entry;
+typedef struct {
+    Entry *entry;
+    size_t count;
+} Entries;
+typedef struct {
+    dim3 grid, block;
+    size_t lds;
+    hipStream_t stream;
+} Configuration;
 
 static Entries kernels, variables;
 static _Thread_local Configuration configurations[16];
@@ -52,13 +69,14 @@ EXPORT void __hipUnregisterFatBinary(void **handle) {
     free(gone); /* the modules end with the process, which is what is about to happen */
 }
 
-EXPORT void __hipRegisterFunction(void **handle, const void *host, char *name, const char *device_name, unsigned threads, void *a, void *b,
-                                  void *c, void *d, int *e) {
+EXPORT void __hipRegisterFunction(void **handle, const void *host, char *name, const char *device_name,
+                                  unsigned threads, void *a, void *b, void *c, void *d, int *e) {
     (void)name, (void)threads, (void)a, (void)b, (void)c, (void)d, (void)e;
     if (handle) enter(&kernels, (Registration *)handle, host, device_name);
 }
 
-EXPORT void __hipRegisterVar(void **handle, void *host, char *name, char *device_name, int external, size_t size, int constant, int global) {
+EXPORT void __hipRegisterVar(void **handle, void *host, char *name, char *device_name, int external,
+                             size_t size, int constant, int global) {
     (void)name, (void)external, (void)size, (void)constant, (void)global;
     if (handle) enter(&variables, (Registration *)handle, host, device_name);
 }
@@ -131,34 +149,41 @@ hipError_t serve_hipGetSymbolSize(size_t *size, const void *host) {
     return size ? symbol(host, &address, size) : hipErrorInvalidValue;
 }
 
-hipError_t serve_hipMemcpyToSymbol(const void *host, const void *from, size_t size, size_t offset, hipMemcpyKind kind) {
+hipError_t serve_hipMemcpyToSymbol(const void *host, const void *from, size_t size, size_t offset,
+                                   hipMemcpyKind kind) {
     return serve_hipMemcpyToSymbolAsync(host, from, size, offset, kind, NULL);
 }
 
-hipError_t serve_hipMemcpyFromSymbol(void *to, const void *host, size_t size, size_t offset, hipMemcpyKind kind) {
+hipError_t serve_hipMemcpyFromSymbol(void *to, const void *host, size_t size, size_t offset,
+                                     hipMemcpyKind kind) {
     return serve_hipMemcpyFromSymbolAsync(to, host, size, offset, kind, NULL);
 }
 
-hipError_t serve_hipMemcpyToSymbolAsync(const void *host, const void *from, size_t size, size_t offset, hipMemcpyKind kind,
-                                        hipStream_t stream) {
+hipError_t serve_hipMemcpyToSymbolAsync(const void *host, const void *from, size_t size, size_t offset,
+                                        hipMemcpyKind kind, hipStream_t stream) {
     void *address;
     size_t room;
     hipError_t error = symbol(host, &address, &room);
     if (error) return error;
-    return offset > room || size > room - offset ? hipErrorInvalidValue
-                                                 : serve_hipMemcpyAsync((char *)address + offset, from, size, kind, stream);
+    return offset > room || size > room - offset
+               ? hipErrorInvalidValue
+               : serve_hipMemcpyAsync((char *)address + offset, from, size, kind, stream);
 }
 
-hipError_t serve_hipMemcpyFromSymbolAsync(void *to, const void *host, size_t size, size_t offset, hipMemcpyKind kind, hipStream_t stream) {
+hipError_t serve_hipMemcpyFromSymbolAsync(void *to, const void *host, size_t size, size_t offset,
+                                          hipMemcpyKind kind, hipStream_t stream) {
     void *address;
     size_t room;
     hipError_t error = symbol(host, &address, &room);
     if (error) return error;
-    return offset > room || size > room - offset ? hipErrorInvalidValue
-                                                 : serve_hipMemcpyAsync(to, (char *)address + offset, size, kind, stream);
+    return offset > room || size > room - offset
+               ? hipErrorInvalidValue
+               : serve_hipMemcpyAsync(to, (char *)address + offset, size, kind, stream);
 }
 
-EXPORT const char *hipKernelNameRef(hipFunction_t function) { return object_is(function, FUNCTION) ? function->name : NULL; }
+EXPORT const char *hipKernelNameRef(hipFunction_t function) {
+    return object_is(function, FUNCTION) ? function->name : NULL;
+}
 
 EXPORT const char *hipKernelNameRefByPtr(const void *host, hipStream_t stream) {
     Entry entry;

@@ -23,15 +23,19 @@ static void make_key(void) { pthread_key_create(&per_thread_key, end_of_thread);
 static Stream *per_thread(void) {
     pthread_once(&per_thread_once, make_key);
     Stream *streams = pthread_getspecific(per_thread_key);
-    if (!streams && (streams = calloc(MAX_DEVICES, sizeof *streams))) pthread_setspecific(per_thread_key, streams);
+    if (!streams && (streams = calloc(MAX_DEVICES, sizeof *streams)))
+        pthread_setspecific(per_thread_key, streams);
     return streams ? &streams[current_device] : NULL;
 }
 
 hipError_t stream_of(hipStream_t handle, Stream **stream) {
     *stream = handle;
-    if (!handle || handle == hipStreamLegacy) *stream = &legacy[current_device];
-    else if (handle == hipStreamPerThread) *stream = per_thread();
-    else return object_is(handle, STREAM) ? hipSuccess : hipErrorInvalidHandle;
+    if (!handle || handle == hipStreamLegacy)
+        *stream = &legacy[current_device];
+    else if (handle == hipStreamPerThread)
+        *stream = per_thread();
+    else
+        return object_is(handle, STREAM) ? hipSuccess : hipErrorInvalidHandle;
     if (!*stream) return hipErrorOutOfMemory;
     (*stream)->device = current_device;
     return hipSuccess;
@@ -53,8 +57,12 @@ hipError_t serve_hipStreamCreateWithPriority(hipStream_t *stream, unsigned flags
     return hipSuccess;
 }
 
-hipError_t serve_hipStreamCreate(hipStream_t *stream) { return serve_hipStreamCreateWithPriority(stream, 0, 0); }
-hipError_t serve_hipStreamCreateWithFlags(hipStream_t *stream, unsigned flags) { return serve_hipStreamCreateWithPriority(stream, flags, 0); }
+hipError_t serve_hipStreamCreate(hipStream_t *stream) {
+    return serve_hipStreamCreateWithPriority(stream, 0, 0);
+}
+hipError_t serve_hipStreamCreateWithFlags(hipStream_t *stream, unsigned flags) {
+    return serve_hipStreamCreateWithPriority(stream, flags, 0);
+}
 
 hipError_t serve_hipStreamDestroy(hipStream_t stream) {
     if (!object_remove(stream, STREAM)) return hipErrorInvalidHandle;
@@ -114,7 +122,8 @@ hipError_t serve_hipLaunchHostFunc(hipStream_t stream, hipHostFn_t function, voi
     return capture_work(s, node);
 }
 
-hipError_t serve_hipStreamAddCallback(hipStream_t stream, hipStreamCallback_t function, void *data, unsigned flags) {
+hipError_t serve_hipStreamAddCallback(hipStream_t stream, hipStreamCallback_t function, void *data,
+                                      unsigned flags) {
     Stream *s;
     hipError_t error = function && !flags ? stream_for_query(stream, &s) : hipErrorInvalidValue;
     if (!error) function(stream, hipSuccess, data);

@@ -60,7 +60,8 @@ hipError_t arena_free(const void *address, hipMemoryType type); /* type: as allo
 bool arena_find(const void *address, Allocation *found);        /* the allocation that holds `address` */
 bool arena_has(const void *address, size_t size);               /* all of it in one allocation */
 bool arena_contains(const void *address);                       /* within the arena, allocated or not */
-void arena_note_image(uint64_t address, uint64_t size, int device); /* a loaded module's image, in the worker's room */
+void arena_note_image(uint64_t address, uint64_t size,
+                      int device); /* a loaded module's image, in the worker's room */
 void arena_forget_image(uint64_t address);
 void arena_free_device(int device);
 size_t arena_used(int device);
@@ -71,21 +72,36 @@ uint64_t arena_size(void);
 hipError_t arena_ready(void);
 
 /* worker.c: the process that runs kernels. */
-typedef struct { uint32_t operation, device; uint64_t address, size; } AllocationChange;
-enum { CHANGE_ADOPT = 1, CHANGE_RELEASE = 2, CHANGE_PEER_ON = 3, CHANGE_PEER_OFF = 4 }; /* peers: `device` sees device number `address` */
+typedef struct {
+    uint32_t operation, device;
+    uint64_t address, size;
+} AllocationChange;
+enum {
+    CHANGE_ADOPT = 1,
+    CHANGE_RELEASE = 2,
+    CHANGE_PEER_ON = 3,
+    CHANGE_PEER_OFF = 4
+}; /* peers: `device` sees device number `address` */
 void worker_note(uint32_t operation, int device, uint64_t address, uint64_t size);
 hipError_t worker_load(int device, uint64_t module, const void *image, size_t size, char **description);
 void worker_unload(uint64_t module);
-typedef struct { uint64_t module; uint32_t kernel, grid[3], block[3], dynamic_lds, kernarg_bytes; } LaunchHeader;
+typedef struct {
+    uint64_t module;
+    uint32_t kernel, grid[3], block[3], dynamic_lds, kernarg_bytes;
+} LaunchHeader;
 hipError_t worker_launch(const LaunchHeader *header, const void *kernarg, int device);
 
-/* device.c */
+/* device.c, properties.c */
 extern _Thread_local int current_device;
+bool is_device(int device);
 void device_replay_peers(void);
 
 /* stream.c and capture.c. Work runs when it is issued, so a stream is only an order and a place for captures. */
 struct Node;
-typedef struct { struct Node **node; size_t count; } NodeSet;
+typedef struct {
+    struct Node **node;
+    size_t count;
+} NodeSet;
 bool set_add(NodeSet *set, struct Node *node); /* false without memory */
 bool set_join(NodeSet *set, const NodeSet *other);
 void set_clear(NodeSet *set);
@@ -94,7 +110,7 @@ typedef struct Stream {
     int device, priority;
     unsigned flags;
     Capture *capture; /* the capture it takes part in, or NULL */
-    NodeSet tail;     /* in a capture: what the next work comes after */
+    NodeSet tail; /* in a capture: what the next work comes after */
 } Stream;
 typedef struct Event {
     int device;
@@ -107,23 +123,29 @@ typedef struct Event {
 double now(void);
 hipError_t stream_of(hipStream_t handle, Stream **stream); /* also the null, legacy and per-thread streams */
 bool is_legacy(const Stream *stream);
-hipError_t capture_check(unsigned unsafe);                       /* may an unsafe call run now? */
-hipError_t stream_for_work(hipStream_t handle, Stream **stream); /* as stream_of; work may be issued there, or captured */
+hipError_t capture_check(unsigned unsafe); /* may an unsafe call run now? */
+hipError_t stream_for_work(hipStream_t handle,
+                           Stream **stream); /* as stream_of; work may be issued there, or captured */
 hipError_t stream_for_query(hipStream_t handle, Stream **stream); /* as stream_of; an error while capturing */
-hipError_t capture_work(Stream *stream, struct Node *node);      /* append to the capture; takes the node */
+hipError_t capture_work(Stream *stream, struct Node *node); /* append to the capture; takes the node */
 hipError_t capture_record(Stream *stream, Event *event);
 hipError_t capture_wait(Stream *stream, const Event *event);
 void capture_leave(Stream *stream); /* the stream is about to go */
 
 /* module.c, launch.c */
-typedef struct { uint32_t offset, size; } Argument;
+typedef struct {
+    uint32_t offset, size;
+} Argument;
 typedef struct Function {
     struct Module *module;
     char *name;
     uint32_t index, kernarg_bytes, explicit_bytes, max_threads, vgprs, sgprs, lds, scratch, arguments;
     Argument *argument;
 } Function;
-typedef struct { char *name; uint64_t address, size; } Variable;
+typedef struct {
+    char *name;
+    uint64_t address, size;
+} Variable;
 typedef struct Module {
     uint64_t id, image, image_bytes;
     int device;
@@ -133,39 +155,60 @@ typedef struct Module {
 } Module;
 hipError_t module_from_image(const void *image, Module **module);
 void module_destroy(Module *module);
-hipError_t registered_function(const void *host, hipFunction_t *function); /* register.c: of a program hipcc compiled */
-hipError_t any_function(const void *handle, hipFunction_t *function);      /* hipFunction_t or host function */
-typedef struct { Function *function; dim3 grid, block; uint32_t dynamic_lds, bytes; unsigned char *kernarg; } KernelWork;
-hipError_t kernel_work(KernelWork *work, hipFunction_t function, dim3 grid, dim3 block, uint32_t dynamic_lds, void **params, void **extra);
+hipError_t registered_function(const void *host,
+                               hipFunction_t *function); /* register.c: of a program hipcc compiled */
+hipError_t any_function(const void *handle, hipFunction_t *function); /* hipFunction_t or host function */
+typedef struct {
+    Function *function;
+    dim3 grid, block;
+    uint32_t dynamic_lds, bytes;
+    unsigned char *kernarg;
+} KernelWork;
+hipError_t kernel_work(KernelWork *work, hipFunction_t function, dim3 grid, dim3 block, uint32_t dynamic_lds,
+                       void **params, void **extra);
 hipError_t kernel_run(const KernelWork *work);
-hipError_t launch(hipFunction_t function, dim3 grid, dim3 block, uint32_t dynamic_lds, hipStream_t stream, void **params, void **extra);
+hipError_t launch(hipFunction_t function, dim3 grid, dim3 block, uint32_t dynamic_lds, hipStream_t stream,
+                  void **params, void **extra);
 
 /* copy.c */
-typedef struct { void *to; const void *from; size_t width, height, depth, to_pitch, from_pitch, to_slice, from_slice; hipMemcpyKind kind; } CopyWork;
+typedef struct {
+    void *to;
+    const void *from;
+    size_t width, height, depth, to_pitch, from_pitch, to_slice, from_slice;
+    hipMemcpyKind kind;
+} CopyWork;
 hipError_t copy_check(const CopyWork *work);
 hipError_t copy_from_3d(const hipMemcpy3DParms *params, CopyWork *work);
 void copy_run(const CopyWork *work);
-typedef struct { void *to; uint32_t value; unsigned element; size_t width, height, pitch; } FillWork;
+typedef struct {
+    void *to;
+    uint32_t value;
+    unsigned element;
+    size_t width, height, pitch;
+} FillWork;
 hipError_t fill_check(const FillWork *work);
 void fill_run(const FillWork *work);
 
-/* graph.c */
+/* graph.c, graph_exec.c */
 typedef struct Node {
     hipGraphNodeType type;
     struct Graph *graph; /* the graph it is in, NULL while a capture builds it */
-    NodeSet after;       /* what it comes after */
+    NodeSet after; /* what it comes after */
     KernelWork kernel;
     CopyWork copy;
     FillWork fill;
     hipHostNodeParams host;
     const struct Node *origin; /* in an executable graph: the node this is a copy of */
-    size_t mark;         /* scratch of a traversal */
+    size_t mark; /* scratch of a traversal */
 } Node;
-typedef struct Graph { Node **node; size_t nodes; } Graph;
+typedef struct Graph {
+    Node **node;
+    size_t nodes;
+} Graph;
 Node *node_new(hipGraphNodeType type);
 void node_free(Node *node);
 hipError_t graph_append(Graph *graph, Node *node);
 void graph_free(Graph *graph);
-hipError_t node_run(const Node *node);
+Graph *graph_copy(const Graph *graph);
 
 #endif

@@ -17,8 +17,14 @@
 
 enum { REQUEST_CHANGES = 1, REQUEST_LOAD = 2, REQUEST_UNLOAD = 3, REQUEST_LAUNCH = 4 };
 enum { SOCKET_IN_WORKER = 3, MEMORY_IN_WORKER = 4 };
-typedef struct { uint32_t operation, device; uint64_t bytes; } Request;
-typedef struct { uint32_t status, reserved; uint64_t bytes; } Reply;
+typedef struct {
+    uint32_t operation, device;
+    uint64_t bytes;
+} Request;
+typedef struct {
+    uint32_t status, reserved;
+    uint64_t bytes;
+} Reply;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* one request at a time */
 static int socket_ = -1;
@@ -68,7 +74,8 @@ static void end_of_worker(void) {
     pid_t ended = 0;
     close(socket_);
     socket_ = -1;
-    for (int patience = 200; patience && !ended; patience--) /* the stream ends a little before the process does */
+    for (int patience = 200; patience && !ended;
+         patience--) /* the stream ends a little before the process does */
         if (!(ended = waitpid(worker, &status, WNOHANG))) usleep(5000);
     if (!ended) {
         kill(worker, SIGKILL); /* our own child, not yet waited for */
@@ -76,7 +83,8 @@ static void end_of_worker(void) {
         while (ended < 0 && errno == EINTR);
     }
     if (ended == worker && WIFSIGNALED(status))
-        tell("the emulator's process was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        tell("the emulator's process was killed by signal %d (%s)", WTERMSIG(status),
+             strsignal(WTERMSIG(status)));
     else if (ended == worker && WIFEXITED(status))
         tell("the emulator's process ended with status %d", WEXITSTATUS(status));
     else
@@ -125,7 +133,14 @@ static bool start(void) {
     snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)arena_size());
     snprintf(window, sizeof window, "%llu", (unsigned long long)WINDOW);
     const char *python = getenv("PETITGEN_VIRTUAL_PYTHON");
-    char *arguments[] = {(char *)(python && *python ? python : "python3"), "-P", "-m", "petitgen.driver.worker", devices, bytes, window, NULL};
+    char *arguments[] = {(char *)(python && *python ? python : "python3"),
+                         "-P",
+                         "-m",
+                         "petitgen.driver.worker",
+                         devices,
+                         bytes,
+                         window,
+                         NULL};
     int ends[2];
     char **environment = worker_environment();
     if (!environment || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) {
@@ -147,8 +162,10 @@ static bool start(void) {
     Reply hello;
     if (receive_all(&hello, sizeof hello)) return true;
     end_of_worker();
-    tell("the emulator's process (%s -P -m petitgen.driver.worker) did not start: run the program with `petitgen virtual -- ...`, "
-         "or set PETITGEN_VIRTUAL_PYTHON to a Python that has petitgen", arguments[0]);
+    tell("the emulator's process (%s -P -m petitgen.driver.worker) did not start: run the program with "
+         "`petitgen virtual -- ...`, "
+         "or set PETITGEN_VIRTUAL_PYTHON to a Python that has petitgen",
+         arguments[0]);
     return false;
 }
 
@@ -199,8 +216,11 @@ hipError_t worker_load(int device, uint64_t module, const void *image, size_t si
     *description = NULL;
     if (error) return error;
     pthread_mutex_lock(&mutex);
-    if (!running()) error = hipErrorNotInitialized;
-    else error = ask((Request){REQUEST_LOAD, (uint32_t)device, sizeof module + size}, &module, sizeof module, image, description);
+    if (!running())
+        error = hipErrorNotInitialized;
+    else
+        error = ask((Request){REQUEST_LOAD, (uint32_t)device, sizeof module + size}, &module, sizeof module,
+                    image, description);
     pthread_mutex_unlock(&mutex);
     if (error && *description) {
         tell("%s", *description);
@@ -225,7 +245,8 @@ hipError_t worker_launch(const LaunchHeader *header, const void *kernarg, int de
     if (socket_ < 0)
         tell("the emulator's process is gone, and the modules with it: hipDeviceReset, then load them again");
     else
-        error = ask((Request){REQUEST_LAUNCH, (uint32_t)device, sizeof *header + header->kernarg_bytes}, header, sizeof *header, kernarg, &text);
+        error = ask((Request){REQUEST_LAUNCH, (uint32_t)device, sizeof *header + header->kernarg_bytes},
+                    header, sizeof *header, kernarg, &text);
     pthread_mutex_unlock(&mutex);
     if (error && text) tell("%s", text);
     free(text);
