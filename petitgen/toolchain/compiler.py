@@ -86,7 +86,7 @@ class Compiler:
         return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
     def compile(self, source: Path, arch: str) -> bytes:
-        """The raw ELF code object made from `source`, written nowhere else.
+        """The raw ELF code object made from `source`; what the compiler wrote stays beside it as NAME.hsaco.
 
         Runs in the source's directory with relative names: nothing of the path can reach the output, and
         hipcc's shell quoting of odd directory names does not matter.
