@@ -93,26 +93,20 @@ def by_class(executed: Mapping[str, int], arch: str) -> Counter[str]:
 def _contents(buffer: Buffer, memory: DeviceMemory) -> tuple[str, str, str]:
     """Type, elements changed, first elements."""
     now, spec = buffer.read(memory), buffer.spec
-    first = " ".join(
-        f"{float(x):.6g}" if spec.dtype.kind not in "iu" else str(x) for x in now.reshape(-1)[:4]
-    )
+    first = " ".join(f"{float(x):.6g}" if spec.dtype.kind not in "iu" else str(x) for x in now.reshape(-1)[:4])
     type_ = f"{spec.type}[{','.join(map(str, spec.shape))}]"
     if buffer.before is None:
         return type_, "", first
     width = spec.dtype.itemsize
-    was, is_ = (
-        np.ascontiguousarray(a).reshape(-1).view(np.uint8).reshape(-1, width) for a in (buffer.before, now)
-    )
+    was, is_ = (np.ascontiguousarray(a).reshape(-1).view(np.uint8).reshape(-1, width) for a in (buffer.before, now))
     return type_, str(int((was != is_).any(axis=1).sum())), first
 
 
 def _conflicts(outcome: Outcome) -> list[tuple[str, str, int, int]]:
     """LDS instructions with bank conflicts, the worst first."""
-    found = getattr(outcome.result, "bank_conflicts", {}) if outcome.result is not None else {}
+    found = outcome.result.bank_conflicts if outcome.result is not None else {}
     rows = [
-        (f"{pc - outcome.kernel.entry:#x}", text, count, extra)
-        for pc, (text, count, extra) in found.items()
-        if extra
+        (f"{pc - outcome.kernel.entry:#x}", text, count, extra) for pc, (text, count, extra) in found.items() if extra
     ]
     return sorted(rows, key=lambda row: -row[3])
 
