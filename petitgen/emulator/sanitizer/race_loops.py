@@ -2,7 +2,7 @@
 
 A dword has four records: its last two writers and its last two readers. A record is one int64, 0 where there is none:
 
-    bits 0-23   number of the operation among those of its wave on the same kind of memory (LAST: that or more)
+    bits 0-23   number of the operation among those of its wave on the same kind of memory (all ones: that or more)
     bits 24-45  wave + 1, counted over the whole grid
     bits 46-57  the instruction, as an index into the report's table
     bits 58-61  bytes of the dword that were touched
@@ -18,7 +18,6 @@ import numba
 
 from petitgen.emulator.compiled import loops
 
-LAST = (1 << 24) - 1
 WAVES = (1 << 22) - 2
 CODES = 1 << 12
 CODE = 46

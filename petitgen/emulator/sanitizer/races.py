@@ -219,7 +219,7 @@ class RaceCheck:
         return self._w.vmem[group.where] - self.outstanding(group.index)[1]
 
     def _records(self) -> Records:
-        if self._global is None:
+        if self._global is None or self._global.w0.size < self.memory.extent // 4:
             self._global = new_records(self.memory.extent // 4)
         return self._global
 

@@ -46,13 +46,12 @@ class Shadow:
 class View:
     """The shadow of the waves of a group. What it returns may be a view: not to be changed."""
 
-    __slots__ = ("_exec", "group", "shadow", "where")
+    __slots__ = ("group", "shadow", "where")
 
     def __init__(self, shadow: Shadow, group: Group) -> None:
         self.shadow = shadow
         self.group = group
         self.where = group.where
-        self._exec: Lanes | None = None
 
     @property
     def exec(self) -> Lanes:
