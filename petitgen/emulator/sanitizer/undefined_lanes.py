@@ -156,8 +156,8 @@ def compile_matrix(ins: Instruction) -> Rule:
 
     def rule(view: View) -> None:
         a, b, index = (_lanes_of(view, r) for r in inputs)
-        bad_rows: NDArray[np.bool_] = unpacked(a | index)[:, places.a_lane].any(axis=3)  # (n, blocks, m)
-        bad_columns: NDArray[np.bool_] = unpacked(b)[:, places.b_lane].any(axis=2)  # (n, blocks, n)
+        bad_rows = np.asarray(unpacked(a | index)[:, places.a_lane].any(axis=3))  # (n, blocks, m)
+        bad_columns = np.asarray(unpacked(b)[:, places.b_lane].any(axis=2))  # (n, blocks, n)
         bad = bad_rows[:, :, :, None] | bad_columns[:, :, None, :]
         items = np.zeros((view.group.n, len(target) // width, 64), bool)
         items[:, places.c_item, places.c_lane] = bad
