@@ -172,3 +172,7 @@ def test_a_kernel_reaches_a_peers_memory_once_access_is_enabled(hip: Hip) -> Non
     assert (hip.download(theirs, np.zeros(64, np.int32)) == 5).all()
     hip.ok("hipDeviceDisablePeerAccess", 1)
     assert hip.launch(add, 1, *arguments) == 719  # hipErrorLaunchFailure
+    hip.ok("hipDeviceReset")
+    hip.ok("hipDeviceEnablePeerAccess", 1, 0)
+    hip.ok("hipDeviceReset")
+    assert hip.hipDeviceDisablePeerAccess(1) == 705  # a reset ends it

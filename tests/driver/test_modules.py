@@ -170,9 +170,12 @@ def test_variables_of_a_module(hip: Hip) -> None:
     assert hip.download(out, value)[0] == 100
     assert hip.download(at.value, value)[0] == 100
     assert hip.hipModuleGetGlobal(ctypes.byref(at), ctypes.byref(size), module, b"absent") == NOT_FOUND
+    first = at.value
     other = hip.module()  # loaded again: variables of its own
     hip.ok("hipModuleGetGlobal", ctypes.byref(at), ctypes.byref(size), other, b"counter")
     assert hip.download(at.value, value)[0] == 41
+    hip.ok("hipModuleUnload", module)
+    assert hip.hipMemcpyDtoH(value.ctypes.data, first, ctypes.c_size_t(4)) == INVALID_VALUE
 
 
 @client

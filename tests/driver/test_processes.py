@@ -206,6 +206,21 @@ def test_the_noop_mode_starts_no_process() -> None:
     )
 
 
+def test_peers_and_memory_from_before_the_emulator_started_count() -> None:
+    run(
+        """
+        hip.ok("hipSetDevice", 1)
+        theirs = hip.upload(np.zeros(64, np.int32))
+        hip.ok("hipSetDevice", 0)
+        hip.ok("hipDeviceEnablePeerAccess", 1, 0)
+        add_, at = prepare()  # the first module starts the emulator
+        assert add(add_, theirs, 4) == 0
+        assert (read(theirs) == 4).all()
+    """,
+        PETITGEN_VIRTUAL_DEVICES="gfx942,gfx942",
+    )
+
+
 # --- deaths ------------------------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,17 @@ def test_events_tell_the_time_between_them(hip: Hip) -> None:
 
 
 @client
+def test_an_event_belongs_to_its_device(hip: Hip) -> None:
+    event = hip.value("hipEventCreate")
+    hip.ok("hipSetDevice", 1)
+    assert hip.hipEventRecord(event, None) == INVALID_HANDLE
+    hip.ok("hipSetDevice", 0)
+    hip.ok("hipEventRecord", event, None)
+    hip.ok("hipSetDevice", 1)
+    hip.ok("hipStreamWaitEvent", None, event, 0)  # waiting for another device is fine
+
+
+@client
 def test_host_functions_run_in_order(hip: Hip) -> None:
     seen: list[int] = []
     at = hip.upload(np.zeros(4, np.uint8))

@@ -176,6 +176,8 @@ static void drop_module(void *handle, void *device) {
 
 hipError_t serve_hipDeviceReset(void) {
     object_each(MODULE, drop_module, &current_device);
+    for (int peer = 0; peer < config()->devices; peer++)
+        if (peers[current_device][peer]) serve_hipDeviceDisablePeerAccess(peer);
     arena_free_device(current_device);
     device_healed(current_device);
     return hipSuccess;
