@@ -30,6 +30,7 @@ Exit = Callable[
 NOTHING = frozenset(
     [
         "s_nop",
+        "ds_nop",
         "s_waitcnt",
         "s_sleep",
         "s_setprio",
