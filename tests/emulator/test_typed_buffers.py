@@ -107,7 +107,7 @@ def test_what_is_stored_is_loaded_again(arch, data, number):
         data_bytes = m.memory.read(m.address, np.uint8, 1024)
         m.memory.write(m.address, np.where(data_bytes & 0x7F, data_bytes, data_bytes | 1))
         if data == "2_10_10_10":
-            m.memory.write(m.address, m.memory.read(m.address, np.uint32, 256) & 0x5FEFFBFE | 1)
+            m.memory.write(m.address, m.memory.read(m.address, np.uint32, 256) & 0x5FEFFBFE | 0x401)
     m.resource(8, 4096, word3=4 | 5 << 3 | 6 << 6 | 7 << 9 | NUMBER[number] << 12 | code << 15)
     m.v[0] = LANE * size
     m.run(
