@@ -16,6 +16,7 @@ from petitgen.isa.formats import ARCHS
 from petitgen.isa.forms import form_table
 
 from .assembled import Machine
+from .recording import RECORDING
 
 FOLDER = Path(__file__).parent
 ENTRIES = {arch: list(coverage.coverage(arch)) for arch in ARCHS}
@@ -87,6 +88,7 @@ def test_exclusions_have_a_reason_and_exist() -> None:
         assert reason
 
 
+@pytest.mark.skipif(RECORDING, reason="the record is about to be written")
 def test_every_test_in_the_record_exists() -> None:
     """By file and function; a test that runs is held against the record by the conftest."""
     named = {test.partition("[")[0] for tests in coverage.tested().values() for test in tests.values()}
@@ -100,6 +102,7 @@ def test_every_test_in_the_record_exists() -> None:
         assert name.rpartition("::")[2] in functions[file], f"{test}: not there; {_again()}"
 
 
+@pytest.mark.skipif(RECORDING, reason="the record is about to be written")
 def test_every_instruction_in_the_record_exists() -> None:
     known = {f"{e.arch} {e.encoding} {e.mnemonic}" for entries in ENTRIES.values() for e in entries}
     assert set(coverage.tested()["executed"]) <= known, _again()
