@@ -152,11 +152,8 @@ def _any_of(group: int, spread: bool, dtype: type) -> Callable[..., Any]:
     def reduce(a: Any) -> Any:
         bits = _bytes_first(a)
         quads = bits.reshape(bits.shape[0], -1, group).any(axis=2)
-        if spread:
-            quads = np.repeat(quads, group, axis=1)
-        else:
-            quads = np.pad(quads, ((0, 0), (0, bits.shape[1] - quads.shape[1])))
-        return _packed(quads, dtype)
+        room = bits.shape[1] - quads.shape[1]
+        return _packed(np.repeat(quads, group, axis=1) if spread else np.pad(quads, ((0, 0), (0, room))), dtype)
 
     return with_scc(reduce)
 
