@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -142,19 +143,46 @@ def _launch(
     if sanitizer is None:
         memory.unwritten.assume_written()
     lds = _checked_lds(kernel, block, dynamic_lds)
-    private = _scratch(kernel)
     segment = kernarg.build(kernel, args, grid, block, dynamic_lds, memory)
-    held = []
+    scheduler = Scheduler(_program(code, kernel), limit)
+    waves = 0
     try:
-        for data in (bytes(segment.data), entry.queue_record()):
+        with _dispatch(loaded, kernel, grid, block, lds, bytes(segment.data), observer) as run:
+            if sanitizer is not None:
+                sanitizer.start(run)
+            for batch in run.batches():
+                waves += batch.waves
+                if sanitizer is not None:
+                    sanitizer.batch(batch)
+                scheduler.run(batch, run.entry)
+        segment.write_back(memory)
+    except EmulationError as fault:
+        if sanitizer is not None:
+            fault.findings = with_sources(sanitizer.findings(), code, kernel)
+        raise
+    finally:
+        segment.free(memory)
+    executed = scheduler.executed()
+    findings = with_sources(sanitizer.findings(), code, kernel) if sanitizer else ()
+    banks = sanitizer.bank_conflicts() if sanitizer else {}
+    return LaunchResult(kernel.name, executed, executed.total(), waves, findings, banks)
+
+
+@contextmanager
+def _dispatch(
+    loaded: LoadedCode, kernel: Kernel, grid: Dim3, block: Dim3, lds: int, kernarg_data: bytes, observer: Observer | None
+) -> Iterator[entry.Dispatch]:
+    """The dispatch, with its kernel arguments, queue and packet in device memory while it runs."""
+    memory, private = loaded.memory, _scratch(kernel)
+    held: list[int] = []
+    try:
+        for data in (kernarg_data, entry.queue_record()):
             held.append(memory.allocate(data))
-        packet = entry.aql_packet(
-            grid, block, private, lds, loaded.base + _descriptor_address(code, kernel), held[0]
-        )
-        held.append(memory.allocate(packet))
-        run = entry.Dispatch(
+        descriptor = loaded.base + _descriptor_address(loaded.code, kernel)
+        held.append(memory.allocate(entry.aql_packet(grid, block, private, lds, descriptor, held[0])))
+        yield entry.Dispatch(
             kernel,
-            code.arch,
+            loaded.code.arch,
             grid,
             block,
             lds,
@@ -166,28 +194,9 @@ def _launch(
             memory=memory,
             observer=observer,
         )
-        scheduler = Scheduler(_program(code, kernel), limit)
-        waves = 0
-        if sanitizer is not None:
-            sanitizer.start(run)
-        for batch in run.batches():
-            waves += batch.waves
-            if sanitizer is not None:
-                sanitizer.batch(batch)
-            scheduler.run(batch, run.entry)
-        segment.write_back(memory)
-    except EmulationError as fault:
-        if sanitizer is not None:
-            fault.findings = with_sources(sanitizer.findings(), code, kernel)
-        raise
     finally:
-        segment.free(memory)
         for address in held:
             memory.free(address)
-    executed = scheduler.executed()
-    findings = with_sources(sanitizer.findings(), code, kernel) if sanitizer else ()
-    banks = sanitizer.bank_conflicts() if sanitizer else {}
-    return LaunchResult(kernel.name, executed, executed.total(), waves, findings, banks)
 
 
 class _Both(Observer):
