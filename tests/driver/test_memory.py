@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 
 import numpy as np
 import pytest
@@ -115,6 +116,59 @@ def test_copies_past_an_end_are_refused_and_change_nothing(hip: Hip) -> None:
     assert hip.hipMemset(at, 0, size(65)) == INVALID_VALUE
     assert (more == 9).all()
     np.testing.assert_array_equal(hip.download(at, data), data)
+
+
+HUGE = 1 << 63
+TOO_LARGE = {  # products and sums of these wrap to small numbers in 64 bits
+    "fill of rows": lambda hip, a, b: hip.hipMemset2D(a, size(HUGE), 0, size(16), size(3)),
+    "fill of words": lambda hip, a, b: hip.hipMemsetD32(a, 7, size((1 << 62) + 4)),
+    "fill of halves": lambda hip, a, b: hip.hipMemsetD16(a, 7, size(HUGE + 8)),
+    "copy of rows": lambda hip, a, b: hip.hipMemcpy2D(a, size(HUGE), b, size(HUGE), size(16), size(3), DEVICE_TO_DEVICE),
+    "copy of many rows": lambda hip, a, b: hip.hipMemcpy2D(a, size(256), b, size(256), size(16), size((1 << 56) + 1), DEFAULT),
+    "copy of bytes": lambda hip, a, b: hip.hipMemcpyPeer(a, 0, b, 0, size(2**64 - 1)),
+    "rows of a struct": lambda hip, a, b: hip.hipMemcpyParam2D(ctypes.byref(
+        Memcpy2D(src_type=2, src_device=b, dst_type=2, dst_device=a, src_pitch=256, dst_pitch=256, dst_y=1 << 56, width=16, height=1))),
+    "slices": lambda hip, a, b: hip.hipMemcpy3D(ctypes.byref(
+        Memcpy3D(src=b, src_shape=(256, 256, 1), dst=a, dst_shape=(256, 256, 1 << 56), extent=(16, 1, 3), kind=DEVICE_TO_DEVICE))),
+    "place in a box": lambda hip, a, b: hip.hipMemcpy3D(ctypes.byref(
+        Memcpy3D(src=b, src_shape=(256, 256, 2), src_pos=(0, 0, 1 << 55), dst=a, dst_shape=(256, 256, 2), extent=(16, 1, 1),
+                 kind=DEVICE_TO_DEVICE))),
+    "rows that start on the host": lambda hip, a, b: hip.hipMemcpy2D(
+        a, size(256), HOST_BYTES.ctypes.data, size(2**64 - HOST_BYTES.ctypes.data + b), size(16), size(2), HOST_TO_DEVICE),
+}  # fmt: skip
+HOST_BYTES = np.zeros(64, np.uint8)
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+@client
+def test_sizes_that_wrap_are_refused_and_change_nothing(hip: Hip, case: str) -> None:
+    data = np.arange(1024, dtype=np.int32)
+    to, source = hip.upload(data), hip.upload(data[::-1].copy())
+    assert TOO_LARGE[case](hip, to, source) == INVALID_VALUE
+    np.testing.assert_array_equal(hip.download(to, data), data)
+
+
+@client
+def test_host_memory_that_is_not_there_is_refused(hip: Hip) -> None:
+    data = np.arange(4096, dtype=np.uint8)
+    at = hip.upload(data)
+    pages = mmap.mmap(-1, 3 * 4096)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = [ctypes.c_void_p, size, ctypes.c_int]
+    assert protect(start + 4096, 4096, mmap.PROT_READ) == 0
+    assert protect(start + 8192, 4096, 0) == 0
+    assert hip.hipMemcpy(at, ctypes.c_void_p(16), size(16), HOST_TO_DEVICE) == INVALID_VALUE
+    assert hip.hipMemcpy(ctypes.c_void_p(16), at, size(16), DEVICE_TO_HOST) == INVALID_VALUE
+    assert hip.hipMemcpyAsync(start + 8192, at, size(16), DEVICE_TO_HOST, None) == INVALID_VALUE
+    assert hip.hipMemcpy(start + 8192 - 8, at, size(16), DEVICE_TO_HOST) == INVALID_VALUE  # the second half of it
+    assert hip.hipMemcpy(start + 4096, at, size(16), DEVICE_TO_HOST) == INVALID_VALUE  # read-only
+    assert hip.hipMemcpy(start + 8192, data.ctypes.data, size(16), DEFAULT) == INVALID_VALUE
+    np.testing.assert_array_equal(hip.download(at, data), data)
+    hip.ok("hipMemcpy", at, start + 4096, size(16), HOST_TO_DEVICE)
+    hip.ok("hipMemcpy", start, at + 2048, size(2048), DEVICE_TO_HOST)
+    assert pages[:2048] == data[2048:].tobytes()
+    assert not hip.download(at, data)[:16].any()
 
 
 @client
@@ -236,6 +290,14 @@ def test_pitched_allocations(hip: Hip) -> None:
         assert pitch.value >= 100
         assert pitch.value % 4 == 0
         hip.ok("hipMemset2D", at, pitch, 1, size(100), size(7))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**64 - 11, 1), (2**64 - 256, 1), (2**63, 2), (1 << 40, 1 << 30)])
+@client
+def test_pitched_allocations_larger_than_any_memory(hip: Hip, width: int, height: int) -> None:
+    at, pitch = ctypes.c_void_p(5), size(5)
+    assert hip.hipMallocPitch(ctypes.byref(at), ctypes.byref(pitch), size(width), size(height)) == OUT_OF_MEMORY
+    assert at.value is None
 
 
 @client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,23 @@ def offload_bundle(entries: dict[str, bytes]) -> bytes:
     return b"__CLANG_OFFLOAD_BUNDLE__" + struct.pack("<Q", len(entries)) + table + blobs
 
 
+FAR = (2**64 - 8, 2**64 - 4096, 2**63, 1 << 47, 1 << 29)  # offsets outside the image; added to, some wrap
+
+
+def damages(elf: bytes) -> Iterator[bytes]:
+    """Code objects and bundles one of whose offsets or sizes points elsewhere. source: System V ABI, ELF-64 structures."""
+    programs, sections = (struct.unpack_from("<Q", elf, at)[0] for at in (32, 40))
+    bundle = offload_bundle({"host-x86_64-unknown-linux--": b"", "hipv4-amdgcn-amd-amdhsa--gfx942": elf})
+    places = {elf: (32, 40, programs + 8, programs + 32, sections + 64 + 24, sections + 64 + 32), bundle: (24, 32, 40, 48)}
+    for image, offsets in places.items():
+        for offset in offsets:
+            for value in FAR:
+                yield image[:offset] + struct.pack("<Q", value) + image[offset + 8 :]
+    # An entry whose offset and size cancel out, and one whose name takes the table back to its start.
+    yield bundle[:32] + struct.pack("<QQ", 2**64 - 4096, 8192) + bundle[48:]
+    yield bundle[:24] + struct.pack("<QQQQ", 64, 0, 0, 2**64 - 24) + bundle[56:]
+
+
 @client
 def test_modules_that_are_none(hip: Hip) -> None:
     from petitgen.driver import control
@@ -123,6 +141,11 @@ def test_modules_that_are_none(hip: Hip) -> None:
     for length in (0, 3, 60, 200, len(data) // 2, len(data) - 1):
         cut.write_bytes(data[:length])
         assert hip.hipModuleLoad(out, str(cut).encode()) == INVALID_IMAGE
+    for damage in damages(data):
+        cut.write_bytes(damage)
+        assert hip.hipModuleLoad(out, str(cut).encode()) == INVALID_IMAGE
+        assert str(cut) in control.story()
+        assert hip.hipModuleLoadData(out, damage) == INVALID_IMAGE
     damaged = bytearray(data)
     damaged[0x40:0x100] = bytes(0xC0)  # no program headers
     assert hip.hipModuleLoadData(out, bytes(damaged)) == INVALID_IMAGE

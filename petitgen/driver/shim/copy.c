@@ -1,27 +1,49 @@
 /* Copies and fills. Everything is a box of width bytes, height rows and depth slices; most calls have one row. */
+#include <errno.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "call.h"
 #include "exports.h"
 
 /* --- the work ----------------------------------------------------------------------------------------------- */
 
-static size_t span(size_t width, size_t height, size_t depth, size_t pitch, size_t slice) {
-    return width && height && depth ? (depth - 1) * slice + (height - 1) * pitch + width : 0;
+static bool product(size_t a, size_t b, size_t *result) { return !__builtin_mul_overflow(a, b, result); }
+
+/* base + number * step, if there is such a number. */
+static bool advance(size_t base, size_t number, size_t step, size_t *result) {
+    size_t distance;
+    return product(number, step, &distance) && !__builtin_add_overflow(base, distance, result);
+}
+
+/* Bytes from the first to the last of a box, 0 for an empty one. False if no address space could hold it. */
+static bool span(size_t width, size_t height, size_t depth, size_t pitch, size_t slice, size_t *bytes) {
+    *bytes = 0;
+    return !width || !height || !depth ||
+           (advance(width, height - 1, pitch, bytes) && advance(*bytes, depth - 1, slice, bytes));
 }
 
 /* A side that has to be device memory, or may not be memory of the arena that is not allocated. */
 static bool side_right(const void *at, size_t bytes, bool device) {
-    return device || arena_contains(at) ? arena_has(at, bytes) : at != NULL;
+    size_t end;
+    if (device || arena_contains(at)) return arena_has(at, bytes);
+    if (!at || __builtin_add_overflow((size_t)at, bytes, &end)) return false;
+    return (uint64_t)at >= ARENA_BASE || end <= ARENA_BASE || !arena_size();
 }
 
 hipError_t copy_check(const CopyWork *w) {
+    size_t to, from;
     if (w->kind > hipMemcpyDefault && w->kind != hipMemcpyDeviceToDeviceNoCU)
         return hipErrorInvalidMemcpyDirection;
-    size_t to = span(w->width, w->height, w->depth, w->to_pitch, w->to_slice);
-    size_t from = span(w->width, w->height, w->depth, w->from_pitch, w->from_slice);
+    if (!span(w->width, w->height, w->depth, w->to_pitch, w->to_slice, &to) ||
+        !span(w->width, w->height, w->depth, w->from_pitch, w->from_slice, &from)) {
+        tell("copy of %zu bytes x %zu rows x %zu slices from %p to %p: larger than any memory", w->width,
+             w->height, w->depth, w->from, w->to);
+        return hipErrorInvalidValue;
+    }
     if (!to) return hipSuccess;
-    if (w->height * w->depth > 1 && (w->to_pitch < w->width || w->from_pitch < w->width))
+    if ((w->height > 1 || w->depth > 1) && (w->to_pitch < w->width || w->from_pitch < w->width))
         return hipErrorInvalidPitchValue;
     bool both = w->kind == hipMemcpyDeviceToDevice || w->kind == hipMemcpyDeviceToDeviceNoCU;
     bool right = side_right(w->to, to, both || w->kind == hipMemcpyHostToDevice) &&
@@ -32,18 +54,50 @@ hipError_t copy_check(const CopyWork *w) {
     return right ? hipSuccess : hipErrorInvalidValue;
 }
 
-void copy_run(const CopyWork *w) {
+bool host_copy(void *to, const void *from, size_t size) {
+    while (size) {
+        struct iovec here = {to, size}, there = {(void *)from, size};
+        ssize_t copied = process_vm_readv(getpid(), &here, 1, &there, 1, 0);
+        if (copied < 0 && (errno == ENOSYS || errno == EPERM)) { /* a container that forbids the call */
+            memmove(to, from, size);
+            return true;
+        }
+        if (copied <= 0) return false;
+        to = (char *)to + copied, from = (const char *)from + copied, size -= (size_t)copied;
+    }
+    return true;
+}
+
+/* Between the host and a device the system copies, which finds memory that is not there; overlaps need memmove. */
+static bool copy_row(void *to, const void *from, size_t width) {
+    if (arena_contains(to) != arena_contains(from)) return host_copy(to, from, width);
+    bool apart = (uintptr_t)to - (uintptr_t)from >= width && (uintptr_t)from - (uintptr_t)to >= width;
+    if (!arena_contains(to) && apart) return host_copy(to, from, width);
+    memmove(to, from, width);
+    return true;
+}
+
+hipError_t copy_run(const CopyWork *w) {
     for (size_t z = 0; z < w->depth; z++)
         for (size_t y = 0; y < w->height; y++) {
             char *to = (char *)w->to + z * w->to_slice + y * w->to_pitch;
-            memmove(to, (const char *)w->from + z * w->from_slice + y * w->from_pitch, w->width);
+            const char *from = (const char *)w->from + z * w->from_slice + y * w->from_pitch;
+            if (copy_row(to, from, w->width)) continue;
+            tell("copy of %zu bytes from %p to %p: host memory that is not mapped, or may not be written",
+                 w->width, (const void *)from, (void *)to);
+            return hipErrorInvalidValue;
         }
+    return hipSuccess;
 }
 
 hipError_t fill_check(const FillWork *w) {
     if (w->element != 1 && w->element != 2 && w->element != 4) return hipErrorInvalidValue;
-    if (w->height > 1 && w->pitch < w->width * w->element) return hipErrorInvalidValue;
-    size_t bytes = span(w->width * w->element, w->height, 1, w->pitch, 0);
+    size_t row, bytes;
+    if (!product(w->width, w->element, &row) || !span(row, w->height, 1, w->pitch, 0, &bytes)) {
+        tell("memset of %zu elements x %zu rows at %p: larger than any memory", w->width, w->height, w->to);
+        return hipErrorInvalidValue;
+    }
+    if (w->height > 1 && w->pitch < row) return hipErrorInvalidValue;
     bool right = !bytes || ((uintptr_t)w->to % w->element == 0 && arena_has(w->to, bytes));
     if (!right) tell("memset of %zu bytes at %p: not inside an allocation of the device", bytes, w->to);
     return right ? hipSuccess : hipErrorInvalidValue;
@@ -67,10 +121,8 @@ static hipError_t issue(hipStream_t stream, hipGraphNodeType type, const CopyWor
     if (!error) error = copy ? copy_check(copy) : fill_check(fill);
     if (error) return error;
     if (!s->capture) {
-        if (copy)
-            copy_run(copy);
-        else
-            fill_run(fill);
+        if (copy) return copy_run(copy);
+        fill_run(fill);
         return hipSuccess;
     }
     Node *node = node_new(type);
@@ -171,8 +223,12 @@ static hipError_t from_param2d(const hip_Memcpy2D *p, CopyWork *work) {
     const char *from = from_host ? p->srcHost : p->srcDevice;
     size_t to_pitch = p->dstPitch ? p->dstPitch : p->WidthInBytes,
            from_pitch = p->srcPitch ? p->srcPitch : p->WidthInBytes;
-    *work = (CopyWork){.to = to + p->dstY * to_pitch + p->dstXInBytes,
-                       .from = from + p->srcY * from_pitch + p->srcXInBytes,
+    size_t to_start, from_start;
+    if (!advance(p->dstXInBytes, p->dstY, to_pitch, &to_start) ||
+        !advance(p->srcXInBytes, p->srcY, from_pitch, &from_start))
+        return hipErrorInvalidValue;
+    *work = (CopyWork){.to = to + to_start,
+                       .from = from + from_start,
                        .width = p->WidthInBytes,
                        .height = p->Height,
                        .depth = 1,
@@ -189,16 +245,23 @@ hipError_t serve_hipMemcpyParam2DAsync(const hip_Memcpy2D *p, hipStream_t stream
     return error ? error : copy_in(stream, work);
 }
 
+static bool box_start(const hipPitchedPtr *in, const hipPos *at, size_t *slice, size_t *start) {
+    return product(in->pitch, in->ysize, slice) && advance(at->x, at->y, in->pitch, start) &&
+           advance(*start, at->z, *slice, start);
+}
+
 hipError_t copy_from_3d(const hipMemcpy3DParms *p, CopyWork *work) {
     if (!p) return hipErrorInvalidValue;
     if (p->srcArray || p->dstArray) return hipErrorNotSupported;
     if (p->extent.width > p->dstPtr.pitch || p->extent.width > p->srcPtr.pitch)
         return hipErrorInvalidPitchValue;
-    size_t to_slice = p->dstPtr.pitch * p->dstPtr.ysize, from_slice = p->srcPtr.pitch * p->srcPtr.ysize;
+    size_t to_slice, from_slice, to_start, from_start;
+    if (!box_start(&p->dstPtr, &p->dstPos, &to_slice, &to_start) ||
+        !box_start(&p->srcPtr, &p->srcPos, &from_slice, &from_start))
+        return hipErrorInvalidValue;
     *work = (CopyWork){
-        .to = (char *)p->dstPtr.ptr + p->dstPos.z * to_slice + p->dstPos.y * p->dstPtr.pitch + p->dstPos.x,
-        .from =
-            (char *)p->srcPtr.ptr + p->srcPos.z * from_slice + p->srcPos.y * p->srcPtr.pitch + p->srcPos.x,
+        .to = (char *)p->dstPtr.ptr + to_start,
+        .from = (char *)p->srcPtr.ptr + from_start,
         .width = p->extent.width,
         .height = p->extent.height,
         .depth = p->extent.depth,

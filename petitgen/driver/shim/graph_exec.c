@@ -33,8 +33,8 @@ static hipError_t run(const Node *node) {
     switch (node->type) {
         case hipGraphNodeTypeKernel: return kernel_run(&node->kernel);
         case hipGraphNodeTypeMemcpy:
-            if (!(error = copy_check(&node->copy))) copy_run(&node->copy);
-            return error;
+            error = copy_check(&node->copy);
+            return error ? error : copy_run(&node->copy);
         case hipGraphNodeTypeMemset:
             if (!(error = fill_check(&node->fill))) fill_run(&node->fill);
             return error;

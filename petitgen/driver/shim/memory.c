@@ -35,10 +35,14 @@ hipError_t serve_hipMallocManaged(void **address, size_t size, unsigned flags) {
 }
 
 hipError_t serve_hipMallocPitch(void **address, size_t *pitch, size_t width, size_t height) {
-    if (!pitch) return hipErrorInvalidValue;
-    *pitch = (width + 255) / 256 * 256;
-    if (height && *pitch > SIZE_MAX / height) return hipErrorOutOfMemory;
-    return allocate(address, *pitch * height, current_device, hipMemoryTypeDevice, 0, "hipMallocPitch");
+    size_t padded, size;
+    if (!address || !pitch) return hipErrorInvalidValue;
+    *address = NULL, *pitch = 0;
+    if (__builtin_add_overflow(width, 255, &padded)) return hipErrorOutOfMemory;
+    padded -= padded % 256;
+    if (__builtin_mul_overflow(padded, height, &size)) return hipErrorOutOfMemory;
+    *pitch = padded;
+    return allocate(address, size, current_device, hipMemoryTypeDevice, 0, "hipMallocPitch");
 }
 
 hipError_t serve_hipMemAllocPitch(hipDeviceptr_t *address, size_t *pitch, size_t width, size_t height,

@@ -10,9 +10,12 @@
 #include "call.h"
 #include "exports.h"
 
-enum { LARGEST_IMAGE = 1 << 30 };
-
 /* --- how long is an image? hipModuleLoadData is not told --------------------------------------------------------- */
+
+typedef struct {
+    const unsigned char *start;
+    uint64_t room; /* bytes that there are at most */
+} Image;
 
 static uint64_t u64(const unsigned char *at) {
     uint64_t value;
@@ -22,41 +25,75 @@ static uint64_t u64(const unsigned char *at) {
 static uint64_t u16(const unsigned char *at) { return (uint64_t)at[0] | (uint64_t)at[1] << 8; }
 static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
+static bool within(Image image, uint64_t at, uint64_t size) {
+    return at <= image.room && size <= image.room - at;
+}
+
+/* Bytes of the image, if they are there: an offset in a damaged one may point anywhere. */
+static bool take(Image image, uint64_t at, void *to, size_t size) {
+    return within(image, at, size) && host_copy(to, image.start + at, size);
+}
+
+/* The end so far, or that of a part if it is later; 0 if the part is not within the image. */
+static uint64_t later(Image image, uint64_t end, uint64_t at, uint64_t size) {
+    return end && within(image, at, size) ? most(end, at + size) : 0;
+}
+
 /* source: System V ABI, ELF-64 header: e_phoff, e_shoff, e_phentsize, e_phnum, e_shentsize, e_shnum. */
-static uint64_t elf_bytes(const unsigned char *elf) {
+static uint64_t elf_bytes(Image image) {
+    unsigned char elf[64], row[64];
+    if (!take(image, 0, elf, sizeof elf)) return 0;
     uint64_t programs = u64(elf + 32), sections = u64(elf + 40), program_size = u16(elf + 54),
              program_count = u16(elf + 56);
     uint64_t section_size = u16(elf + 58), section_count = u16(elf + 60);
-    uint64_t end =
-        most(64, most(programs + program_size * program_count, sections + section_size * section_count));
-    if (end > LARGEST_IMAGE || program_size < 56 || (section_count && section_size < 64)) return 0;
-    for (uint64_t i = 0; i < program_count; i++) {
-        const unsigned char *p = elf + programs + i * program_size;
-        end = most(end, u64(p + 8) + u64(p + 32));
+    if (program_size < 56 || (section_count && section_size < 64)) return 0;
+    uint64_t end = later(image, sizeof elf, programs, program_size * program_count);
+    end = later(image, end, sections, section_size * section_count);
+    for (uint64_t i = 0; end && i < program_count; i++)
+        end = take(image, programs + i * program_size, row, 56) ? later(image, end, u64(row + 8), u64(row + 32))
+                                                                : 0;
+    for (uint64_t i = 0; end && i < section_count; i++) {
+        if (!take(image, sections + i * section_size, row, 64)) return 0;
+        if (row[4] != 8) /* SHT_NOBITS takes no room in the file */
+            end = later(image, end, u64(row + 24), u64(row + 32));
     }
-    for (uint64_t i = 0; i < section_count; i++) {
-        const unsigned char *s = elf + sections + i * section_size;
-        if (s[4] != 8) end = most(end, u64(s + 24) + u64(s + 32)); /* SHT_NOBITS takes no room in the file */
-    }
-    return end > LARGEST_IMAGE ? 0 : end;
+    return end;
 }
 
 /* source: clang, "Clang Offload Bundler", bundled code object layout. */
-static uint64_t bundle_bytes(const unsigned char *bundle) {
-    uint64_t entries = u64(bundle + 24), at = 32, end = 32;
-    for (uint64_t i = 0; entries <= 64 && i < entries; i++) {
-        end = most(end, u64(bundle + at) + u64(bundle + at + 8));
-        at += 24 + u64(bundle + at + 16);
-        if (at > LARGEST_IMAGE) return 0;
+static uint64_t bundle_bytes(Image image) {
+    unsigned char head[32], row[24];
+    if (!take(image, 0, head, sizeof head) || u64(head + 24) > 64) return 0;
+    uint64_t entries = u64(head + 24), at = sizeof head, end = at;
+    for (uint64_t i = 0; end && i < entries; i++) {
+        if (!take(image, at, row, sizeof row)) return 0;
+        at += sizeof row;
+        end = later(image, end, u64(row), u64(row + 8));
+        end = later(image, end, at, u64(row + 16)); /* the entry's name */
+        at += u64(row + 16);
     }
-    return entries > 64 || end > LARGEST_IMAGE ? 0 : most(end, at);
+    return end;
 }
 
-static uint64_t image_bytes(const void *image) {
-    if (!memcmp(image, "\177ELF\2\1", 6)) return elf_bytes(image);
-    if (!memcmp(image, "__CLANG", 7) && !memcmp(image, "__CLANG_OFFLOAD_BUNDLE__", 24))
-        return bundle_bytes(image);
-    return 0;
+/* 0 for what is none, is damaged, or does not fit. */
+static uint64_t image_bytes(Image image) {
+    unsigned char magic[24];
+    if (!take(image, 0, magic, sizeof magic)) return 0;
+    if (!memcmp(magic, "\177ELF\2\1", 6)) return elf_bytes(image);
+    return memcmp(magic, "__CLANG_OFFLOAD_BUNDLE__", 24) ? 0 : bundle_bytes(image);
+}
+
+/* A copy of the image, or NULL and why. Only a copy is known to be there to the last byte. */
+static void *image_copy(Image image, uint64_t *size, hipError_t *error) {
+    *size = image_bytes(image);
+    void *copy = *size ? malloc(*size) : NULL;
+    *error = *size && !copy ? hipErrorOutOfMemory : hipSuccess;
+    if (copy && host_copy(copy, image.start, *size)) return copy;
+    free(copy);
+    if (*error) return NULL;
+    tell("a module's image is neither an ELF code object nor an offload bundle, or is damaged");
+    *error = hipErrorInvalidImage;
+    return NULL;
 }
 
 /* --- what the worker says: one line a thing, as petitgen/driver/protocol.py states ------------------------------- */
@@ -121,27 +158,32 @@ static bool read_description(Module *module, char *text) {
 
 /* --- load and unload ---------------------------------------------------------------------------------------------- */
 
-hipError_t module_from_image(const void *image, Module **made) {
+static hipError_t load_into(Module *module, const void *image, size_t size) {
+    char *description = NULL;
+    hipError_t error =
+        config()->noop ? hipSuccess : worker_load(module->device, module->id, image, size, &description);
+    if (!error && description && !read_description(module, description)) error = hipErrorOutOfMemory;
+    free(description);
+    return error;
+}
+
+hipError_t module_from_image(const void *start, size_t room, Module **made) {
     static uint64_t last_id;
-    uint64_t size = image_bytes(image);
-    if (!size) {
-        tell("a module's image is neither an ELF code object nor an offload bundle, or is damaged");
-        return hipErrorInvalidImage;
-    }
+    uint64_t size;
+    hipError_t error;
+    void *image = image_copy((Image){start, room}, &size, &error);
+    if (error) return error;
     Module *module = calloc(1, sizeof *module);
     if (!module || !object_add(module, MODULE)) {
-        free(module);
+        free(module), free(image);
         return hipErrorOutOfMemory;
     }
     lock();
     module->id = ++last_id, module->device = current_device;
     unlock();
     forked_state_matters();
-    char *description = NULL;
-    hipError_t error =
-        config()->noop ? hipSuccess : worker_load(current_device, module->id, image, size, &description);
-    if (!error && description && !read_description(module, description)) error = hipErrorOutOfMemory;
-    free(description);
+    error = load_into(module, image, size);
+    free(image);
     if (error)
         object_remove(module, MODULE), module_destroy(module);
     else
@@ -160,18 +202,8 @@ void module_destroy(Module *module) {
     free(module->function), free(module->variable), free(module);
 }
 
-/* A file may be cut off anywhere; memory we are given may not. */
-static bool image_fits(const unsigned char *image, size_t size) {
-    if (size < 64) return false;
-    if (!memcmp(image, "\177ELF\2\1", 6) && most(u64(image + 32) + u16(image + 54) * u16(image + 56),
-                                                 u64(image + 40) + u16(image + 58) * u16(image + 60)) > size)
-        return false;
-    uint64_t bytes = image_bytes(image);
-    return bytes && bytes <= size;
-}
-
 hipError_t serve_hipModuleLoadData(hipModule_t *module, const void *image) {
-    return module && image ? module_from_image(image, module) : hipErrorInvalidValue;
+    return module && image ? module_from_image(image, LARGEST_IMAGE, module) : hipErrorInvalidValue;
 }
 
 hipError_t serve_hipModuleLoadDataEx(hipModule_t *module, const void *image, unsigned options, int *names,
@@ -190,17 +222,16 @@ hipError_t serve_hipModuleLoad(hipModule_t *module, const char *path) {
         return hipErrorFileNotFound;
     }
     size_t size = (size_t)status.st_size, got = 0;
-    unsigned char *image =
-        status.st_size <= LARGEST_IMAGE ? calloc(1, size + 4096) : NULL; /* room for a torn header */
+    unsigned char *image = status.st_size <= LARGEST_IMAGE ? malloc(size + 1) : NULL;
     for (ssize_t n = 1; image && got < size && n > 0; got += n > 0 ? (size_t)n : 0)
         n = read(file, image + got, size - got);
     close(file);
     if (!image) return hipErrorOutOfMemory;
     hipError_t error = hipErrorInvalidImage;
-    if (image_fits(image, size))
-        error = module_from_image(image, module);
+    if (image_bytes((Image){image, got}))
+        error = module_from_image(image, got, module);
     else
-        tell("hipModuleLoad: %s: not a code object, or cut off", path);
+        tell("hipModuleLoad: %s: not a code object, or cut off or damaged", path);
     free(image);
     return error;
 }

@@ -87,7 +87,7 @@ static hipError_t module_of(Registration *from, Module **module) {
     pthread_mutex_lock(&mutex);
     Module **place = &from->module[current_device];
     if (*place && !object_is(*place, MODULE)) *place = NULL; /* hipDeviceReset has unloaded it */
-    if (!*place) error = module_from_image(from->binary->image, place);
+    if (!*place) error = module_from_image(from->binary->image, LARGEST_IMAGE, place);
     *module = *place;
     pthread_mutex_unlock(&mutex);
     return error;

@@ -146,6 +146,7 @@ typedef struct {
     char *name;
     uint64_t address, size;
 } Variable;
+enum { LARGEST_IMAGE = 1 << 30 }; /* the room of an image whose size nobody says */
 typedef struct Module {
     uint64_t id, image, image_bytes;
     int device;
@@ -153,7 +154,7 @@ typedef struct Module {
     Function **function;
     Variable *variable;
 } Module;
-hipError_t module_from_image(const void *image, Module **module);
+hipError_t module_from_image(const void *image, size_t room, Module **module); /* room: bytes that there are */
 void module_destroy(Module *module);
 hipError_t registered_function(const void *host,
                                hipFunction_t *function); /* register.c: of a program hipcc compiled */
@@ -179,7 +180,8 @@ typedef struct {
 } CopyWork;
 hipError_t copy_check(const CopyWork *work);
 hipError_t copy_from_3d(const hipMemcpy3DParms *params, CopyWork *work);
-void copy_run(const CopyWork *work);
+hipError_t copy_run(const CopyWork *work);
+bool host_copy(void *to, const void *from, size_t size); /* false where memory is not there; no overlaps */
 typedef struct {
     void *to;
     uint32_t value;
