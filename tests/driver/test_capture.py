@@ -228,3 +228,49 @@ def test_a_stream_destroyed_in_a_capture(hip: Hip) -> None:
     hip.ok("hipStreamDestroy", stream)
     assert CALLS["hipMemcpy"](hip) == 0
     assert control.live() == before
+
+
+@client
+def test_a_long_capture_ends_on_a_small_stack(hip: Hip) -> None:
+    at = hip.malloc(64)
+    stream = begin(hip, RELAXED)
+    for n in range(20_000):
+        assert hip.hipMemsetD32Async(at, n, size(16), stream) == 0
+    codes: list[int] = []
+
+    def finish() -> None:
+        code, graph = end(hip, stream)
+        codes.append(code)
+        hip.ok("hipGraphDestroy", graph)
+
+    before = threading.stack_size(256 << 10)  # thirteen bytes a node
+    try:
+        thread = threading.Thread(target=finish)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert codes == [0]
+
+
+@client
+def test_of_threads_that_begin_the_same_capture_one_does(hip: Hip) -> None:
+    stream = hip.value("hipStreamCreateWithFlags", NON_BLOCKING)
+    together = threading.Barrier(4)
+
+    def work() -> None:
+        together.wait()
+        codes.append(hip.hipStreamBeginCapture(stream, RELAXED))
+
+    for _ in range(50):
+        codes: list[int] = []
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(codes) == [0] + [ILLEGAL_STATE] * 3
+        code, graph = end(hip, stream)
+        assert code == 0
+        hip.ok("hipGraphDestroy", graph)
+    assert status(hip, stream) == NONE

@@ -157,7 +157,6 @@ hipError_t serve_hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode 
     hipError_t error = stream_of(stream, &s);
     if (error) return error;
     if (is_legacy(s)) return hipErrorStreamCaptureUnsupported;
-    if (s->capture) return hipErrorIllegalState;
     Capture *c = calloc(1, sizeof *c);
     Graph *graph = calloc(1, sizeof *graph);
     if (!c || !graph || !set_add(&c->streams, (Node *)s)) {
@@ -165,25 +164,31 @@ hipError_t serve_hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode 
         return hipErrorOutOfMemory;
     }
     lock();
-    c->id = ++last_id, c->origin = s, c->thread = pthread_self(), c->mode = mode, c->graph = graph,
-    c->next = captures;
-    captures = c, s->capture = c;
+    bool taken = s->capture;
+    if (!taken) {
+        c->id = ++last_id, c->origin = s, c->thread = pthread_self(), c->mode = mode, c->graph = graph,
+        c->next = captures;
+        captures = c, s->capture = c;
+        capturing++;
+    }
     unlock();
-    capturing++;
-    return hipSuccess;
+    if (taken) set_clear(&c->streams), free(c), free(graph);
+    return taken ? hipErrorIllegalState : hipSuccess;
 }
 
-static void mark_before(const NodeSet *set) {
-    for (size_t i = 0; i < set->count; i++)
-        if (!set->node[i]->mark) set->node[i]->mark = 1, mark_before(&set->node[i]->after);
+static void mark_all(const NodeSet *set) {
+    for (size_t i = 0; i < set->count; i++) set->node[i]->mark = 1;
 }
 
-/* Does everything captured come before what the origin does next? */
+/* Does everything captured come before what the origin does next? A node comes after nodes captured before it only, so
+   from the last to the first each one's mark is final when it is reached. */
 static bool joined(Capture *c) {
     for (size_t i = 0; i < c->graph->nodes; i++) c->graph->node[i]->mark = 0;
-    mark_before(&c->origin->tail);
-    for (size_t i = 0; i < c->graph->nodes; i++)
+    mark_all(&c->origin->tail);
+    for (size_t i = c->graph->nodes; i-- > 0;) {
         if (!c->graph->node[i]->mark) return false;
+        mark_all(&c->graph->node[i]->after);
+    }
     return true;
 }
 
