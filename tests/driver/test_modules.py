@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,33 @@ def test_arguments_as_one_buffer(hip: Hip) -> None:
 
 
 @client
+def test_malformed_extra_is_refused_and_not_read_beyond_its_pairs(hip: Hip) -> None:
+    add = hip.function(hip.module(), "add")
+    at = hip.upload(np.zeros(64, np.int32))
+    packed = ctypes.create_string_buffer(struct.pack("<QiI", at, 7, 64), 16)
+    size = ctypes.c_size_t(16)
+    data, length = (BUFFER_POINTER, ctypes.addressof(packed)), (BUFFER_SIZE, ctypes.addressof(size))
+    pages = mmap.mmap(-1, 8192)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    protect = ctypes.CDLL(None).mprotect
+    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    assert protect(start + 4096, 4096, 0) == 0  # nothing behind the first page can be read
+
+    def launch(*words: int) -> int:
+        extra = (ctypes.c_void_p * len(words)).from_address(start + 4096 - 8 * len(words))
+        extra[:] = words
+        return hip.hipModuleLaunchKernel(add, 1, 1, 1, 64, 1, 1, 0, None, None, extra)
+
+    assert launch(*data, *length, BUFFER_POINTER) == INVALID_VALUE
+    assert launch(*data, *length, BUFFER_SIZE) == INVALID_VALUE
+    assert launch(*data, *length, 77) == INVALID_VALUE
+    assert launch(*data, BUFFER_SIZE, 0) == INVALID_VALUE
+    assert not hip.download(at, np.zeros(64, np.int32)).any()
+    assert launch(*length, *data, END) == 0
+    assert (hip.download(at, np.zeros(64, np.int32)) == 7).all()
+
+
+@client
 def test_lds_that_the_launch_brings(hip: Hip) -> None:
     turn = hip.function(hip.module(), "turn")
     at = hip.upload(np.arange(64, dtype=np.int32))
@@ -116,7 +144,10 @@ def damages(elf: bytes) -> Iterator[bytes]:
     """Code objects and bundles one of whose offsets or sizes points elsewhere. source: System V ABI, ELF-64 structures."""
     programs, sections = (struct.unpack_from("<Q", elf, at)[0] for at in (32, 40))
     bundle = offload_bundle({"host-x86_64-unknown-linux--": b"", "hipv4-amdgcn-amd-amdhsa--gfx942": elf})
-    places = {elf: (32, 40, programs + 8, programs + 32, sections + 64 + 24, sections + 64 + 32), bundle: (24, 32, 40, 48)}
+    places = {
+        elf: (32, 40, programs + 8, programs + 32, sections + 64 + 24, sections + 64 + 32),
+        bundle: (24, 32, 40, 48),
+    }
     for image, offsets in places.items():
         for offset in offsets:
             for value in FAR:

@@ -23,13 +23,13 @@ static hipError_t from_extra(KernelWork *work, void **extra) {
     const void *data = NULL;
     size_t size = 0;
     for (int i = 0; extra[i] != HIP_LAUNCH_PARAM_END; i += 2) {
+        if (i == 4) return hipErrorInvalidValue; /* after two pairs there can only be the end: read no further */
         if (extra[i] == HIP_LAUNCH_PARAM_BUFFER_POINTER)
             data = extra[i + 1];
-        else if (extra[i] == HIP_LAUNCH_PARAM_BUFFER_SIZE)
+        else if (extra[i] == HIP_LAUNCH_PARAM_BUFFER_SIZE && extra[i + 1])
             size = *(size_t *)extra[i + 1];
         else
             return hipErrorInvalidValue;
-        if (i > 4) return hipErrorInvalidValue;
     }
     if ((!data && size) || size > LARGEST_KERNARG) return hipErrorInvalidValue;
     if (!config()->noop && size < work->function->explicit_bytes) {
