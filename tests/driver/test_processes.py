@@ -312,7 +312,19 @@ def test_an_emulator_that_cannot_start_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("DEVICES", "gfx942,gfx1100"), ("DEVICES", ","), ("MEMORY", "lots"), ("MEMORY", "-1"), ("MEMORY", "8GiB")],
+    [
+        ("DEVICES", "gfx942,gfx1100"),
+        ("DEVICES", ","),
+        ("MEMORY", "lots"),
+        ("MEMORY", "-1"),
+        ("MEMORY", "8GiB"),
+        ("MEMORY", "nan"),
+        ("LIMIT", "abc"),
+        ("LIMIT", "0"),
+        ("LIMIT", "-1"),
+        ("LIMIT", "1e6"),
+        ("LIMIT", "9" * 20),
+    ],
 )
 def test_a_wrong_environment_is_named(name: str, text: str) -> None:
     done = run("assert hip.hipInit(0) == 100", **{f"PETITGEN_VIRTUAL_{name}": text})

@@ -45,7 +45,7 @@ static size_t read_size(const char *text) {
     char *end;
     double number = strtod(text, &end);
     const char *units = "KMGT", *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-    if (end == text || number <= 0 || (*end && (!unit || end[1])) || number * 1024 > (double)(1ull << 56)) {
+    if (end == text || !(number > 0) || (*end && (!unit || end[1])) || number * 1024 > (double)(1ull << 56)) {
         snprintf(wrong, sizeof wrong,
                  "PETITGEN_VIRTUAL_MEMORY: '%s': bytes of each device, with K, M, G or T", text);
         settings.wrong = wrong;
@@ -56,15 +56,25 @@ static size_t read_size(const char *text) {
     return (size_t)number;
 }
 
+/* The worker reads the number itself; here it is only looked at, so that the first call says what is wrong. */
+static void check_limit(const char *text) {
+    size_t digits = strspn(text, "0123456789");
+    if (!text[digits] && digits <= 18 && strtoull(text, NULL, 10) > 0) return;
+    snprintf(wrong, sizeof wrong, "PETITGEN_VIRTUAL_LIMIT: '%s': most wave-instructions of a launch, 1 or more", text);
+    settings.wrong = wrong;
+}
+
 static bool truth(const char *name) {
     const char *value = getenv(name);
     return value && *value && strcmp(value, "0");
 }
 
 static void read_environment(void) {
-    const char *devices = getenv("PETITGEN_VIRTUAL_DEVICES"), *memory = getenv("PETITGEN_VIRTUAL_MEMORY");
+    const char *devices = getenv("PETITGEN_VIRTUAL_DEVICES"), *memory = getenv("PETITGEN_VIRTUAL_MEMORY"),
+               *limit = getenv("PETITGEN_VIRTUAL_LIMIT");
     read_devices(devices ? devices : "gfx942");
     settings.memory = read_size(memory && *memory ? memory : "16G");
+    if (limit && *limit) check_limit(limit);
     settings.noop = truth("PETITGEN_VIRTUAL_NOOP");
 }
 
