@@ -71,18 +71,20 @@ class Worker:
             return Status.LAUNCH_FAILURE, f"a fault of the emulator itself; please report it:\n{traceback.format_exc()}"
 
     def _launch(self, device: Device, body: bytes) -> tuple[Status, str]:
-        self.launching = True
         try:
-            story = device.launch(body)
-        except KeyboardInterrupt:
+            self.launching = True
+            try:
+                story = device.launch(body)
+            finally:
+                self.launching = False
+        except KeyboardInterrupt:  # at any point above, the inner finally among them
             story = "interrupted by the user"
-        finally:
-            self.launching = False
         return (Status.LAUNCH_FAILURE if story else Status.SUCCESS), story
 
     def interrupt(self, *_: object) -> None:
-        """Ctrl-C reaches the client and us: it ends a kernel that runs, and nothing else."""
+        """Ctrl-C reaches the client and us: it ends a kernel that runs, and nothing else. Once for each launch."""
         if self.launching:
+            self.launching = False
             raise KeyboardInterrupt
 
 

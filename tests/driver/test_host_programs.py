@@ -27,18 +27,21 @@ def start(program: Path, *arguments: str, devices: list[str]) -> subprocess.Comp
     )
 
 
+def build(source: str, program: Path, *flags: str) -> None:
+    command = [sys.executable, "-m", "ziglang", "cc", *flags, str(HERE / source), "-o", str(program),
+               f"-L{library().parent}", "-lamdhip64"]  # fmt: skip
+    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(program.parent)}
+    built = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert built.returncode == 0, built.stderr
+
+
 @pytest.mark.parametrize("header", [False, True], ids=["own declarations", "AMD's header"])
 def test_a_c_program(tmp_path: Path, header: bool) -> None:
     if header and not HEADER.exists():
         pytest.skip(f"{HEADER} is not there (apt install libamdhip64-dev)")
     program = tmp_path / "host_program"
     flags = ["-DHIP_HEADER", "-D__HIP_PLATFORM_AMD__", "-isystem", "/usr/include", "-std=c11"] if header else []
-    command = [sys.executable, "-m", "ziglang", "cc", *flags, str(HERE / "host_program.c"), "-o", str(program),
-               f"-L{library().parent}", "-lamdhip64"]  # fmt: skip
-    built = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "ZIG_LOCAL_CACHE_DIR": str(tmp_path)}
-    )
-    assert built.returncode == 0, built.stderr
+    build("host_program.c", program, *flags)
     done = start(program, kernel_file("gfx942"), devices=["gfx942"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "1 device, a fault is: unspecified launch failure\n"
@@ -46,6 +49,13 @@ def test_a_c_program(tmp_path: Path, header: bool) -> None:
     other = start(program, kernel_file("gfx942"), devices=["gfx90a"])
     assert other.returncode == 1
     assert "no kernel image is available" in other.stdout
+
+
+def test_a_launch_fails_when_the_emulator_could_not_be_told_of_an_allocation(tmp_path: Path) -> None:
+    build("no_memory.c", tmp_path / "no_memory", "-rdynamic")
+    done = start(tmp_path / "no_memory", kernel_file("gfx942"), devices=["gfx942"])
+    assert done.stdout == "719 0 0\n", done.stdout + done.stderr  # hipErrorLaunchFailure, then all is well
+    assert "could not be told of an allocation" in done.stderr
 
 
 @pytest.mark.llvm

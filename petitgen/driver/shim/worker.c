@@ -34,6 +34,7 @@ static pthread_mutex_t queue_mutex = PTHREAD_MUTEX_INITIALIZER;
 static AllocationChange *queue;
 static size_t queued, queue_room;
 static bool queueing; /* from the first worker on; a new worker is told everything */
+static bool incomplete; /* a change is missing from the queue: the worker must not go on without it */
 
 void worker_note(uint32_t operation, int device, uint64_t address, uint64_t size) {
     pthread_mutex_lock(&queue_mutex);
@@ -44,6 +45,8 @@ void worker_note(uint32_t operation, int device, uint64_t address, uint64_t size
     }
     if (queueing && queued < queue_room)
         queue[queued++] = (AllocationChange){operation, (uint32_t)device, address, size};
+    else if (queueing)
+        incomplete = true;
     pthread_mutex_unlock(&queue_mutex);
 }
 
@@ -173,7 +176,7 @@ static bool running(void) {
     if (socket_ >= 0) return true;
     if (!start()) return false;
     pthread_mutex_lock(&queue_mutex);
-    queueing = true, queued = 0;
+    queueing = true, queued = 0, incomplete = false;
     pthread_mutex_unlock(&queue_mutex);
     arena_replay();
     device_replay_peers();
@@ -186,10 +189,14 @@ static bool send_changes(void) {
     pthread_mutex_lock(&queue_mutex);
     AllocationChange *changes = queue;
     Request request = {REQUEST_CHANGES, 0, queued * sizeof *changes};
+    bool complete = !incomplete;
     queue = NULL, queued = queue_room = 0;
     pthread_mutex_unlock(&queue_mutex);
-    bool sent = !request.bytes || (send_all(&request, sizeof request) && send_all(changes, request.bytes));
+    bool sent = complete && (!request.bytes ||
+                             (send_all(&request, sizeof request) && send_all(changes, request.bytes)));
     free(changes);
+    if (!complete)
+        tell("out of host memory: the emulator's process could not be told of an allocation, and is ended");
     return sent;
 }
 
