@@ -13,6 +13,15 @@ from petitgen.errors import DriverError
 ARCHES = ("gfx90a", "gfx942")
 
 
+def start_log(path: str) -> None:
+    """Make the log, empty, if there is none. DriverError where it cannot be written."""
+    try:
+        with open(path, "a"):
+            pass
+    except OSError as error:
+        raise DriverError(f"--log {path}: cannot be written: {error.strerror}") from None
+
+
 @click.command(
     short_help="Run a program with emulated gfx90a and gfx942 devices as its HIP devices.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
@@ -44,6 +53,8 @@ def virtual(
       petitgen virtual --device gfx942 --device gfx90a --memory 8G -- ./a.out
       petitgen virtual --sanitize --log faults.txt -- python -m pytest tests
     """
+    if log:
+        start_log(log)
     environment = child_environment(devices or None, memory)
     environment |= {"PETITGEN_VIRTUAL_LOG": log} if log else {}
     environment |= {"PETITGEN_VIRTUAL_SANITIZE": "1"} if sanitize else {}

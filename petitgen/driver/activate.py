@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,17 @@ from petitgen.errors import DriverError
 
 DEVICES, MEMORY = "PETITGEN_VIRTUAL_DEVICES", "PETITGEN_VIRTUAL_MEMORY"
 
+_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([KMGT]?)", re.IGNORECASE)
+LARGEST_MEMORY = 4 << 40  # bytes of a device
+
 _active: ctypes.CDLL | None = None
 
 
 def environment(devices: Sequence[str] | None = None, memory: str | None = None) -> dict[str, str]:
-    """The variables that tell the shim which devices there are and how to start the worker."""
+    """The variables that tell the shim which devices there are and how to start the worker.
+
+    DriverError for a memory size that is none.
+    """
     variables = {
         "PETITGEN_VIRTUAL_PYTHON": sys.executable,
         "PETITGEN_VIRTUAL_PYTHONPATH": str(Path(petitgen.__file__).resolve().parent.parent),
@@ -26,16 +33,28 @@ def environment(devices: Sequence[str] | None = None, memory: str | None = None)
     if devices is not None:
         variables[DEVICES] = ",".join(devices)
     if memory is not None:
-        variables[MEMORY] = memory
+        variables[MEMORY] = _checked_size(memory)
     return variables
+
+
+def _checked_size(text: str) -> str:
+    match = _SIZE.fullmatch(text)
+    size = float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else 0.0
+    if not 1 <= size <= LARGEST_MEMORY:
+        raise DriverError(f"memory {text!r}: bytes of each device, 1 to 4T, such as 512M or 8G")
+    return text
 
 
 def child_environment(
     devices: Sequence[str] | None, memory: str | None, base: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """An environment in which an unmodified program finds the virtual libamdhip64.so before any other."""
+    """An environment in which an unmodified program finds the virtual libamdhip64.so before any other.
+
+    DriverError when the library cannot be made, or for a memory size that is none.
+    """
+    variables = environment(devices, memory)
     path = [str(library().parent), *filter(None, base.get("LD_LIBRARY_PATH", "").split(":"))]
-    return {**base, **environment(devices, memory), "LD_LIBRARY_PATH": ":".join(path)}
+    return {**base, **variables, "LD_LIBRARY_PATH": ":".join(path)}
 
 
 def mapped() -> list[str]:
@@ -59,7 +78,7 @@ def activate(devices: Sequence[str] | None = None, memory: str | None = None) ->
     devices  architectures, one a device: ["gfx942", "gfx90a"]; default $PETITGEN_VIRTUAL_DEVICES, or one gfx942
     memory   bytes of each device, "8G"; default $PETITGEN_VIRTUAL_MEMORY, or 16G
     Returns the library's file. A second time it changes nothing, and asks that the devices be the same.
-    DriverError when another libamdhip64 is mapped, or the library cannot be made.
+    DriverError when another libamdhip64 is mapped, the library cannot be made, or the memory is no size.
     """
     global _active
     path = library()
