@@ -7,7 +7,9 @@ was built from; nothing is guessed from a name.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -24,6 +26,9 @@ FILE_NAME = "manifest.json"
 ARGUMENT_SIZES: Mapping[str, int] = types.MappingProxyType({"buffer": 16, "u32": 4, "f32": 4})
 ACTIVATIONS = ("bf16", "fp16")
 DIMENSIONS = ("m", "n", "k")
+MAX_KERNARG = 1 << 16  # bytes: far more than any kernel takes; a damaged size must not be allocated
+ALIGNMENTS = tuple(1 << bits for bits in range(13))  # bytes, up to a page
+MAX_GRID = (1 << 31) - 1  # workgroups. Source: HIP's device properties, maxGridSize[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +196,7 @@ def parse(text: str, where: str = FILE_NAME, directory: Path | None = None) -> M
     """A Manifest from the text of one; `where` names it in errors. ManifestError or ManifestVersionError."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not JSON ({error}); build the kernels again") from error
     if not isinstance(data, dict) or "schema" not in data:
         raise ManifestError(f"{where}: not a petitgen manifest: no 'schema' key")
@@ -211,19 +216,45 @@ def _check_kernel(key: str, kernel: Kernel, where: str) -> None:
     place = f"{where}: kernels.{key}"
     if kernel.name != key:
         raise ManifestError(f"{place}.name: {kernel.name!r} is not the key it stands under")
-    if Path(kernel.file).name != kernel.file:
+    if Path(kernel.file).name != kernel.file or kernel.file in ("", ".."):
         raise ManifestError(f"{place}.file: {kernel.file!r} is not a plain file name")
     _check_launch(place, kernel)
-    for argument in kernel.kernarg.args:
+    _check_tolerance(place, kernel.tolerance)
+    _check_kernarg(f"{place}.kernarg", kernel.kernarg)
+
+
+def _check_tolerance(place: str, tolerance: Tolerance) -> None:
+    for field in fields(Tolerance):
+        value = getattr(tolerance, field.name)
+        if not (math.isfinite(value) and value >= 0):
+            raise ManifestError(f"{place}.tolerance.{field.name}: expected a finite number from 0, got {value}")
+
+
+def _check_kernarg(place: str, kernarg: Kernarg) -> None:
+    """Arguments of known kinds, each by one name and in bytes of its own."""
+    if not 0 <= kernarg.size <= MAX_KERNARG:
+        raise ManifestError(f"{place}.size: expected at most {MAX_KERNARG} bytes, got {kernarg.size}")
+    for argument in kernarg.args:
         size = ARGUMENT_SIZES.get(argument.kind)
         if size != argument.size:
             known = ", ".join(f"{kind} ({size} bytes)" for kind, size in ARGUMENT_SIZES.items())
-            raise ManifestError(f"{place}.kernarg: argument {argument.name!r} is {argument.size} bytes of"
+            raise ManifestError(f"{place}: argument {argument.name!r} is {argument.size} bytes of"
                                 f" {argument.kind!r}; this runtime knows {known}")  # fmt: skip
-        if argument.offset < 0 or argument.offset + argument.size > kernel.kernarg.size:
-            raise ManifestError(
-                f"{place}.kernarg: argument {argument.name!r} lies outside its {kernel.kernarg.size} bytes"
-            )
+        if argument.offset < 0 or argument.offset + argument.size > kernarg.size:
+            raise ManifestError(f"{place}: argument {argument.name!r} lies outside its {kernarg.size} bytes")
+        if argument.alignment not in ALIGNMENTS:
+            raise ManifestError(f"{place}: argument {argument.name!r} has alignment {argument.alignment}, which is no"
+                                f" power of two up to {ALIGNMENTS[-1]}")  # fmt: skip
+        if argument.max_bytes < 0:
+            raise ManifestError(f"{place}: argument {argument.name!r} has max_bytes {argument.max_bytes}, below 0")
+    in_order = sorted(kernarg.args, key=lambda argument: argument.offset)
+    for one, other in itertools.pairwise(in_order):
+        if one.offset + one.size > other.offset:
+            raise ManifestError(f"{place}: arguments {one.name!r} and {other.name!r} overlap")
+    names = [argument.name for argument in kernarg.args]
+    for name in names:
+        if names.count(name) > 1:
+            raise ManifestError(f"{place}: there are {names.count(name)} arguments {name!r}")
 
 
 def _check_launch(place: str, kernel: Kernel) -> None:
@@ -241,11 +272,17 @@ def _check_launch(place: str, kernel: Kernel) -> None:
         for key, value in numbers.items():
             _check_positive(f"{place}.{name}.{key}", value)
     _check_positive(f"{place}.block", kernel.block)
+    if kernel.block > kernel.resources.max_workgroup:
+        raise ManifestError(f"{place}.block: the kernel was built for at most {kernel.resources.max_workgroup}"
+                            f" work-items, got {kernel.block}")  # fmt: skip
     for axis in ("x", "y", "z"):
         size = getattr(kernel.grid, axis)
         if not isinstance(size, int) and size[0] not in DIMENSIONS:
             raise ManifestError(f"{place}.grid.{axis}: {size[0]!r} is no dimension: m, n and k are")
-        _check_positive(f"{place}.grid.{axis}", size if isinstance(size, int) else size[1])
+        count = size if isinstance(size, int) else size[1]
+        _check_positive(f"{place}.grid.{axis}", count)
+        if count > MAX_GRID:
+            raise ManifestError(f"{place}.grid.{axis}: expected at most {MAX_GRID}, got {count}")
 
 
 def _check_positive(place: str, value: int) -> None:

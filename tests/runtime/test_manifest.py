@@ -137,6 +137,15 @@ WRONG: dict[str, tuple[Change, str]] = {
     "activations": (lambda k: k.update(activations="fp32"), "activations: 'fp32'; this runtime knows bf16, fp16"),
     "kind": (lambda k: k["kernarg"]["args"][2].update(kind="u64"), "'u64'"),
     "size": (lambda k: k["kernarg"]["args"][0].update(size=8), "'a' is 8 bytes of 'buffer'"),
+    "a huge grid": (lambda k: k["grid"].update(z=2**40), "grid.z: expected at most 2147483647, got 1099511627776"),
+    "a huge kernarg": (lambda k: k["kernarg"].update(size=2**40), "kernarg.size: expected at most 65536 bytes"),
+    "more than it was built for": (lambda k: k.update(block=4096), "block: the kernel was built for at most 256"),
+    "alignment": (
+        lambda k: k["kernarg"]["args"][0].update(alignment=3),
+        "'a' has alignment 3, which is no power of two",
+    ),
+    "extent": (lambda k: k["kernarg"]["args"][0].update(max_bytes=-1), "'a' has max_bytes -1, below 0"),
+    "tolerance": (lambda k: k["tolerance"].update(unit=-1.0), "tolerance.unit: expected a finite number from 0"),
     "path": (lambda k: k.update(file="../x.hsaco"), "not a plain file name"),
 }
 
@@ -157,6 +166,31 @@ def test_argument_outside_the_kernarg() -> None:
     data["kernels"][NAME]["kernarg"]["size"] = 35
     with pytest.raises(ManifestError, match="'m' lies outside its 35 bytes"):
         parse(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda k: k["kernarg"]["args"][1].update(offset=8), "arguments 'a' and 'c' overlap"),
+        (lambda k: k["kernarg"]["args"][1].update(name="a"), "there are 2 arguments 'a'"),
+        (
+            lambda k: k["tolerance"].update(unit=float("nan")),
+            "tolerance.unit: expected a finite number from 0, got nan",
+        ),
+        (lambda k: k["tolerance"].update(accumulate=float("inf")), "tolerance.accumulate: expected a finite number"),
+        (lambda k: k.update(file=".."), "'..' is not a plain file name"),
+    ],
+)
+def test_wrong_in_ways_a_schema_cannot_say(change: Change, message: str) -> None:
+    data = copy.deepcopy(GOOD)
+    change(data["kernels"][NAME])
+    with pytest.raises(ManifestError, match=message):
+        parse(json.dumps(data))
+
+
+def test_json_of_any_depth_is_refused() -> None:
+    with pytest.raises(ManifestError, match="not JSON"):
+        parse("[" * 100_000)
 
 
 def test_name_is_the_key() -> None:
@@ -185,7 +219,5 @@ def test_runtime_alone_reads_manifests() -> None:
         "print(sorted(loaded & {'petitgen', 'jsonschema', 'numpy', 'yaml'}))"
     )
     root = Path(runtime.manifest.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
