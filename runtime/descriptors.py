@@ -14,7 +14,7 @@ from runtime.errors import DescriptorError
 WORD3: dict[str, int] = {"gfx90a": 0x00020000, "gfx942": 0x00020000}
 
 MAX_BYTES = 2**32 - 1
-_ADDRESS_BITS = 48
+ADDRESS_BITS = 48
 
 
 def buffer_resource(address: int, num_bytes: int, arch: str) -> bytes:
@@ -25,8 +25,8 @@ def buffer_resource(address: int, num_bytes: int, arch: str) -> bytes:
     """
     if arch not in WORD3:
         raise DescriptorError(f"no buffer descriptor for arch {arch!r}: known are {', '.join(WORD3)}")
-    if not 0 <= address < 2**_ADDRESS_BITS:
-        raise DescriptorError(f"address {address:#x} does not fit the {_ADDRESS_BITS}-bit base of a buffer descriptor")
+    if not 0 <= address < 2**ADDRESS_BITS:
+        raise DescriptorError(f"address {address:#x} does not fit the {ADDRESS_BITS}-bit base of a buffer descriptor")
     if not 0 <= num_bytes <= MAX_BYTES:
         raise DescriptorError(
             f"{num_bytes} bytes do not fit num_records (at most {MAX_BYTES}): split the tensor and rebase each part"

@@ -57,6 +57,11 @@ class NoDeviceError(DeviceError):
     """HIP found no GPU."""
 
 
+class DeviceResetError(DeviceError):
+    """The device was reset: what was on it is gone. Make arrays, device weights and plans again; the library, packed
+    weights and host arrays are good as they are."""
+
+
 class HipLibraryError(DeviceError):
     """hip-python, or the libamdhip64 it should talk to, is missing, or it is not the right one."""
 

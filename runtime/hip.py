@@ -12,6 +12,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,18 @@ _MOST_STREAMS = 1024
 # A release that failed for one of these was not looked at: it is tried again. After any other error the handle or the
 # device is gone, and a second try might hit what somebody else has got at that address.
 _TRY_AGAIN = frozenset({"hipErrorStreamCaptureUnsupported", "hipErrorStreamCaptureImplicit"})
+
+
+@dataclass(slots=True, eq=False)
+class Epoch:
+    """A device from one reset to the next. What was made in an epoch that is over is gone: memory, code objects.
+
+    faults  sticky errors of the device that were told already
+    """
+
+    device: int
+    over: bool = False
+    faults: set[str] = field(default_factory=set)
 
 
 class Hip:
@@ -41,7 +54,9 @@ class Hip:
         self.launch: Callable[..., tuple[Any]] = module.hipModuleLaunchKernel
         self.success = module.hipError_t.hipSuccess
         self.forked = False
-        self._pending: list[tuple[str, Any]] = []
+        self._pending: list[tuple[str, Any, Epoch]] = []
+        self._epochs: dict[int, Epoch] = {}
+        self._addresses: dict[int, Epoch] = {}
         self.streams: dict[int, Any] = {}
         self.device_count: int = self.call("hipGetDeviceCount")
 
@@ -56,6 +71,8 @@ class Hip:
             raise HipLibraryError(f"hip-python cannot call {name}: {error}") from error
         if status is not self.success:
             raise self.error(name, status, doing, kernels)
+        if name == "hipDeviceReset":
+            self.lost(self.current_device())
         return values[0] if len(values) == 1 else tuple(values)
 
     def error(self, call: str, status: Any, doing: str = "", kernels: Sequence[str] = ()) -> HipError:
@@ -64,7 +81,10 @@ class Hip:
         code = getattr(status, "name", str(status))
         if code == "hipErrorNoDevice":
             raise NoDeviceError(f"HIP finds no GPU ({call}: {code}, {_which(self)})")
-        if self.virtual and code in _FAULTS:
+        if code in _FAULTS:
+            device = self._module.hipGetDevice()[1]
+            self.epoch(device).faults.add(code)
+        if self.virtual and code in _TOLD:
             doing = f"{doing}; {_story(self.library)}".removeprefix("; ")
         kind = DeviceMemoryError if code == "hipErrorOutOfMemory" else HipError
         return kind(call, code, doing, kernels)
@@ -94,11 +114,34 @@ class Hip:
         """with hip.on(1): the calls inside are made on that device."""
         return _On(self, device)
 
+    # ---- resets -------------------------------------------------------------------------------
+    def reset(self, device: int) -> None:
+        """hipDeviceReset: what is on the device is gone, also what others than this runtime have there."""
+        with self.on(device):
+            self.call("hipDeviceReset", doing=f"resetting device {device}")
+
+    def epoch(self, device: int) -> Epoch:
+        """What the device is in now."""
+        return self._epochs.get(device) or self._epochs.setdefault(device, Epoch(device))
+
+    def lost(self, device: int) -> None:
+        """The device was reset: nothing that was made on it may be used or given back any more."""
+        epoch = self._epochs.pop(device, None)
+        if epoch is not None:
+            epoch.over = True
+            self._addresses = {a: e for a, e in list(self._addresses.items()) if e is not epoch}
+
     # ---- memory -------------------------------------------------------------------------------
-    def malloc(self, size: int) -> int:
-        """The address of `size` bytes on the current device."""
+    def malloc(self, size: int, device: int) -> tuple[int, Epoch]:
+        """The address of `size` bytes on the current device, which is `device`, and the epoch it is good for."""
         self.collect()
-        return int(self.call("hipMalloc", max(size, 1), doing=f"asking for {size} bytes"))
+        address = int(self.call("hipMalloc", max(size, 1), doing=f"asking for {size} bytes"))
+        before = self._addresses.get(address)
+        if before is not None and before.device == device:  # nobody gave it back: somebody has reset the device
+            self.lost(device)
+        epoch = self.epoch(device)
+        self._addresses[address] = epoch
+        return address, epoch
 
     def copy(self, to: int, source: int, size: int, kind: str, stream: int | None = None, **what: Any) -> None:
         """kind: HostToDevice, DeviceToHost or DeviceToDevice. Without a stream it is done when this returns."""
@@ -146,23 +189,32 @@ class Hip:
         )
 
     # ---- giving back --------------------------------------------------------------------------
-    def release(self, call: str, handle: Any) -> None:
-        """hipFree or hipModuleUnload, from wherever the garbage collector happens to run: never raises."""
-        self._pending.append((call, handle))
+    def release(self, call: str, handle: Any, epoch: Epoch) -> None:
+        """hipFree or hipModuleUnload, from wherever the garbage collector happens to run: never raises.
+
+        Nothing is done when the device was reset since: the handle is nobody's, or already somebody else's.
+        """
+        self._pending.append((call, handle, epoch))
         self.collect()
 
     def collect(self) -> None:
         """Give back what is waiting; what HIP refuses for the moment waits on."""
         for _ in range(len(self._pending)):
             try:
-                call, handle = self._pending.pop(0)
+                call, handle, epoch = self._pending.pop(0)
             except IndexError:  # another thread was faster
                 return
+            if epoch.over:
+                continue
             try:
+                # Before the call: from the moment it is free another thread may be given the same address.
+                known = self._addresses.pop(handle, None) if call == "hipFree" else None
                 self.call(call, handle)
             except HipError as error:
                 if error.code in _TRY_AGAIN:
-                    self._pending.append((call, handle))
+                    self._pending.append((call, handle, epoch))
+                    if known is not None:
+                        self._addresses[handle] = known
             except (HipLibraryError, NoDeviceError, ClosedError):
                 pass  # the driver is gone, or what it held belongs to the parent process
 
@@ -188,6 +240,7 @@ class _On:
 
 # ---- which library --------------------------------------------------------------------------------
 _bound: Hip | None = None
+_tried = False  # whether a real GPU was looked for: that maps a library for good
 _lock = threading.Lock()
 
 
@@ -198,10 +251,11 @@ def bind(virtual: bool = False, arch: str | None = None) -> Hip:
     Raises HipLibraryError (no hip-python, no libamdhip64, more than one, another than the virtual one) and
     NoDeviceError.
     """
-    global _bound
+    global _bound, _tried
     with _lock:
         if _bound is None or (virtual and not _bound.virtual):
             path = _activate(arch) if virtual else None
+            _tried = not virtual
             _bound = _bind(path)
         return _bound
 
@@ -257,13 +311,20 @@ def _several(libraries: Sequence[Path]) -> str:
 
 
 def _which(hip: Hip) -> str:
+    if hip.virtual:
+        story = _story(hip.library).strip()
+        return f"the virtual GPU's library {hip.library}" + (f", which says: {story}" if story else "")
     return f"library {hip.library}; a new process with device='virtual' runs on the emulator"
 
 
 # ---- the virtual GPU --------------------------------------------------------------------------------
 ARCHS = ("gfx942", "gfx90a")  # what the virtual GPU has, one device each, unless the environment says otherwise
 _DEVICES = "PETITGEN_VIRTUAL_DEVICES"
+# What a device says to every call from then on.
 _FAULTS = frozenset({"hipErrorLaunchFailure", "hipErrorIllegalAddress", "hipErrorDeinitialized"})
+# Errors of which the virtual GPU has told more when it returned them.
+_TOLD = _FAULTS | {"hipErrorNotFound", "hipErrorNotInitialized", "hipErrorInitializationError", "hipErrorInvalidImage",
+                   "hipErrorNoBinaryForGpu", "hipErrorSharedObjectInitFailed"}  # fmt: skip
 
 
 def _activate(arch: str | None) -> Path:
@@ -278,7 +339,11 @@ def _activate(arch: str | None) -> Path:
         driver.activate(None if chosen else sorted(ARCHS, key=lambda name: name != arch))
         return driver.library()
     except DriverError as error:
-        raise HipLibraryError(str(error)) from error
+        why = ""
+        if _tried and any(not is_virtual(library) for library in mapped_libraries()):
+            why = (" It was mapped when runtime.load looked for a real GPU in this process, and cannot be unmapped: a"
+                   " new process that asks for device='virtual' at once gets it.")  # fmt: skip
+        raise HipLibraryError(f"{error}{why}") from error
 
 
 def is_virtual(library: Path) -> bool:

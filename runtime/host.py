@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime import modules
 from runtime.errors import OperandError
 from runtime.hip import Hip
-from runtime.launch import stream_handle
+from runtime.launch import refuse_gradient, stream_handle
 from runtime.memory import ITEM_BYTES, Allocation, DeviceArray, allocate, dtype_name, numpy_dtype
 from runtime.packing import PackedWeight
 from runtime.weights import DeviceWeight
@@ -21,18 +22,20 @@ if TYPE_CHECKING:
 
 def gemm(lib: Library, x: Any, w: PackedWeight | DeviceWeight, bias: Any, out: Any, stream: Any) -> Any:
     """Library.gemm for numpy arrays and CPU tensors. The result is there when this returns."""
-    if getattr(x, "requires_grad", False):
+    if getattr(x, "requires_grad", False) or getattr(out, "requires_grad", False):
         refuse_gradient()
     bits, name = bits_of(x, "x")
     if not isinstance(w, DeviceWeight):
+        modules.LOADED.check(lib.hip, lib.device)  # or the copy might be one that a reset has taken
         w = lib.upload_once(w)
     if bits.ndim != 2 or bits.shape[1] != w.k:
         raise OperandError(f"x has shape {list(bits.shape)}: [M, {w.k}] is needed")
     _check_out(x, out, (bits.shape[0], w.n), name)
+    added = None if bias is None else _bias_of(bias, w.n)
     result = _run(lib, bits, name, w, stream)
     values = result.view(numpy_dtype(name))
-    if bias is not None:
-        values = _add(values, bias, w.n)
+    if added is not None:  # rounded a second time: the kernel has rounded its result already
+        values = (values.astype(np.float32) + added).astype(values.dtype)
     return _deliver(values, x, out)
 
 
@@ -52,6 +55,7 @@ def to_device(hip: Hip, values: Any, pitch: int | None, device: int) -> DeviceAr
 
 def to_host(hip: Hip, array: DeviceArray, kernels: Sequence[str]) -> NDArray:
     """A copy of a matrix, after everything on its device is done. kernels: who may have caused an error."""
+    array.check()
     rows, columns = array.shape
     wide = np.zeros(rows * array.pitch, np.uint16)
     with hip.on(array.device):
@@ -59,14 +63,6 @@ def to_host(hip: Hip, array: DeviceArray, kernels: Sequence[str]) -> NDArray:
         if array.nbytes:
             hip.copy(wide.ctypes.data, array.address, array.nbytes, "DeviceToHost", kernels=kernels)
     return np.ascontiguousarray(wide.reshape(rows, array.pitch)[:, :columns]).view(numpy_dtype(array.dtype))
-
-
-def refuse_gradient() -> None:
-    """For an x that requires one."""
-    import torch
-
-    if torch.is_grad_enabled():
-        raise OperandError("x requires a gradient, which these kernels do not give: use torch.no_grad() or x.detach()")
 
 
 def bits_of(x: Any, what: str) -> tuple[NDArray[np.uint16], str]:
@@ -77,12 +73,21 @@ def bits_of(x: Any, what: str) -> tuple[NDArray[np.uint16], str]:
     if _is_tensor(x):
         import torch
 
+        _check_dense(x, what)
         return x.detach().contiguous().view(torch.int16).numpy().view(np.uint16), name
     raise OperandError(f"{what} is a {type(x).__name__}: a numpy array, a torch tensor or a DeviceArray is needed")
 
 
 def _is_tensor(x: Any) -> bool:
     return type(x).__module__.startswith("torch") or hasattr(x, "detach")
+
+
+def _check_dense(x: Any, what: str) -> None:
+    import torch
+
+    if x.layout is not torch.strided or x.device.type != "cpu":
+        raise OperandError(f"{what} is a {x.layout} tensor on {x.device}: a dense one is needed, on the CPU or on a"
+                           f" device of ROCm; {what}.to_dense() or .to() makes one")  # fmt: skip
 
 
 def _check_out(x: Any, out: Any, shape: tuple[int, int], name: str) -> None:
@@ -92,6 +97,10 @@ def _check_out(x: Any, out: Any, shape: tuple[int, int], name: str) -> None:
         raise OperandError(f"out is a {type(out).__name__}, x a {type(x).__name__}: both have to be of one kind")
     if _is_tensor(out) and out.get_device() >= 0:
         raise OperandError(f"out is on device {out.get_device()}, x on the host")
+    if _is_tensor(out):
+        _check_dense(out, "out")
+    elif not out.flags.writeable:
+        raise OperandError("out is read-only: give an array that can be written")
     if tuple(out.shape) != shape or dtype_name(out.dtype) != name:
         raise OperandError(f"out is {list(out.shape)} {out.dtype}: {list(shape)} {name} is needed")
 
@@ -118,14 +127,18 @@ def _run(lib: Library, bits: NDArray[np.uint16], name: str, w: DeviceWeight, str
     return result
 
 
-def _add(values: NDArray, bias: Any, n: int) -> NDArray:
-    """Rounded a second time: the kernel has rounded its result already."""
-    if hasattr(bias, "detach"):
-        bias = bias.detach().float().cpu().numpy()
-    bias = np.asarray(bias).astype(np.float32)
-    if bias.shape != (n,):
-        raise OperandError(f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed")
-    return (values.astype(np.float32) + bias).astype(values.dtype)
+def _bias_of(bias: Any, n: int) -> NDArray[np.float32]:
+    """[N] in float32, of real numbers."""
+    if _is_tensor(bias):
+        if bias.is_complex() or bias.device.type == "meta":
+            raise OperandError(f"bias is {bias.dtype} on {bias.device}: real numbers are needed")
+        bias = bias.detach().to_dense().float().cpu().numpy()
+    values = np.asarray(bias)
+    if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":  # ml_dtypes' is of kind V
+        raise OperandError(f"bias is {values.dtype}: real numbers are needed")
+    if values.shape != (n,):
+        raise OperandError(f"bias has shape {list(values.shape)}: [N] = [{n}] is needed")
+    return values.astype(np.float32)
 
 
 def _deliver(values: NDArray, x: Any, out: Any) -> Any:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runtime.descriptors import buffer_resource, extent
-from runtime.errors import ClosedError, ManifestError, OperandError
+from runtime import modules
+from runtime.descriptors import ADDRESS_BITS, buffer_resource, extent
+from runtime.errors import ClosedError, DeviceResetError, ManifestError, OperandError, ShapeError
 from runtime.hip import Hip
 from runtime.manifest import Argument, Kernel
-from runtime.memory import ITEM_BYTES, KNOWN_DTYPES, DeviceArray, dtype_name, layout
+from runtime.memory import ITEM_BYTES, KNOWN_DTYPES, Allocation, DeviceArray, dtype_name, layout, number
 from runtime.select import Problem, Selection
 from runtime.weights import DeviceWeight
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 # The `extra` argument of hipModuleLaunchKernel. Source: hip_runtime_api.h, HIP_LAUNCH_PARAM_*.
 _BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 3
 _REMEMBERED = 8
+_LOW_BITS = (1 << 32) - 1
+# What the dispatch packet has room for. Source: HSA Platform System Architecture 1.2, 2.9.6, grid_size_x.
+_MOST_WORK_ITEMS = (1 << 32) - 1
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -59,10 +63,14 @@ class Launcher:
         "_c_mask",
         "_call",
         "_device",
+        "_epoch",
         "_function",
         "_grid",
+        "_high",
         "_hip",
+        "_low",
         "_names",
+        "_problem",
         "_several",
         "_slots",
         "_state",
@@ -87,7 +95,16 @@ class Launcher:
         self._call, self._success, self._streams = hip.launch, hip.success, hip.streams
         self._device, self._several = weight.device, hip.device_count > 1
         self._names = state.names(weight.device)
+        self._epoch = hip.epoch(weight.device)
+        if self._epoch.over or (isinstance(weight.owner, Allocation) and weight.owner.lost):
+            raise _was_reset(weight.device)
         self._grid = kernel.grid.size(m=problem.m, n=problem.n, k=problem.k)
+        if max(self._grid[0] * kernel.block, *self._grid[1:]) > _MOST_WORK_ITEMS:
+            raise ShapeError(f"{problem} takes {list(self._grid)} workgroups of {kernel.block}: a launch has at most"
+                             f" {_MOST_WORK_ITEMS} work-items in a direction; split it")  # fmt: skip
+        self._problem = problem
+        self._low = -extent(problem.m, problem.n, problem.ldc, ITEM_BYTES)  # where out starts, counted from x, if
+        self._high = extent(problem.m, problem.k, problem.lda, ITEM_BYTES)  # it has bytes in common with x
         arguments = {argument.name: argument for argument in kernel.kernarg.args}
         self._a, self._a_mask = _word(kernel, arguments, "a")
         self._c, self._c_mask = _word(kernel, arguments, "c")
@@ -98,8 +115,12 @@ class Launcher:
         """Launch with x at address `a` and out at `c`, asynchronously. HipError, OperandError, ClosedError."""
         if self._state.closed:
             raise ClosedError(self._state.closed)
-        if a & self._a_mask or c & self._c_mask:
-            self._misaligned(a, c)
+        if self._epoch.over:
+            raise _was_reset(self._device)
+        if a & self._a_mask or c & self._c_mask or not a or not c:
+            self._misplaced(a, c)
+        if self._low < c - a < self._high:
+            self._overlapping(a, c)
         try:
             slot = self._slots.pop()
         except IndexError:  # as many as threads were here at once
@@ -117,9 +138,7 @@ class Launcher:
             result = self._call(self._function, x, y, z, self.kernel.block, 1, 1, 0, queue, None, extra)
         self._slots.append(slot)
         if result[0] is not self._success:
-            raise self._hip.error(
-                "hipModuleLaunchKernel", result[0], f"launching {self.kernel.name}", tuple(self._names)
-            )
+            self._failed(result[0])
         self._names.append(self.kernel.name)
 
     def _slot(self) -> Slot:
@@ -130,11 +149,37 @@ class Launcher:
         array = (ctypes.c_void_p * len(pointers))(*pointers)
         return memoryview(buffer).cast("B").cast("Q"), self._hip.extra(array), (buffer, length, array)
 
-    def _misaligned(self, a: int, c: int) -> None:
+    def _failed(self, status: Any) -> None:
+        error = self._hip.error("hipModuleLaunchKernel", status, f"launching {self.kernel.name}", tuple(self._names))
+        if error.code == "hipErrorInvalidHandle":  # the stream is none, or the code object is gone
+            modules.LOADED.check(self._hip, self._device)
+            if self._epoch.over:
+                raise _was_reset(self._device) from error
+        raise error
+
+    def _misplaced(self, a: int, c: int) -> None:
         for name, address, mask in (("x", a, self._a_mask), ("out", c, self._c_mask)):
+            if not 0 < address < 1 << ADDRESS_BITS:
+                raise OperandError(f"{name} starts at {address:#x}, where no device has memory: an address is above 0"
+                                   f" and has {ADDRESS_BITS} bits")  # fmt: skip
             if address & mask:
-                raise OperandError(f"{name} starts at {address:#x}: {self.kernel.name} needs a multiple of {mask + 1}"
-                                   " bytes; copy it to memory of its own")  # fmt: skip
+                raise OperandError(f"{name} starts at {address:#x}: {self.kernel.name} needs a multiple of"
+                                   f" {(mask & _LOW_BITS) + 1} bytes; copy it to memory of its own")  # fmt: skip
+
+    def _overlapping(self, a: int, c: int) -> None:
+        """Refuses, unless x and out are different columns of rows with one pitch."""
+        p = self._problem
+        column = (c - a) // ITEM_BYTES % p.lda
+        if p.m == 1 or p.lda != p.ldc or (c - a) % ITEM_BYTES or not p.k <= column <= p.lda - p.n:
+            raise OperandError(f"out at {c:#x} overlaps x at {a:#x}: other workgroups still read x when the first write"
+                               " out; give memory of its own")  # fmt: skip
+
+
+def _was_reset(device: int) -> DeviceResetError:
+    return DeviceResetError(
+        f"device {device} was reset, and what was on it is gone: make arrays, device weights and plans again. Packed"
+        " weights are copied again by themselves, and the library need not be loaded again"
+    )
 
 
 class Nothing:
@@ -151,6 +196,7 @@ Launch = Launcher | Nothing
 
 def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str) -> bytes:
     """The kernel argument segment of a problem, zero-padded to 8 bytes; A and C stand at address 0 in it."""
+    _check_parts(kernel, weight)
     values: dict[str, int | bytes] = {
         "a": buffer_resource(0, extent(problem.m, problem.k, problem.lda, ITEM_BYTES), arch),
         "w": buffer_resource(*weight.codes, arch),
@@ -167,6 +213,20 @@ def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str) -
     segment = bytearray(-(-kernel.kernarg.size // 8) * 8)
     layout_.pack_into(segment, 0, *(values[name] for name in order))
     return bytes(segment)
+
+
+def _check_parts(kernel: Kernel, weight: DeviceWeight) -> None:
+    """What the kernel asks of the buffers of a weight, which may be anybody's memory."""
+    parts = {"w": ("codes", weight.codes), "s": ("scales", weight.scales), "o": ("outer", weight.outer)}
+    for argument in kernel.kernarg.args:
+        if argument.name in parts:
+            name, (address, size) = parts[argument.name]
+            if address % argument.alignment:
+                raise OperandError(f"{name} of the weight start at {address:#x}: {kernel.name} needs a multiple of"
+                                   f" {argument.alignment} bytes; copy them to memory of their own")  # fmt: skip
+            if size > argument.max_bytes:
+                raise ShapeError(f"{name} of the weight take {size} bytes, {argument.max_bytes} is the limit of"
+                                 f" {kernel.name}: split the weight along N")  # fmt: skip
 
 
 _CODES = {"buffer": "16s", "u32": "I", "f32": "f"}
@@ -187,11 +247,23 @@ def _struct(kernel: Kernel, values: Mapping[str, Any]) -> tuple[struct.Struct, l
 
 
 def _word(kernel: Kernel, arguments: Mapping[str, Argument], name: str) -> tuple[int, int]:
-    """Where the address of a buffer stands, in 64-bit words, and the mask of address bits that have to be zero."""
+    """Where the address of a buffer stands, in 64-bit words, and the mask of address bits that have to be zero.
+
+    The bits above an address and the sign are among them: that they are right costs no look of its own.
+    """
     argument = arguments.get(name)
     if argument is None or argument.kind != "buffer" or argument.offset % 8:
         raise ManifestError(f"{kernel.name} takes no buffer {name} at a multiple of 8 bytes: this runtime needs one")
-    return argument.offset // 8, argument.alignment - 1
+    return argument.offset // 8, argument.alignment - 1 | -1 << ADDRESS_BITS
+
+
+def refuse_gradient() -> None:
+    """For operands that require one."""
+    import torch
+
+    if torch.is_grad_enabled():
+        raise OperandError("x requires a gradient, or out does, which these kernels do not give: use torch.no_grad() or"
+                           " x.detach()")  # fmt: skip
 
 
 class Plan:
@@ -216,17 +288,23 @@ class Plan:
 
         x and out: torch tensors on the device or DeviceArrays of the planned shapes, pitches and dtype.
         """
-        if (
-            x.shape != self._x[0]
-            or out.shape != self._out[0]
-            or x.stride() != self._x[1]
-            or out.stride() != self._out[1]
-            or KNOWN_DTYPES.get(x.dtype) != self._dtype
-            or KNOWN_DTYPES.get(out.dtype) != self._dtype
-            or x.get_device() != self._device
-            or out.get_device() != self._device
-        ):
-            self._check(x, out)
+        try:
+            if (
+                x.shape != self._x[0]
+                or out.shape != self._out[0]
+                or x.stride() != self._x[1]
+                or out.stride() != self._out[1]
+                or KNOWN_DTYPES.get(x.dtype) != self._dtype
+                or KNOWN_DTYPES.get(out.dtype) != self._dtype
+                or x.get_device() != self._device
+                or out.get_device() != self._device
+            ):
+                self._check(x, out)
+            if x.requires_grad or out.requires_grad:
+                refuse_gradient()
+        except (AttributeError, TypeError, RuntimeError) as error:  # not a tensor, or one without strides
+            raise OperandError(f"x is a {type(x).__name__}, out a {type(out).__name__}: a plan takes DeviceArrays, or"
+                               f" dense torch tensors on the device ({error})") from error  # fmt: skip
         self._launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
         return out
 
@@ -264,13 +342,13 @@ def _text(shape: tuple[int, ...], strides: tuple[int, ...]) -> str:
 # ---- streams ----------------------------------------------------------------------------------------
 def stream_handle(stream: Any, x: Any) -> int:
     """The hipStream_t as a number. stream: None (torch's current one for a tensor, else the null stream), a number,
-    a torch.cuda.Stream or a stream of hip-python."""
+    a torch.cuda.Stream or a stream of hip-python. OperandError for anything else."""
     if stream is None:
         return 0 if type(x) is DeviceArray else _torch_stream()(x.get_device())
-    if isinstance(stream, int):
-        return stream
-    handle = getattr(stream, "cuda_stream", None)
-    return int(stream) if handle is None else handle
+    handle = stream if type(stream) is int else number(getattr(stream, "cuda_stream", stream), "stream")
+    if not 0 <= handle < 1 << 64:
+        raise OperandError(f"stream {handle} is no hipStream_t: a number from 0 to 2**64 - 1 is")
+    return handle
 
 
 _found_stream: Callable[[int], int] | None = None

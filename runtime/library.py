@@ -6,18 +6,19 @@ import itertools
 import os
 import threading
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from runtime import host, kernels, modules
-from runtime.errors import ArchError, ClosedError, OperandError
+from runtime.errors import ArchError, ClosedError, HipError, OperandError
 from runtime.hip import Hip
-from runtime.launch import Launch, Launcher, Nothing, Plan, State, stream_handle
+from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradient, stream_handle
 from runtime.manifest import Manifest
 from runtime.memory import DeviceArray, allocate, dtype_name, layout
 from runtime.packing import PackedWeight
-from runtime.select import Problem, Selection, choose, contract_of
+from runtime.select import Problem, Selection, choose, contract_of, problem_of
 from runtime.weights import DeviceWeight, upload
 
 _ids = itertools.count()
@@ -73,12 +74,15 @@ class Library:
             device = x.get_device()
         except AttributeError:
             device = -1
-        if device < 0:
+        if type(device) is not int or device < 0:
             return host.gemm(self, x, w, bias, out, stream)
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, device)
         if out is None:
-            key: Any = (self._state.id, x.dtype, x.shape, x.stride(), device)
+            try:
+                key: Any = (self._state.id, x.dtype, x.shape, x.stride(), device)
+            except (AttributeError, RuntimeError) as error:
+                raise OperandError(f"x is a {type(x).__name__} without strides: use x.to_dense() ({error})") from error
             launcher = w.launchers.get(key)
             if launcher is None:
                 launcher = self._prepare(key, x, w, None)
@@ -86,14 +90,17 @@ class Library:
         else:
             try:
                 there = out.dtype, out.shape, out.stride(), out.get_device()
-            except AttributeError:
-                raise OperandError(f"out is a {type(out).__name__}, x is on device {device}") from None
-            key = (self._state.id, x.dtype, x.shape, x.stride(), device, *there)
+                key = (self._state.id, x.dtype, x.shape, x.stride(), device, *there)
+            except (AttributeError, RuntimeError):
+                raise OperandError(f"out is a {type(out).__name__}, x is on device {device}: both have to be dense"
+                                   " tensors there, or DeviceArrays") from None  # fmt: skip
+            if out.requires_grad:
+                refuse_gradient()
             launcher = w.launchers.get(key)
             if launcher is None:
                 launcher = self._prepare(key, x, w, out)
         if x.requires_grad:
-            host.refuse_gradient()
+            refuse_gradient()
         if bias is not None:
             _check_bias(x, bias, w.n, stream)
         launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
@@ -119,19 +126,9 @@ class Library:
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, self.device if device is None else device)
         self._ordinal(w.device)
-        name = dtype_name(dtype)
-        problem = Problem(
-            f"gemm_{w.format}_{name}",
-            m,
-            w.n,
-            w.k,
-            w.k if lda is None or m == 1 else lda,
-            w.n if ldc is None or m == 1 else ldc,
-        )
-        if m < 0 or problem.lda < w.k or problem.ldc < w.n:
-            raise OperandError(
-                f"{problem}: rows of x and out are {w.k} and {w.n} long, and there cannot be {m} of them"
-            )
+        problem = problem_of(f"gemm_{w.format}_{dtype_name(dtype)}", m, w.n, w.k, lda, ldc)
+        if m == 1:  # whatever its pitch is, nobody takes that step
+            problem = replace(problem, lda=w.k, ldc=w.n)
         selection = self._select(problem, w.device, kernel)
         launcher = self._launcher(problem, w, selection) if m else Nothing()
         return Plan(self, launcher, selection, problem, w)
@@ -140,8 +137,8 @@ class Library:
         self, contract: str, m: int, n: int, k: int, lda: int | None = None, ldc: int | None = None
     ) -> Selection:
         """The kernel that a GEMM of this shape launches, and why. contract: gemm_nvfp4_bf16. ShapeError."""
-        problem = Problem(contract, m, n, k, k if lda is None else lda, n if ldc is None else ldc)
-        if min(m, n, k) < 1:
+        problem = problem_of(contract, m, n, k, lda, ldc)
+        if problem.m < 1:
             raise OperandError(f"{problem}: sizes start at 1")
         return self._select(problem, self.device, None)
 
@@ -153,20 +150,19 @@ class Library:
     # ---- weights and arrays -------------------------------------------------------------------
     def upload(self, packed: PackedWeight, device: int | None = None) -> DeviceWeight:
         """A copy of a packed weight on a device of this library, freed when the object goes."""
+        _check_packed(packed)
         return upload(self._hip, packed, self._ordinal(device))
 
     def upload_once(self, packed: PackedWeight, device: int | None = None) -> DeviceWeight:
         """The copy that gemm keeps while `packed` is alive; made on the first call."""
-        if not isinstance(packed, PackedWeight):
-            raise OperandError(
-                f"w is a {type(packed).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors"
-            )
+        _check_packed(packed)
         device = self._ordinal(device)
         with self._lock:
             copies = self._resident.setdefault(packed, {})
-            if device not in copies:
-                copies[device] = self.upload(packed, device)
-            return copies[device]
+            copy = copies.get(device)
+            if copy is None or copy.owner.epoch.over:
+                copy = copies[device] = self.upload(packed, device)
+            return copy
 
     def empty(
         self, shape: tuple[int, int], dtype: Any, pitch: int | None = None, device: int | None = None
@@ -180,6 +176,10 @@ class Library:
 
     def numpy(self, array: DeviceArray) -> np.ndarray:
         """A copy of a DeviceArray on the host, after everything on its device is done."""
+        if not isinstance(array, DeviceArray):
+            raise OperandError(f"array is a {type(array).__name__}: a DeviceArray is needed")
+        if array.device not in self.devices:
+            raise OperandError(f"{array!r} is on none of this library's devices ({self.arch}): {list(self.devices)}")
         return host.to_host(self._hip, array, self.recent(array.device))
 
     def synchronize(self, stream: Any = None, device: int | None = None) -> None:
@@ -198,12 +198,24 @@ class Library:
         """
         try:
             if self._state.closed is None:
-                for device in list(self._state.recent):
-                    with self._hip.on(device):
-                        self._hip.synchronize(None, self.recent(device))
+                self._finish()
         finally:
             self._resident = weakref.WeakKeyDictionary()
             self._end()
+
+    def _finish(self) -> None:
+        """Wait for every device. A failure that was told before, and that the device repeats, is not told again."""
+        failure: HipError | None = None
+        for device in list(self._state.recent):
+            told = set(self._hip.epoch(device).faults)
+            try:
+                with self._hip.on(device):
+                    self._hip.synchronize(None, self.recent(device))
+            except HipError as error:
+                if error.code not in told:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
 
     def __enter__(self) -> Library:
         return self
@@ -223,7 +235,7 @@ class Library:
 
     def recent(self, device: int) -> tuple[str, ...]:
         """Names of the kernels last launched on a device, the latest last."""
-        return tuple(self._state.names(device))
+        return tuple(self._state.recent.get(device, ()))
 
     # ---- inside -------------------------------------------------------------------------------
     def _ordinal(self, device: int | None) -> int:
@@ -231,14 +243,14 @@ class Library:
             raise ClosedError(self._state.closed)
         if device is None:
             return self.device
-        if device not in self.devices:
-            raise OperandError(f"device {device} is none of this library's ({self.arch}): {list(self.devices)}")
+        if isinstance(device, bool) or device not in self.devices:
+            raise OperandError(f"device {device!r:.60} is none of this library's ({self.arch}): {list(self.devices)}")
         return device
 
     def _select(self, problem: Problem, device: int, name: str | None) -> Selection:
         candidates = self.kernels.values()
         if name is not None:
-            if name not in self.kernels:
+            if not isinstance(name, str) or name not in self.kernels:
                 raise OperandError(f"no kernel {name!r} among the {len(self.kernels)} of {self!r}")
             candidates = {name: self.kernels[name]}.values()
         return choose(candidates, problem, self.arch, self._units[device])
@@ -252,6 +264,7 @@ class Library:
     def _prepare(self, key: Any, x: Any, w: DeviceWeight, out: Any) -> Launch:
         """The launcher for the layout of x and out, after all that can be wrong with them is checked."""
         device = self._ordinal(x.get_device())
+        self._check_alive(x, out)
         m, k, lda = layout(x, "x")
         name = dtype_name(x.dtype)
         if k != w.k:
@@ -267,6 +280,11 @@ class Library:
         launcher = self.launcher_for(w, name, m, lda, ldc)
         w.remember(key, launcher)
         return launcher
+
+    def _check_alive(self, *arrays: Any) -> None:
+        for array in arrays:
+            if isinstance(array, DeviceArray):
+                array.check()
 
     def launcher_for(self, w: DeviceWeight, dtype: str, m: int, lda: int, ldc: int) -> Launch:
         """What launches m rows of bf16 or fp16 with these pitches."""
@@ -292,6 +310,11 @@ def _no_device(arch: str, targets: list[str], hip: Hip) -> str:
     return f"no {arch} among the devices of {hip.library} ({there})"
 
 
+def _check_packed(packed: Any) -> None:
+    if not isinstance(packed, PackedWeight):
+        raise OperandError(f"w is a {type(packed).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors")
+
+
 def _check_bias(x: Any, bias: Any, n: int, stream: Any) -> None:
     if type(x) is DeviceArray:
         raise OperandError("kernels take no bias: add it to the result on the device, or give numpy arrays or tensors")
@@ -299,6 +322,9 @@ def _check_bias(x: Any, bias: Any, n: int, stream: Any) -> None:
         raise OperandError(
             "kernels take no bias, torch adds it on its current stream: leave stream out, or add it after"
         )
+    if not hasattr(bias, "get_device") or bias.get_device() != x.get_device() or not bias.is_floating_point():
+        raise OperandError(f"bias is a {type(bias).__name__} of {getattr(bias, 'dtype', 'no dtype')}: a tensor of real"
+                           f" numbers on device {x.get_device()}, where x is, is needed")  # fmt: skip
     if tuple(bias.shape) != (n,):
         raise OperandError(f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed")
 

@@ -27,6 +27,10 @@ def load(arch: str | None = None, device: str = "auto", directory: str | Path | 
     """
     if device not in DEVICES:
         raise OperandError(f"device {device!r}: one of {', '.join(DEVICES)} is meant")
+    if arch is not None and not isinstance(arch, str):
+        raise OperandError(f"arch is {arch!r:.60}: a name is needed, as in gfx942")
+    if directory is not None and not isinstance(directory, (str, Path)):
+        raise OperandError(f"directory is {directory!r:.60}: a path is needed")
     if device != "virtual" and arch is not None:
         kernels.find(arch, directory)  # say what is missing before a GPU is looked for
     virtual = device == "virtual" or (device == "auto" and _falls_back(arch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.descriptors import extent
-from runtime.errors import OperandError
+from runtime.descriptors import ADDRESS_BITS, extent
+from runtime.errors import DeviceResetError, OperandError
 from runtime.hip import Hip
 
 ITEM_BYTES = 2  # bf16 and fp16
@@ -20,7 +21,10 @@ KNOWN_DTYPES: dict[Any, str] = {}  # what dtype_name has answered
 
 def dtype_name(dtype: Any) -> str:
     """bf16 or fp16, from a name or from a dtype of numpy, ml_dtypes or torch. OperandError for any other."""
-    name = KNOWN_DTYPES.get(dtype)
+    try:
+        name = KNOWN_DTYPES.get(dtype)
+    except TypeError:  # not hashable, so no dtype
+        raise OperandError(f"dtype {dtype!r:.60} is none a kernel multiplies: bfloat16 and float16 are") from None
     if name is None:
         text = getattr(dtype, "__name__", str(dtype))  # np.float16 is a class, the others print their name
         name = _NAMES.get(text.removeprefix("torch."))
@@ -28,6 +32,24 @@ def dtype_name(dtype: Any) -> str:
             raise OperandError(f"dtype {dtype} is none a kernel multiplies: bfloat16 and float16 are")
         KNOWN_DTYPES[dtype] = name
     return name
+
+
+_HIP_PYTHON = ("hip", "rocm")  # the packages of its releases 7 and 10
+
+
+def number(value: Any, what: str) -> int:
+    """A whole number, also one of numpy, or an address or handle that hip-python has given. OperandError for others,
+    and for bool: True is no size and no stream."""
+    if type(value) is int:
+        return value
+    try:
+        if not isinstance(value, bool) and hasattr(value, "__index__"):
+            return operator.index(value)
+        if type(value).__module__.split(".")[0] in _HIP_PYTHON:
+            return int(value)
+    except (TypeError, ValueError):
+        pass
+    raise OperandError(f"{what} is {value!r:.60}, a {type(value).__name__}: a whole number is needed")
 
 
 def numpy_dtype(name: str) -> np.dtype:
@@ -42,14 +64,19 @@ def numpy_dtype(name: str) -> np.dtype:
 class Allocation:
     """`size` bytes on a device, freed when the object goes. `address` is at least 256-byte aligned."""
 
-    __slots__ = ("__weakref__", "address", "device", "hip", "size")
+    __slots__ = ("__weakref__", "address", "device", "epoch", "hip", "size")
 
     def __init__(self, hip: Hip, size: int, device: int) -> None:
         self.hip, self.size, self.device = hip, size, device
         with hip.on(device):
-            self.address = hip.malloc(size)
+            self.address, self.epoch = hip.malloc(size, device)
             # Not at exit: a process that ends gives everything back, and HIP may be gone before Python is.
-            weakref.finalize(self, hip.release, "hipFree", self.address).atexit = False
+            weakref.finalize(self, hip.release, "hipFree", self.address, self.epoch).atexit = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether a reset of the device has taken it."""
+        return self.epoch.over
 
     def write(self, data: NDArray[np.uint8], offset: int = 0, stream: int | None = None) -> None:
         """Copy contiguous host bytes to `offset`."""
@@ -86,17 +113,29 @@ class DeviceArray:
         owner: Any = None,
     ) -> None:
         """address: an int, or a pointer object of hip-python. OperandError for what is no such matrix."""
-        self.address, self.device = int(address), device
-        if len(shape) != 2 or min(shape) < 0:
-            raise OperandError(f"shape {list(shape)}: a DeviceArray has two dimensions")
-        self.shape, self.dtype = (int(shape[0]), int(shape[1])), dtype_name(dtype)
-        self.pitch = self.shape[1] if pitch is None else int(pitch)
+        self.address, self.device = number(address, "address"), number(device, "device")
+        try:
+            rows, columns = shape
+        except (TypeError, ValueError):
+            raise OperandError(f"shape {shape!r:.60}: a DeviceArray has two dimensions") from None
+        self.shape, self.dtype = (number(rows, "shape[0]"), number(columns, "shape[1]")), dtype_name(dtype)
+        if min(self.shape) < 0:
+            raise OperandError(f"shape {list(self.shape)}: sizes start at 0")
+        self.pitch = self.shape[1] if pitch is None else number(pitch, "pitch")
+        if self.device < 0 or self.address < 0 or self.address + self.nbytes > 1 << ADDRESS_BITS:
+            raise OperandError(f"{self.nbytes} bytes at {self.address:#x} on device {self.device}: devices count from"
+                               f" 0, and their addresses have {ADDRESS_BITS} bits")  # fmt: skip
         if self.pitch < self.shape[1]:
             raise OperandError(f"pitch {self.pitch} is less than the {self.shape[1]} elements of a row")
-        self.owner = address if owner is None and not isinstance(address, int) else owner
+        self.owner = address if owner is None and not hasattr(address, "__index__") else owner
 
     def data_ptr(self) -> int:
         return self.address
+
+    def check(self) -> None:
+        """DeviceResetError if its memory went with a reset of the device."""
+        if isinstance(self.owner, Allocation) and self.owner.lost:
+            raise DeviceResetError(f"{self!r} is gone: the device was reset since it was made")
 
     def stride(self) -> tuple[int, int]:
         """In elements."""

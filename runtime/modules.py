@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.errors import CodeObjectError
-from runtime.hip import Hip
+from runtime.errors import CodeObjectError, HipError
+from runtime.hip import Epoch, Hip
 from runtime.manifest import Kernel, Manifest
+
+# What HIP says to a module that it does not know.
+_UNKNOWN = frozenset({"hipErrorInvalidHandle", "hipErrorInvalidResourceHandle"})
 
 
 @dataclass(slots=True)
@@ -20,7 +23,18 @@ class _Loaded:
     module: Any
     function: Any
     image: bytes
+    symbol: str
+    epoch: Epoch
     users: set[int] = field(default_factory=set)
+
+    def is_known(self, hip: Hip) -> bool:
+        """Whether HIP still knows the module."""
+        try:
+            with hip.on(self.epoch.device):
+                hip.function(self.module, self.symbol, "looking whether the device was reset")
+        except HipError as error:
+            return error.code not in _UNKNOWN
+        return True
 
 
 class Modules:
@@ -35,11 +49,28 @@ class Modules:
         """The hipFunction_t of a kernel on a device, for the library `user`. CodeObjectError or HipError."""
         with self.lock:
             key = device, kernel.sha256
+            self.check(hip, device)
             loaded = self._loaded.get(key)
             if loaded is None:
                 loaded = self._loaded[key] = _load(hip, manifest, kernel, device)
             loaded.users.add(user)
             return loaded.function
+
+    def check(self, hip: Hip, device: int) -> bool:
+        """Whether what was loaded on a device is still there. If not, somebody has reset it: everything is let go.
+
+        Nothing tells a process that its device was reset; a code object that HIP does not know any more does.
+        """
+        with self.lock:
+            for (where, _), loaded in self._loaded.items():
+                if where == device and not loaded.epoch.over:
+                    if not loaded.is_known(hip):
+                        hip.lost(device)
+                    break  # they were loaded in one epoch: one speaks for all
+            gone = [key for key, loaded in self._loaded.items() if loaded.epoch.over and key[0] == device]
+            for key in gone:
+                del self._loaded[key]
+            return not gone
 
     def release(self, hip: Hip, user: int) -> None:
         """Unload what no library but `user` needs."""
@@ -48,7 +79,7 @@ class Modules:
                 loaded.users.discard(user)
                 if not loaded.users:
                     del self._loaded[key]
-                    hip.release("hipModuleUnload", loaded.module)
+                    hip.release("hipModuleUnload", loaded.module, loaded.epoch)
 
     def __len__(self) -> int:
         return len(self._loaded)
@@ -57,12 +88,13 @@ class Modules:
 def _load(hip: Hip, manifest: Manifest, kernel: Kernel, device: int) -> _Loaded:
     image = read(manifest, kernel)
     doing = f"loading {kernel.name} on device {device}"
+    epoch = hip.epoch(device)
     with hip.on(device):
         module = hip.load_module(image, doing)
         try:
-            return _Loaded(module, hip.function(module, kernel.symbol, doing), image)
+            return _Loaded(module, hip.function(module, kernel.symbol, doing), image, kernel.symbol, epoch)
         except BaseException:
-            hip.release("hipModuleUnload", module)
+            hip.release("hipModuleUnload", module, epoch)
             raise
 
 

@@ -11,18 +11,22 @@ Inference only: no gradient is defined. Importing this module needs torch; nothi
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 from runtime.errors import OperandError
+from runtime.formats import FORMATS
 from runtime.library import Library
 from runtime.loading import load
+from runtime.memory import dtype_name
 from runtime.packing import PackedWeight
-from runtime.weights import DeviceWeight, from_tensors
+from runtime.weights import DeviceWeight, from_tensors, part_bytes
 
 _SCHEMA = "Tensor x, Tensor codes, Tensor scales, Tensor outer, Tensor? bias=None, str format='nvfp4'"
 _MOST_WEIGHTS = 4096  # entries without memory of their own, three addresses each
@@ -31,10 +35,20 @@ _library = torch.library.Library("petitgen", "DEF")  # the operators live as lon
 _library.define(f"gemm({_SCHEMA}) -> Tensor")
 _library.define(f"gemm.out({_SCHEMA}, *, Tensor(a!) out) -> ()")
 
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A weight that was copied from the CPU, and what it was made of beside its codes."""
+
+    parts: tuple[TensorWeakRef, ...]
+    state: tuple[Any, ...]
+    weight: DeviceWeight
+
+
 _lock = threading.RLock()
 _in_use: dict[int, Library] = {}  # by device ordinal; -1: CPU tensors
 _on_device: dict[Any, DeviceWeight] = {}
-_copied: WeakIdKeyDictionary = WeakIdKeyDictionary()  # codes on the CPU -> (what it was made of, DeviceWeight)
+_copied: WeakIdKeyDictionary = WeakIdKeyDictionary()  # codes on the CPU -> _Copy
 
 
 def use(library: Library) -> None:
@@ -45,9 +59,17 @@ def use(library: Library) -> None:
             _in_use[device] = library
 
 
-def forget() -> None:
-    """Undo `use`, and let go of every library and every copy of a weight."""
+def forget(*codes: Tensor) -> None:
+    """Let go of the copies of the weights with these codes, on the CPU: they are made again when they are needed.
+
+    For a weight that was changed where torch does not count it: through .data or numpy, or in inference mode.
+    Without an argument: undo `use`, and let go of every library and every copy.
+    """
     with _lock:
+        for tensor in codes:
+            _copied.pop(tensor, None)
+        if codes:
+            return
         _in_use.clear()
         _on_device.clear()
         _copied.clear()
@@ -74,9 +96,23 @@ def _run(
     if device < 0:
         weight = _copy(library, x, codes, scales, outer, format)
     else:
-        key = codes.data_ptr(), scales.data_ptr(), outer.data_ptr(), outer.shape[0], x.shape[-1], format, device
+        key = (
+            x.shape[-1],
+            outer.dtype,
+            outer.shape,
+            format,
+            device,
+            *_extent(codes),
+            *_extent(scales),
+            *_extent(outer),
+        )
         weight = _on_device.get(key) or _describe(key, x, codes, scales, outer, format)
     return library.gemm(x, weight, bias, out)
+
+
+def _extent(tensor: Tensor) -> tuple[int, int, bool]:
+    """What from_tensors looks at: another tensor at the same address must not pass for the one that was checked."""
+    return tensor.data_ptr(), tensor.nbytes, tensor.is_contiguous()
 
 
 def _load(device: int) -> Library:
@@ -104,13 +140,20 @@ def _describe(key: Any, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor,
 
 def _copy(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceWeight:
     """The device's copy of a weight on the CPU: made once, again when a tensor was changed or is another one."""
-    made_of = tuple((id(t), t.data_ptr(), _version(t)) for t in (codes, scales, outer)), x.shape[-1], format
+    parts = scales, outer  # that codes are the same is what finding the entry says
+    state = x.shape[-1], format, *((t.data_ptr(), _version(t)) for t in (codes, *parts))
     with _lock:
         known = _copied.get(codes)
-        if known is None or known[0] != made_of:
-            known = made_of, library.upload(_packed(x.shape[-1], codes, scales, outer, format))
-            _copied[codes] = known
-        return known[1]
+        # Compared as objects: the id, the address and the version of a dead tensor are soon another one's.
+        if (
+            known is None
+            or known.state != state
+            or any(ref() is not part for ref, part in zip(known.parts, parts, strict=True))
+            or known.weight.owner.lost
+        ):
+            weight = library.upload(_packed(x.shape[-1], codes, scales, outer, format))
+            known = _copied[codes] = _Copy(tuple(map(TensorWeakRef, parts)), state, weight)
+        return known.weight
 
 
 def _version(tensor: Tensor) -> int:
@@ -163,12 +206,59 @@ def _fake(
     bias: Tensor | None = None,
     format: str = "nvfp4",
 ) -> Tensor:
-    torch._check(x.dim() == 2, lambda: f"x has shape {list(x.shape)}: [M, K] is needed")
+    _check(x, codes, scales, outer, bias, format)
     return x.new_empty((x.shape[0], outer.shape[0]))
 
 
-def _fake_out(*_: Any, out: Tensor, **__: Any) -> None:
-    return None
+def _fake_out(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    bias: Tensor | None = None,
+    format: str = "nvfp4",
+    *,
+    out: Tensor,
+) -> None:
+    _check(x, codes, scales, outer, bias, format)
+    _need(out.dim() == 2, lambda: f"out has shape {list(out.shape)}: a matrix is needed")
+    fits = out.shape[0] == x.shape[0] and out.shape[1] == outer.shape[0]
+    _need(
+        fits and out.dtype == x.dtype and out.device == x.device,
+        lambda: (
+            f"out is {list(out.shape)} {out.dtype} on {out.device}; {[x.shape[0], outer.shape[0]]} {x.dtype} on"
+            f" {x.device} is needed"
+        ),
+    )
+
+
+def _check(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, bias: Tensor | None, format: str) -> None:
+    """Refuse while tracing what the operator refuses: dtypes, K and the sizes of a weight. No memory is looked at."""
+    _need(x.dim() == 2, lambda: f"x has shape {list(x.shape)}: [M, K] is needed")
+    dtype_name(x.dtype)
+    _check_outer(outer)
+    _need(format in FORMATS, lambda: f"no weight format {format!r}: known are {', '.join(FORMATS)}")
+    n, k = outer.shape[0], x.shape[1]
+    what = f"a packed {format} weight [{n}, {k}]"
+    sizes = part_bytes(format, n, k)
+    _need_bytes("codes", codes, sizes[0], what)
+    _need_bytes("scales", scales, sizes[1], what)
+    block = FORMATS[format].block
+    _need(k % block == 0, lambda: f"K has to be a multiple of {block}, it is {k}")
+    if bias is not None:
+        _need(
+            bias.dim() == 1 and bias.shape[0] == n,
+            lambda: f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed",
+        )
+
+
+def _need_bytes(name: str, tensor: Tensor, size: Any, what: str) -> None:
+    there = tensor.numel() * tensor.element_size()
+    _need(there == size, lambda: f"{name} has {there} bytes: {what} has {size}")
+
+
+def _need(holds: Any, message: Callable[[], str]) -> None:
+    torch._check_with(OperandError, holds, message)
 
 
 for _key in ("CPU", "CUDA"):  # ROCm's torch calls its devices cuda

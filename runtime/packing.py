@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import PackError
+from runtime.errors import OperandError, PackError
 from runtime.formats import BRICK_K, BRICK_N, CODE_BITS, FORMATS, WeightFormat
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ class PackedWeight:
 
     def to(self, library: Library, device: int | None = None) -> DeviceWeight:
         """A copy in the memory of a device, which a server launches with once and for all: Library.upload."""
-        return library.upload(self, device)
+        upload = getattr(library, "upload", None)
+        if upload is None:
+            raise OperandError(f"library is a {type(library).__name__}: what runtime.load returns is needed")
+        return upload(self, device)
 
 
 def pack(format: str, weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWeight:
@@ -55,7 +58,7 @@ def pack(format: str, weight: Any, weight_scale: Any, weight_scale_2: Any) -> Pa
     numpy arrays or torch tensors (those on a GPU are copied to the host). PackError for an unknown format, a wrong
     shape or dtype.
     """
-    if format not in _PACKERS:
+    if not isinstance(format, str) or format not in _PACKERS:
         raise PackError(f"no format {format!r}: known are {', '.join(_PACKERS)}")
     return _PACKERS[format](weight, weight_scale, weight_scale_2)
 

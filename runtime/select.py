@@ -16,11 +16,12 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from runtime.descriptors import extent
-from runtime.errors import ShapeError
+from runtime.errors import OperandError, ShapeError
 from runtime.manifest import Kernel
-from runtime.memory import ITEM_BYTES
+from runtime.memory import ITEM_BYTES, number
 
 # Multiply-adds a clock and compute unit: four SIMDs, a 16x16x16 MFMA in 16 clocks (gfx942) or 32 (gfx90a).
 # Source: AMD matrix instruction calculator, v_mfma_f32_16x16x16_f16.
@@ -73,6 +74,20 @@ _CONSTRAINTS: dict[str, tuple[Callable[[Problem, int], bool], str]] = {
         "rows may be at most {v} elements apart, these are {p.lda} and {p.ldc}",
     ),
 }
+
+
+def problem_of(contract: Any, m: Any, n: Any, k: Any, lda: Any, ldc: Any) -> Problem:
+    """A Problem of what a caller gave; pitches of None are K and N. OperandError for what are no sizes."""
+    if not isinstance(contract, str):
+        raise OperandError(f"contract is {contract!r:.60}: a name is needed, as in gemm_nvfp4_bf16")
+    m, n, k = number(m, "m"), number(n, "n"), number(k, "k")
+    lda, ldc = (k if lda is None else number(lda, "lda")), (n if ldc is None else number(ldc, "ldc"))
+    problem = Problem(contract, m, n, k, lda, ldc)
+    if m < 0 or n < 1 or k < 1:
+        raise OperandError(f"{problem}: sizes start at 1")
+    if m > 1 and (lda < k or ldc < n):
+        raise OperandError(f"{problem}: rows of x and out are {k} and {n} long, and cannot be nearer to each other")
+    return problem
 
 
 def contract_of(kernel: Kernel) -> str:

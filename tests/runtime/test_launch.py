@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.errors import ManifestError, OperandError
-from runtime.launch import Launcher, State, kernarg
+from runtime.errors import ManifestError, OperandError, ShapeError
+from runtime.hip import Epoch
+from runtime.launch import Launcher, State, kernarg, stream_handle
 from runtime.manifest import parse
 from runtime.memory import dtype_name, layout
 from runtime.select import Problem
@@ -74,11 +75,86 @@ def test_a_launch_in_the_middle_of_another_has_arguments_of_its_own():
         return (0,)
 
     hip = SimpleNamespace(launch=launch, success=0, streams={0: 0}, device_count=1, extra=lambda array: array)
+    hip.epoch = Epoch
     problem = Problem("gemm_nvfp4_bf16", 5, 40, 144, 144, 40)
     launcher = Launcher(hip, State(0), None, entry(), problem, WEIGHT, "gfx942")
     launcher.run(0x1000, 0x2000, 0)
     launcher.run(0x5000, 0x6000, 0)
     assert seen == [(0x3000, 0x4000), (0x1000, 0x2000), (0x5000, 0x6000)]
+
+
+def driverless(problem: Problem, **changes) -> Launcher:
+    """A launcher whose driver takes everything."""
+    hip = SimpleNamespace(launch=lambda *_: (0,), success=0, streams={0: 0}, device_count=1, extra=lambda array: array)
+    hip.epoch = Epoch
+    return Launcher(hip, State(0), None, entry(**changes), problem, WEIGHT, "gfx942")
+
+
+@pytest.mark.parametrize(
+    ("x", "out", "message"),
+    [
+        (0, 0x2000, "x starts at 0x0, where no device has memory"),
+        (0x1000, 0, "out starts at 0x0, where no device has memory"),
+        (-0x1000, 0x2000, "x starts at -0x1000, where no device has memory"),
+        (0x1000 + (1 << 48), 0x2000, "x starts at 0x1000000001000, .* has 48 bits"),
+        (0x1000, 0x2000 + (1 << 70), "out starts at 0x4.*2000, .* has 48 bits"),
+        (0x1008, 0x2000, "x starts at 0x1008: gemm.* needs a multiple of 16 bytes"),
+        (0x1000, 0x2004, "out starts at 0x2004: gemm.* needs a multiple of 8 bytes"),
+        (0x1000, 0x1000, "out at 0x1000 overlaps x at 0x1000"),
+        (0x1000, 0x1000 + 5 * 288 - 8, "overlaps x"),  # its first bytes are the last of x
+        (0x1000 + 5 * 80 - 16, 0x1000, "overlaps x"),  # its last bytes are the first of x
+    ],
+)
+def test_addresses_where_nothing_can_be_are_refused(x, out, message):
+    launcher = driverless(Problem("gemm_nvfp4_bf16", 5, 40, 144, 144, 40))
+    with pytest.raises(OperandError, match=message):
+        launcher.run(x, out, 0)
+
+
+def test_out_may_begin_where_x_ends_and_lie_between_its_rows():
+    neighbours = driverless(Problem("gemm_nvfp4_bf16", 5, 40, 144, 144, 40))
+    neighbours.run(0x1000, 0x1000 + 5 * 144 * 2, 0)
+    neighbours.run(0x1000 + 5 * 40 * 2, 0x1000, 0)
+    columns = driverless(Problem("gemm_nvfp4_bf16", 5, 40, 144, 184, 184))  # x[:, :144] and x[:, 144:] of one matrix
+    columns.run(0x1000, 0x1000 + 144 * 2, 0)
+    with pytest.raises(OperandError, match="overlaps x"):
+        columns.run(0x1000, 0x1000 + 140 * 2, 0)
+    with pytest.raises(OperandError, match="overlaps x"):
+        columns.run(0x1000, 0x1000 + 148 * 2, 0)  # runs into the next row of x
+
+
+def test_a_launch_too_large_for_the_packet_is_refused():
+    with pytest.raises(ShapeError, match="a launch has at most 4294967295 work-items in a direction"):
+        driverless(Problem("gemm_nvfp4_bf16", 5, 40, 144, 144, 40), grid={"x": (1 << 31) - 1, "y": 1, "z": 1})
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "message"),
+    [
+        ({"codes": (0x1001, 6144)}, OperandError, "codes of the weight start at 0x1001: .* a multiple of 16 bytes"),
+        ({"scales": (0x1004, 768)}, OperandError, "scales of the weight start at 0x1004: .* a multiple of 8 bytes"),
+        ({"outer": (0x1008, 160)}, OperandError, "outer of the weight start at 0x1008: .* a multiple of 16 bytes"),
+        (
+            {"codes": (0x1000, 1 << 32)},
+            ShapeError,
+            "codes of the weight take 4294967296 bytes, 4294967295 is the limit",
+        ),
+    ],
+)
+def test_a_weight_that_lies_where_the_kernel_cannot_read_it(parts, error, message):
+    where = {"codes": WEIGHT.codes, "scales": WEIGHT.scales, "outer": WEIGHT.outer, **parts}
+    weight = DeviceWeight("nvfp4", 40, 144, tuple(where.values()), 0, None)  # type: ignore[arg-type]
+    with pytest.raises(error, match=message):
+        kernarg(entry(), Problem("gemm_nvfp4_bf16", 5, 40, 144, 144, 40), weight, "gfx942")
+
+
+def test_streams_are_numbers_or_what_libraries_call_one():
+    hip = pytest.importorskip("hip.hip")
+    for stream in (77, np.int64(77), SimpleNamespace(cuda_stream=77), hip.ihipStream_t(77)):
+        assert stream_handle(stream, None) == 77
+    for stream in (True, 1.5, "77", object(), [77], -5, 1 << 64, SimpleNamespace(cuda_stream="77")):
+        with pytest.raises(OperandError, match="stream"):
+            stream_handle(stream, None)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +191,23 @@ def test_device_arrays_say_what_is_wrong():
         runtime.DeviceArray(0, (4, 32), "bf16", 31)
     with pytest.raises(OperandError, match="dtype int8 is none a kernel multiplies"):
         runtime.DeviceArray(0, (4, 32), np.dtype(np.int8))
+    for address, shape, more, message in [
+        ("0", (4, 32), {}, "address is '0', a str: a whole number is needed"),
+        (1.5, (4, 32), {}, "address is 1.5"),
+        (-4096, (4, 32), {}, "256 bytes at -0x1000 on device 0: .* 48 bits"),
+        (1 << 48, (4, 32), {}, "256 bytes at 0x1000000000000"),
+        (0, (1 << 40, 1 << 40), {}, "their addresses have 48 bits"),
+        (0, (4.5, 32), {}, r"shape\[0\] is 4.5"),
+        (0, "ab", {}, r"shape\[0\] is 'a'"),
+        (0, 7, {}, "shape 7: a DeviceArray has two dimensions"),
+        (0, (-1, 4), {}, r"shape \[-1, 4\]: sizes start at 0"),
+        (0, (4, 32), {"device": "cuda"}, "device is 'cuda'"),
+        (0, (4, 32), {"device": -1}, "on device -1: devices count from 0"),
+        (0, (4, 32), {"pitch": 40.0}, "pitch is 40.0"),
+        (0, (4, 32), {"dtype": []}, r"dtype \[\] is none a kernel multiplies"),
+    ]:
+        with pytest.raises(OperandError, match=message):
+            runtime.DeviceArray(address, shape, **{"dtype": "bf16", **more})
     array = runtime.DeviceArray(0, (4, 32), np.float16, 40)  # a class, not a dtype: named all the same
     assert (array.dtype, array.nbytes) == ("fp16", (3 * 40 + 32) * 2)
 

@@ -111,6 +111,76 @@ def test_a_weight_on_the_cpu_is_copied_once_and_again_when_it_changes(ops, lib, 
     assert alive("allocations") == before
 
 
+def ones(ops: Any) -> tuple[Any, ...]:
+    """A weight [48, 64] of ones, on the CPU: every element of gemm(ones, ...) is 64."""
+    codes, scales = np.full((48, 32), 0x22, np.uint8), np.full((48, 4), 0x38, np.uint8)
+    return tuple(part.clone() for part in ops.tensors(runtime.pack("nvfp4", codes, scales, 1.0)))
+
+
+def test_tensors_made_and_dropped_for_one_call_are_not_taken_for_the_ones_before(ops, lib):
+    """The second outer soon has the id, the address and the version of the first."""
+    if not lib.virtual:
+        pytest.skip("about weights on the CPU")
+    x, (codes, scales, _) = torch.ones(2, 64, dtype=torch.bfloat16), ones(ops)
+    for factor in range(1, 7):
+        assert (gemm(x, codes, scales, torch.full((48,), float(factor))) == 64 * factor).all()
+        assert (gemm(x, codes, scales.clone(), torch.full((48,), 1.0)) == 64).all()
+
+
+def test_a_change_that_torch_does_not_count_is_seen_after_forget(ops, lib, alive):
+    x, (codes, scales, outer) = torch.ones(2, 64, dtype=torch.bfloat16), ones(ops)
+    other = ones(ops)
+    gemm(x, *other)
+    assert (gemm(x, codes, scales, outer) == 64).all()
+    gc.collect()
+    before = alive("allocations")
+    outer.data.copy_(torch.full((48,), 3.0))
+    ops.forget(codes)
+    gc.collect()
+    assert alive("allocations") == before - 1  # the other weight's copy stays
+    assert (gemm(x, codes, scales, outer) == 192).all()
+
+
+def test_what_is_found_on_a_device_is_what_was_checked():
+    """The key of a weight that is used in place: another extent at the same address is another weight."""
+    from runtime import ops
+
+    store = torch.zeros(64, dtype=torch.uint8)
+    views = [store, store[:32], store[::2], store.view(torch.float32)]
+    assert len({ops._extent(view) for view in views}) == 3  # the last is as long as the first, and as contiguous
+
+
+def test_tracing_refuses_what_the_operator_refuses(ops, lib):
+    from torch._subclasses import FakeTensorMode
+
+    one = case(2, 48, 64)
+    x, (codes, scales, outer) = tensor(one.x, lib), weight(ops, one, lib)
+    out = torch.empty(2, 48, dtype=x.dtype, device=x.device)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"x": x.float()}, "dtype torch.float32 is none a kernel multiplies"),
+        ({"x": x[0]}, r"x has shape \[64\]"),
+        ({"x": x[:, :48].repeat(1, 3)}, "has 3072 bytes: a packed nvfp4 weight"),  # K = 144
+        ({"codes": codes[:0]}, "codes has 0 bytes"),
+        ({"scales": scales.repeat(2, 1, 1, 1)}, "scales has"),
+        ({"outer": outer.double()}, r"outer is \[48\] torch.float64"),
+        ({"outer": outer[0]}, r"outer is \[\] torch.float32"),
+        ({"format": "int3"}, "no weight format 'int3'"),
+        ({"bias": outer[:3]}, r"bias has shape \[3\]"),
+        ({"out": out[:1]}, r"out is \[1, 48\]"),
+        ({"out": out.to(torch.float16)}, r"out is \[2, 48\] torch.float16"),
+    ]
+    given = {"x": x, "codes": codes, "scales": scales, "outer": outer}
+    for change, message in wrong:
+        arguments = {**given, **change}
+        operator = torch.ops.petitgen.gemm.out if "out" in change else torch.ops.petitgen.gemm.default
+        with pytest.raises(OperandError):
+            operator(**arguments)
+        with FakeTensorMode() as mode:
+            fake = {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
+            with pytest.raises(OperandError, match=message):
+                operator(**fake)
+
+
 def test_what_does_not_fit_is_refused(ops, lib):
     one = case(2, 48, 64)
     x, (codes, scales, outer) = tensor(one.x, lib), weight(ops, one, lib)
