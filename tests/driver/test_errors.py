@@ -29,8 +29,10 @@ def test_the_last_error_stays_until_it_is_taken(hip: Hip) -> None:
     assert hip.hipPeekAtLastError() == INVALID_DEVICE
     assert hip.hipGetLastError() == INVALID_DEVICE
     assert hip.hipGetLastError() == 0
+    assert hip.hipPeekAtLastError() == 0
     hip.hipMalloc(None, size(1))
     assert hip.hipExtGetLastError() == INVALID_VALUE
+    assert hip.hipExtGetLastError() == 0
 
 
 @client

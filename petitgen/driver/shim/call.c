@@ -1,9 +1,12 @@
 /* What happens around every call: fork check, made-up failures, sticky errors, capture rules, the last error. */
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "call.h"
 
@@ -103,7 +106,25 @@ EXPORT int petitgen_virtual_fail(const char *text) {
     return understood;
 }
 
-static void read_failures(void) {
+/* --- which calls have worked, for who wants to know that all are tested ------------------------------------ */
+
+static const char *worked_path;
+static atomic_bool worked[MAX_CALLS];
+
+/* At once and not at the end, which some processes do not live to see. */
+static void note_worked(int call) {
+    if (atomic_exchange_explicit(&worked[call], true, memory_order_relaxed)) return;
+    char line[128];
+    int length = snprintf(line, sizeof line, "%s\n", call_table[call].name);
+    int file = open(worked_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (file < 0 || write(file, line, (size_t)length) != length)
+        tell("PETITGEN_VIRTUAL_CALLS: %s: %s", worked_path, strerror(errno));
+    if (file >= 0) close(file);
+}
+
+static void read_environment(void) {
+    worked_path = getenv("PETITGEN_VIRTUAL_CALLS");
+    if (worked_path && !(*worked_path && (worked_path = strdup(worked_path)))) worked_path = NULL;
     const char *text = getenv("PETITGEN_VIRTUAL_FAIL");
     if (text && *text) petitgen_virtual_fail(text);
 }
@@ -160,7 +181,7 @@ hipError_t last_error(bool clear) {
 CallState call_begin(int call) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     unsigned flags = call_table[call].flags;
-    pthread_once(&once, read_failures);
+    pthread_once(&once, read_environment);
     atomic_fetch_add_explicit(&calls_made[call], 1, memory_order_relaxed);
     CallState state = {check_process(), false};
     state.stop = state.error != hipSuccess;
@@ -174,6 +195,7 @@ CallState call_begin(int call) {
 
 hipError_t call_end(int call, CallState state, hipError_t error) {
     if (state.error) error = state.error;
+    if (worked_path && !error) note_worked(call);
     if (call_table[call].flags & CALL_QUIET) return error;
     if (error && error != hipErrorNotReady) last = error;
     return error;
