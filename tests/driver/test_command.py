@@ -13,8 +13,8 @@ from petitgen.errors import DriverError
 
 
 def refused(*options: str) -> str:
-    """The one line on standard error."""
-    result = CliRunner().invoke(main, ["virtual", *options, "--", "/bin/true"])
+    """The one line on standard error. Were the options accepted, it would be about the program, and no test be replaced by it."""
+    result = CliRunner().invoke(main, ["virtual", *options, "--", "no-such-program"])
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     return line
