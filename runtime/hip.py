@@ -75,15 +75,19 @@ class Hip:
             self.lost(self.current_device())
         return values[0] if len(values) == 1 else tuple(values)
 
-    def error(self, call: str, status: Any, doing: str = "", kernels: Sequence[str] = ()) -> HipError:
-        """The exception for a status. Takes the error off HIP's own list, where torch would find it and be puzzled."""
+    def error(
+        self, call: str, status: Any, doing: str = "", kernels: Sequence[str] = (), device: int | None = None
+    ) -> HipError:
+        """The exception for a status, of the current device if not of `device`.
+
+        Takes the error off HIP's own list, where torch would find it and be puzzled.
+        """
         self._module.hipGetLastError()
         code = getattr(status, "name", str(status))
         if code == "hipErrorNoDevice":
             raise NoDeviceError(f"HIP finds no GPU ({call}: {code}, {_which(self)})")
         if code in _FAULTS:
-            device = self._module.hipGetDevice()[1]
-            self.epoch(device).faults.add(code)
+            self.epoch(self._module.hipGetDevice()[1] if device is None else device).faults.add(code)
         if self.virtual and code in _TOLD:
             doing = f"{doing}; {_story(self.library)}".removeprefix("; ")
         kind = DeviceMemoryError if code == "hipErrorOutOfMemory" else HipError

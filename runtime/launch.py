@@ -150,7 +150,8 @@ class Launcher:
         return memoryview(buffer).cast("B").cast("Q"), self._hip.extra(array), (buffer, length, array)
 
     def _failed(self, status: Any) -> None:
-        error = self._hip.error("hipModuleLaunchKernel", status, f"launching {self.kernel.name}", tuple(self._names))
+        doing, before = f"launching {self.kernel.name}", tuple(self._names)
+        error = self._hip.error("hipModuleLaunchKernel", status, doing, before, self._device)
         if error.code == "hipErrorInvalidHandle":  # the stream is none, or the code object is gone
             modules.LOADED.check(self._hip, self._device)
             if self._epoch.over:

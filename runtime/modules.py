@@ -28,12 +28,14 @@ class _Loaded:
     users: set[int] = field(default_factory=set)
 
     def is_known(self, hip: Hip) -> bool:
-        """Whether HIP still knows the module."""
+        """Whether HIP still knows the module. HipError if it cannot tell."""
         try:
             with hip.on(self.epoch.device):
                 hip.function(self.module, self.symbol, "looking whether the device was reset")
         except HipError as error:
-            return error.code not in _UNKNOWN
+            if error.code not in _UNKNOWN:
+                raise
+            return False
         return True
 
 

@@ -211,6 +211,82 @@ def test_operands_that_do_not_fit_are_refused(lib):
             lib.gemm(*arguments, **named)
 
 
+def test_what_is_nonsense_is_said_to_be(lib):
+    """One type of error for whatever comes in at the front, never what Python or numpy make of it inside."""
+    one = case(4, 64, 128)
+    x, out, w, host = lib.array(one.x), lib.empty((4, 64), "bf16"), one.weight, one.x
+    plan = lib.plan(w, 4)
+    readonly = np.zeros((4, 64), host.dtype)
+    readonly.setflags(write=False)
+    nonsense = [
+        (lambda: plan(host, readonly), "a plan takes DeviceArrays"),
+        (lambda: plan(x, None), "out a NoneType: a plan takes DeviceArrays"),
+        (lambda: plan(x, out, stream=True), "stream is True"),
+        (lambda: lib.plan(w, "16"), "m is '16', a str"),
+        (lambda: lib.plan(w, 2.5), "m is 2.5, a float"),
+        (lambda: lib.plan(w, -1), "sizes start at 1"),
+        (lambda: lib.plan(w, 4, lda=128.0), "lda is 128.0"),
+        (lambda: lib.plan(w, 4, dtype=[]), r"dtype \[\] is none"),
+        (lambda: lib.plan(w, 4, kernel=[]), r"no kernel \[\]"),
+        (lambda: lib.select("gemm_nvfp4_bf16", 1.5, 16, 64), "m is 1.5"),
+        (lambda: lib.select("gemm_nvfp4_bf16", 4, 16, 64, lda=16), "cannot be nearer to each other"),
+        (lambda: lib.select(None, 1, 16, 64), "contract is None"),
+        (lambda: lib.upload(host), "w is a ndarray"),
+        (lambda: w.to(None), "library is a NoneType: what runtime.load returns"),
+        (lambda: lib.numpy(host), "array is a ndarray"),
+        (lambda: lib.numpy(runtime.DeviceArray(x.address, (4, 128), "bf16", device=99)), "none of this library's"),
+        (lambda: lib.empty((1 << 40, 1 << 40), "bf16"), "addresses have 48 bits"),
+        (lambda: lib.synchronize("a"), "stream is 'a'"),
+        (lambda: lib.gemm(host, w, bias="abc"), "bias is <U3: real numbers are needed"),
+        (lambda: lib.gemm(host, w, bias=np.ones(64, complex)), "bias is complex128"),
+        (lambda: lib.gemm(host, w, bias=np.array([None] * 64)), "bias is object"),
+        (lambda: lib.gemm(host, w, out=readonly), "out is read-only"),
+        (lambda: lib.gemm(host, w, stream=object()), "stream is <object"),
+        (lambda: lib.gemm(x, w, out=runtime.DeviceArray(x.address, (4, 64), "bf16", device=x.device)), "overlaps x"),
+        (lambda: lib.gemm(runtime.DeviceArray(0, (4, 128), "bf16", device=x.device), w), "x starts at 0x0"),
+    ]
+    for call, message in nonsense:
+        with pytest.raises(OperandError, match=message):
+            call()
+    one.check(lib, lib.gemm(host, w))
+
+
+def test_tensors_without_dense_memory_on_the_host_are_refused(lib):
+    torch = pytest.importorskip("torch")
+    one = case(4, 64, 128)
+    x, w = torch.zeros(4, 128, dtype=torch.bfloat16), one.weight
+    for call, message in [
+        (lambda: lib.gemm(x.to("meta"), w), "x is a torch.strided tensor on meta: a dense one is needed"),
+        (lambda: lib.gemm(x.to_sparse(), w), "x is a torch.sparse_coo tensor on cpu"),
+        (
+            lambda: lib.gemm(x, w, out=torch.empty(4, 64, dtype=x.dtype, device="meta")),
+            "out is a torch.strided .* meta",
+        ),
+        (lambda: lib.gemm(x, w, bias=torch.ones(64, dtype=torch.complex64)), "bias is torch.complex64"),
+        (lambda: lib.gemm(x, w, bias=torch.ones(64, device="meta")), "bias is torch.float32 on meta"),
+        (lambda: lib.gemm(x, w, out=torch.zeros(4, 64, dtype=x.dtype, requires_grad=True)), "requires a gradient"),
+    ]:
+        with pytest.raises(OperandError, match=message):
+            call()
+
+
+def test_a_plan_gives_no_gradient(lib):
+    torch = pytest.importorskip("torch")
+    one = case(4, 64, 128)
+    plan, out = lib.plan(one.weight, 4), lib.empty((4, 64), "bf16")
+
+    class Trained(runtime.DeviceArray):
+        requires_grad = True
+
+    source = lib.array(one.x)
+    x = Trained(source.address, source.shape, "bf16", device=source.device)
+    with pytest.raises(OperandError, match="requires a gradient"):
+        plan(x, out)
+    with torch.no_grad():
+        plan(x, out, stream=0)
+    one.check(lib, lib.numpy(out))
+
+
 def test_pitches_and_addresses_that_a_kernel_cannot_take_are_refused_before_the_launch(lib):
     one = case(4, 64, 128)
     with pytest.raises(ShapeError, match="rows of A have to be a multiple of 8 elements apart, they are 129 apart"):

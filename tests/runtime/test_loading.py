@@ -90,6 +90,27 @@ except HipLibraryError as error:
     assert "device='virtual'" in message
     assert float(seconds) < 1
     assert "another HIP runtime is already in this process" in second
+    assert "mapped when runtime.load looked for a real GPU" in second
+    assert "a new process that asks for device='virtual' at once gets it" in second
+
+
+def test_a_virtual_gpu_that_cannot_be_had_says_why(python: Python, tmp_path: Path) -> None:
+    """The driver's own words, not the advice to use the virtual GPU."""
+    pytest.importorskip("hip")
+    write(tmp_path / "gfx942", kernel(16, 16))
+    script = """
+import sys
+import runtime
+from runtime.errors import RuntimeLibraryError
+try:
+    runtime.load("gfx942", "virtual", sys.argv[1])
+except RuntimeLibraryError as error:
+    print(error)
+"""
+    said = python(script, tmp_path, PETITGEN_VIRTUAL_DEVICES="gfx1100").stdout
+    assert "gfx1100" in said
+    assert "gfx942 and gfx90a" in said
+    assert "a new process" not in said
 
 
 @needs_compiler
@@ -256,6 +277,10 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(OperandError, match="device 'cuda': one of auto, hip, virtual is meant"):
         runtime.load("gfx942", device="cuda")
+    with pytest.raises(OperandError, match="arch is 5: a name is needed"):
+        runtime.load(5)  # type: ignore[arg-type]
+    with pytest.raises(OperandError, match="directory is 5: a path is needed"):
+        runtime.load("gfx942", "virtual", 5)  # type: ignore[arg-type]
     with pytest.raises(KernelsNotFoundError, match="no kernels for gfx942 in the directory given"):
         runtime.load("gfx942", "hip", tmp_path)
     with pytest.raises(AttributeError, match="no attribute 'lood'"):

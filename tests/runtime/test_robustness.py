@@ -96,6 +96,50 @@ assert after[0] - before[0] < 1 << 20, (before, after)
     python(script, built, "gfx942", PETITGEN_VIRTUAL_NOOP=1)
 
 
+def test_hundreds_of_launches_that_compute_leave_nothing_in_either_process(python: Python, built):
+    """The emulator's process, too: its memory and files after 500 launches are what they were after 100."""
+    script = (
+        HEAD
+        + """
+def children():
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            fields = open(f"/proc/{entry}/stat").read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid():
+            found.append(int(entry))
+    return sorted(found)
+
+def state(pid):
+    pages = int(open(f"/proc/{pid}/statm").read().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
+
+lib = runtime.load(arch, "virtual", kernels)
+w = weight(48, 64)
+x, out = lib.array(np.ones((4, 64), np.float16)), lib.empty((4, 48), "fp16")
+host = np.ones((4, 64), np.float16)
+def launches(count):
+    for _ in range(count):
+        lib.gemm(x, w, out=out)
+        assert (lib.gemm(host, w) == 64).all()
+launches(50)
+workers = children()
+assert workers, "no emulator process found"
+before = {pid: state(pid) for pid in [os.getpid(), *workers]}
+launches(200)
+assert children() == workers
+for pid, (memory, files) in before.items():
+    memory_now, files_now = state(pid)
+    assert files_now == files, (pid, files, files_now)
+    assert memory_now - memory < 8 << 20, (pid, memory, memory_now)
+assert (lib.numpy(out) == 64).all()
+"""
+    )
+    python(script, built, "gfx942")
+
+
 def test_the_driver_fails_at_every_call_in_turn(python: Python, built):
     """Each failure comes out as a runtime error; then everything works, and nothing more is alive than before."""
     script = (
