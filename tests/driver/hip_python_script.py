@@ -142,7 +142,7 @@ def graphs() -> None:
 
 def errors() -> None:
     assert str(hip.hipGetErrorName(ERROR.hipErrorLaunchFailure)[-1]) == "hipErrorLaunchFailure"
-    assert hip.hipModuleLoad(b"/nonexistent")[0] == ERROR.hipErrorFileNotFound
+    assert hip.hipModuleLoad(b"/nonexistent/file.hsaco")[0] == ERROR.hipErrorFileNotFound
     assert hip.hipProfilerStart()[0] == ERROR.hipErrorNotSupported
     module = check(hip.hipModuleLoad(str(KERNELS / "gfx942.hsaco").encode()))
     store = check(hip.hipModuleGetFunction(module, b"store_at"))
