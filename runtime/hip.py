@@ -140,10 +140,9 @@ class Hip:
         """The address of `size` bytes on the current device, which is `device`, and the epoch it is good for."""
         self.collect()
         address = int(self.call("hipMalloc", max(size, 1), doing=f"asking for {size} bytes"))
-        before = self._addresses.get(address)
-        if before is not None and before.device == device:  # nobody gave it back: somebody has reset the device
+        if address in self._addresses:  # nobody gave it back: somebody has reset the device
             self.lost(device)
-        epoch = self.epoch(device)
+        epoch = self._epochs.get(device) or self.epoch(device)
         self._addresses[address] = epoch
         return address, epoch
 

@@ -155,7 +155,8 @@ class Library:
 
     def upload_once(self, packed: PackedWeight, device: int | None = None) -> DeviceWeight:
         """The copy that gemm keeps while `packed` is alive; made on the first call."""
-        _check_packed(packed)
+        if not isinstance(packed, PackedWeight):
+            _check_packed(packed)
         device = self._ordinal(device)
         with self._lock:
             copies = self._resident.setdefault(packed, {})
@@ -243,7 +244,7 @@ class Library:
             raise ClosedError(self._state.closed)
         if device is None:
             return self.device
-        if isinstance(device, bool) or device not in self.devices:
+        if device not in self.devices or device is True or device is False:
             raise OperandError(f"device {device!r:.60} is none of this library's ({self.arch}): {list(self.devices)}")
         return device
 

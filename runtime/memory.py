@@ -113,16 +113,19 @@ class DeviceArray:
         owner: Any = None,
     ) -> None:
         """address: an int, or a pointer object of hip-python. OperandError for what is no such matrix."""
-        self.address, self.device = number(address, "address"), number(device, "device")
+        self.address = address if type(address) is int else number(address, "address")
+        self.device = device if type(device) is int else number(device, "device")
         try:
             rows, columns = shape
         except (TypeError, ValueError):
             raise OperandError(f"shape {shape!r:.60}: a DeviceArray has two dimensions") from None
-        self.shape, self.dtype = (number(rows, "shape[0]"), number(columns, "shape[1]")), dtype_name(dtype)
-        if min(self.shape) < 0:
+        if type(rows) is not int or type(columns) is not int:
+            rows, columns = number(rows, "shape[0]"), number(columns, "shape[1]")
+        self.shape, self.dtype = (rows, columns), dtype_name(dtype)
+        if rows < 0 or columns < 0:
             raise OperandError(f"shape {list(self.shape)}: sizes start at 0")
-        self.pitch = self.shape[1] if pitch is None else number(pitch, "pitch")
-        if self.device < 0 or self.address < 0 or self.address + self.nbytes > 1 << ADDRESS_BITS:
+        self.pitch = columns if pitch is None else number(pitch, "pitch")
+        if self.device < 0 or self.address < 0 or self.address + rows * self.pitch * ITEM_BYTES > 1 << ADDRESS_BITS:
             raise OperandError(f"{self.nbytes} bytes at {self.address:#x} on device {self.device}: devices count from"
                                f" 0, and their addresses have {ADDRESS_BITS} bits")  # fmt: skip
         if self.pitch < self.shape[1]:
