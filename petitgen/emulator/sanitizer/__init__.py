@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from petitgen.emulator.dispatch import Dispatch
-from petitgen.emulator.sanitizer.accesses import AccessCheck
+from petitgen.emulator.sanitizer.accesses import AccessCheck, private
 from petitgen.emulator.sanitizer.banks import BankCount
 from petitgen.emulator.sanitizer.defined import DefinedCheck
 from petitgen.emulator.sanitizer.findings import Finding, Findings
@@ -83,7 +83,9 @@ class Sanitizer(Observer):
     def access(
         self, group: Group, instruction: Instruction, space: str, kind: str, addresses: Array, size: int, active: Array
     ) -> None:
-        """See Observer."""
+        """See Observer. Scratch that a buffer instruction reaches by its descriptor is scratch to every check."""
+        if space == "global" and private(group, instruction):
+            space = "scratch"
         for check in self._each_access:
             check(group, instruction, space, kind, addresses, size, active)
 

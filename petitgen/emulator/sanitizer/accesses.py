@@ -71,7 +71,7 @@ class AccessCheck:
         """One component of a memory access."""
         if space == "scalar":
             return
-        if self.scratch and (space == "scratch" or _private(group, ins)):
+        if self.scratch and space == "scratch":
             self._add("scratch", f"{kind} of scratch memory", group, ins, active)
         unit = min(size, 4)
         if unit > 1 and int(np.bitwise_or.reduce(addresses, axis=None)) & unit - 1:
@@ -115,8 +115,8 @@ class AccessCheck:
         )
 
 
-def _private(group: Group, ins: Instruction) -> bool:
-    """Does a buffer instruction use the swizzled private segment buffer?"""
+def private(group: Group, ins: Instruction) -> bool:
+    """Is it a buffer instruction that uses the swizzled private segment buffer, as gfx90a does for scratch?"""
     resource = operand(ins, "srsrc") if ins.encoding in _BUFFERS else None
     if resource is None:
         return False

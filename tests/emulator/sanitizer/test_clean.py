@@ -6,15 +6,18 @@ flow, LDS, atomics, spin locks, scratch and calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from petitgen.emulator import launch
 from petitgen.emulator.sanitizer import Finding
+from petitgen.isa import CodeObject
 
 from .. import test_kernels
+from ..conftest import Build
 
 # These kernels leave their buffers on purpose.
 LEAVES_BUFFERS = {"test_range_checked_copy", "test_pieces_of_every_width"}
@@ -42,3 +45,25 @@ def findings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     assert launches
     allowed = {"out-of-range"} if request.function.__name__ in LEAVES_BUFFERS else set()
     assert [str(f) for f in found if f.check not in allowed] == []
+
+
+FIBONACCI = [0, 1, 1, 2, 3, 5, 8, 13]
+
+
+@pytest.mark.parametrize("items", [64, 40, 3])
+def test_recursion(kernels: Build, items: int) -> None:
+    """A callee saves registers that nobody has given a value, in every lane or in those that take part."""
+    out = np.zeros(64, np.uint32)
+    test_kernels.launch(kernels("calls"), "recursive", 1, items, [out, np.uint32(items - 1)])
+    assert out.tolist() == [FIBONACCI[i & 7] if i < items - 1 else 0 for i in range(64)]
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("items", [64, 40])
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
+def test_unoptimized_recursion(built: Callable[..., CodeObject], arch: str, items: int) -> None:
+    """Without optimization whole waves save registers, whatever their lanes do."""
+    out = np.zeros(64, np.uint32)
+    code = built("calls", arch, "ziglang", optimize=False)
+    test_kernels.launch(code, "recursive", 1, items, [out, np.uint32(items - 1)])
+    assert out.tolist() == [FIBONACCI[i & 7] if i < items - 1 else 0 for i in range(64)]
