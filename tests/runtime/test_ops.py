@@ -122,9 +122,14 @@ def test_tensors_made_and_dropped_for_one_call_are_not_taken_for_the_ones_before
     if not lib.virtual:
         pytest.skip("about weights on the CPU")
     x, (codes, scales, _) = torch.ones(2, 64, dtype=torch.bfloat16), ones(ops)
-    for factor in range(1, 7):
-        assert (gemm(x, codes, scales, torch.full((48,), float(factor))) == 64 * factor).all()
-        assert (gemm(x, codes, scales.clone(), torch.full((48,), 1.0)) == 64).all()
+    factors, bytes_ = np.ones(48, np.float32), np.full(scales.shape, 0x38, np.uint8)
+    for doublings in range(6):  # tensors over one piece of memory: the address is the same for certain
+        factors[:] = 2.0**doublings
+        assert (gemm(x, codes, scales, torch.from_numpy(factors)) == 64 * 2.0**doublings).all()
+    outer = torch.ones(48)
+    for doublings in range(6):
+        bytes_[:] = 0x38 + 8 * doublings  # E4M3
+        assert (gemm(x, codes, torch.from_numpy(bytes_), outer) == 64 * 2.0**doublings).all()
 
 
 def test_a_change_that_torch_does_not_count_is_seen_after_forget(ops, lib, alive):
