@@ -19,6 +19,9 @@ from petitgen.errors import EmulationError
 from petitgen.isa import Kernel, KernelArg
 
 Dim3 = tuple[int, int, int]
+# Compilers widen scalar loads of arguments to the next power of two, up to 64 bytes, where alignment keeps them
+# from crossing into another page; so more than the segment is read.
+GRANULE = 64
 
 
 @dataclass(slots=True)
@@ -73,6 +76,19 @@ def build(
             value = _hidden(arg.value_kind, grid, block, dynamic_lds)
             segment.data[arg.offset : arg.offset + arg.size] = value.to_bytes(arg.size, "little")
     return segment
+
+
+def place(data: bytes, memory: DeviceMemory) -> int:
+    """Put a kernarg segment into device memory; returns its address.
+
+    It is followed by zeros to a multiple of 64 bytes, which may be read but are no arguments: to the sanitizer
+    they are undefined.
+    """
+    padding = -len(data) % GRANULE
+    address = memory.allocate(data + bytes(padding))
+    if padding:
+        memory.undefine(address + len(data), padding)
+    return address
 
 
 def _blob(kernel: Kernel, explicit: list[KernelArg], args: bytes | bytearray, segment: Kernarg) -> None:

@@ -20,6 +20,7 @@ from petitgen.emulator.scheduler import Scheduler
 from petitgen.emulator.state import Group, Observer
 from petitgen.errors import EmulationError
 from petitgen.isa import CodeObject, Kernel
+from petitgen.isa.relocations import relocations
 
 PROGRAMS = 64  # compiled kernels kept
 
@@ -45,8 +46,9 @@ class LaunchResult:
 
 
 class LoadedCode:
-    """A code object in device memory: its image at `base`, for launches that share its variables.
+    """A code object in device memory: its image at `base`, relocated, for launches that share its variables.
 
+    CodeObjectError if a relocation is unknown or refers to what the code object does not define.
     `launch` loads and unloads a code object by itself when given a path, bytes or CodeObject.
     """
 
@@ -54,9 +56,12 @@ class LoadedCode:
         self.code = code
         self.memory = memory
         size = max((address + len(data) for address, data in code.segments), default=0)
+        moved = relocations(code)
         self.base = memory.allocate(bytes(size))  # what no segment fills is 0
         for address, data in code.segments:
             memory.write(self.base + address, data)
+        for relocation in moved:
+            memory.write(self.base + relocation.address, relocation.value(self.base))
 
     def unload(self) -> None:
         """Free the image."""
@@ -176,8 +181,8 @@ def _dispatch(
     memory, private = loaded.memory, _scratch(kernel)
     held: list[int] = []
     try:
-        for data in (kernarg_data, entry.queue_record()):
-            held.append(memory.allocate(data))
+        held.append(kernarg.place(kernarg_data, memory))
+        held.append(memory.allocate(entry.queue_record()))
         descriptor = loaded.base + _descriptor_address(loaded.code, kernel)
         held.append(memory.allocate(entry.aql_packet(grid, block, private, lds, descriptor, held[0])))
         yield entry.Dispatch(

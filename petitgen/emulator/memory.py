@@ -121,6 +121,11 @@ class DeviceMemory:
         self.unwritten.written(offset, offset + data.size)
         self.u8[offset : offset + data.size] = data
 
+    def undefine(self, address: int, size: int) -> None:
+        """Take the bytes for unwritten, whatever they hold. EmulationError outside an allocation."""
+        offset = self.offset_of(address, size, "undefine")
+        self.unwritten.allocated(offset, offset + size, filled=False)
+
     def offset_of(self, address: int, size: int, what: str) -> int:
         """Arena offset of an address range that must lie inside one allocation."""
         offset = address - BASE
