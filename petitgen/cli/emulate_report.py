@@ -18,7 +18,7 @@ from petitgen.emulator.sanitizer import Finding
 from petitgen.isa import Kernel
 from petitgen.isa.tables import mnemonics
 
-MOST_SHOWN = 20  # bank conflicts listed
+MOST_SHOWN = 20  # bank conflicts and misaligned accesses listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ def report(outcome: Outcome, placed: Mapping[str, Buffer], memory: DeviceMemory,
             "",
             table(("offset", "LDS instruction", "executed", "extra cycles"), conflicts[:MOST_SHOWN]),
         ]
+    if misaligned := _misaligned(outcome):
+        lines += ["", table(("offset", "misaligned", "waves", "lanes"), misaligned[:MOST_SHOWN])]
     if outcome.findings:
         lines += ["", *map(str, outcome.findings)]
     if request.sanitize:
@@ -106,8 +108,15 @@ def _conflicts(outcome: Outcome) -> list[tuple[str, str, int, int]]:
     """LDS instructions with bank conflicts, the worst first."""
     found = outcome.result.bank_conflicts if outcome.result is not None else {}
     rows = [
-        (f"{pc - outcome.kernel.entry:#x}", text, count, extra) for pc, (text, count, extra) in found.items() if extra
+        (f"{offset:#x}", text, count, extra) for offset, (text, count, extra) in found.items() if extra
     ]
+    return sorted(rows, key=lambda row: -row[3])
+
+
+def _misaligned(outcome: Outcome) -> list[tuple[str, str, int, int]]:
+    """Loads and stores between the elements, the most first."""
+    found = outcome.result.misaligned if outcome.result is not None else {}
+    rows = [(f"{offset:#x}", text, waves, lanes) for offset, (text, waves, lanes) in found.items()]
     return sorted(rows, key=lambda row: -row[3])
 
 
@@ -125,6 +134,9 @@ def as_data(outcome: Outcome) -> dict[str, Any]:
         "bank_conflicts": [
             dict(zip(("offset", "instruction", "executed", "extra_cycles"), row, strict=True))
             for row in _conflicts(outcome)
+        ],
+        "misaligned": [
+            dict(zip(("offset", "instruction", "waves", "lanes"), row, strict=True)) for row in _misaligned(outcome)
         ],
         "seconds": outcome.seconds,
     }

@@ -35,6 +35,8 @@ class LaunchResult:
     findings  what the sanitizer found, by pc
     bank_conflicts  with a sanitizer: offset of an LDS instruction from the kernel's entry -> disassembly,
                     wave-instructions, cycles lost to bank conflicts
+    misaligned      with a sanitizer: offset of a load or store -> disassembly, wave-instructions and lanes whose
+                    address is no multiple of 4 or of a smaller element, which takes more transactions
     """
 
     kernel: str
@@ -43,6 +45,7 @@ class LaunchResult:
     waves: int
     findings: tuple[Finding, ...] = ()
     bank_conflicts: dict[int, tuple[str, int, int]] = field(default_factory=dict, repr=False)
+    misaligned: dict[int, tuple[str, int, int]] = field(default_factory=dict, repr=False)
 
 
 class LoadedCode:
@@ -169,8 +172,8 @@ def _launch(
         segment.free(memory)
     executed = scheduler.executed()
     findings = with_sources(sanitizer.findings(), code, kernel) if sanitizer else ()
-    banks = sanitizer.bank_conflicts() if sanitizer else {}
-    return LaunchResult(kernel.name, executed, executed.total(), waves, findings, banks)
+    banks, misaligned = (sanitizer.bank_conflicts(), sanitizer.misaligned()) if sanitizer else ({}, {})
+    return LaunchResult(kernel.name, executed, executed.total(), waves, findings, banks, misaligned)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from petitgen.cli import main
+from petitgen.cli.emulate_report import Outcome, as_data
+from petitgen.emulator import LaunchResult
+from petitgen.isa import CodeObject
 
 OBJECTS = Path(__file__).parents[1] / "isa" / "objects"
 ARCHS = ("gfx90a", "gfx942")
@@ -154,6 +158,20 @@ def test_without_the_option_nothing_is_looked_for() -> None:
     result = emulate(*buffers(data="data:u8[2000]=random"))
     assert result.exit_code == 0
     assert "finding" not in result.output
+
+
+def test_counts_of_instructions_are_by_offset() -> None:
+    kernel = CodeObject.load(stored()).kernel("shared_memory")
+    counted = {
+        "bank_conflicts": {0x48: ("ds_read_b32 v1, v0", 2, 6), 0x50: ("ds_read_b32 v1, v2", 2, 0)},
+        "misaligned": {0x58: ("global_load_dword v1, v[2:3], off", 1, 3)},
+    }
+    result = LaunchResult(kernel.name, Counter(), 0, 1, **counted)
+    data = as_data(Outcome(kernel, "gfx942", result, (), "", 0.0))
+    assert [list(row.values()) for row in data["bank_conflicts"]] == [["0x48", "ds_read_b32 v1, v0", 2, 6]]
+    assert [list(row.values()) for row in data["misaligned"]] == [
+        ["0x58", "global_load_dword v1, v[2:3], off", 1, 3]
+    ]
 
 
 # --- bad input: one clear line --------------------------------------------------------------------------

@@ -97,6 +97,10 @@ class Sanitizer(Observer):
         """By offset from the kernel's entry: disassembly, wave-instructions, extra cycles (banks.py)."""
         return self.banks.result(self._entry)
 
+    def misaligned(self) -> dict[int, tuple[str, int, int]]:
+        """By offset from the kernel's entry: disassembly, and how many waves and lanes met it (accesses.py)."""
+        return self.accesses.counts(self._entry)
+
     def findings(self) -> tuple[Finding, ...]:
         """What was found so far, by pc."""
         self.races.report.finish()

@@ -2,15 +2,19 @@
 
 out of range  a buffer load gives 0 and a store is dropped; an LDS access past the workgroup's LDS likewise. Finding,
               unless the descriptor is among those whose tails are meant (Sanitizer.intended)
-misaligned    an address that is no multiple of the smaller of the access's element and 4 bytes. VMEM and LDS do it (the
-              HSA ABI asks for unaligned mode) in more than one transaction; scalar loads ignore the low two bits.
-              Eight- and sixteen-byte accesses at multiples of 4 are no finding: compilers know what they cost
+misaligned    a scalar load, which ignores the low two bits of its address, or an atomic at no multiple of its size.
+              Loads and stores of VMEM and LDS go to any address (the HSA ABI asks for unaligned mode, and compilers
+              rely on it for packed structs) in more than one transaction: those at no multiple of the smaller of the
+              element and 4 bytes are counted, like bank conflicts. Eight- and sixteen-byte accesses at multiples of 4
+              are not even that: compilers know what they cost
 scratch       on request: spills and arrays in the private segment
 source: CDNA3 ISA (MI300) 9.1.5, 9.1.7 "Memory Buffer Load Data, Alignment", 8.2, 11.1; LLVM "User Guide for AMDGPU
 Backend", SH_MEM_CONFIG.alignment_mode.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +36,8 @@ class AccessCheck:
     per_group  waves of a workgroup
     past_lds   accesses past the workgroup's LDS are meant
     scratch    report scratch accesses
+    misaligned  loads and stores: pc -> [text, wave-instructions that have such lanes, such lanes]; an instruction with
+                two addresses, or of several dwords through a descriptor, counts each
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class AccessCheck:
         self.per_group = per_group
         self.past_lds = past_lds
         self.scratch = scratch
+        self.misaligned: dict[int, list[Any]] = {}
 
     def instruction(self, group: Group, touched: Footprint) -> None:
         """Alignment of scalar loads, whose low address bits are dropped before they are seen as an access."""
@@ -73,12 +80,23 @@ class AccessCheck:
             return
         if self.scratch and space == "scratch":
             self._add("scratch", f"{kind} of scratch memory", group, ins, active)
-        unit = min(size, 4)
-        if unit > 1 and int(np.bitwise_or.reduce(addresses, axis=None)) & unit - 1:
-            bad = active & ((addresses & unit - 1) != 0)
-            if bad.any():
-                where = "LDS" if space == "lds" else "memory"
-                self._add("misaligned", f"{size} bytes of {where} at no multiple of {unit}", group, ins, bad)
+        unit = size if kind == "atomic" else min(size, 4)
+        if unit & unit - 1 or not int(np.bitwise_or.reduce(addresses, axis=None)) & unit - 1:
+            return
+        bad = active & ((addresses & unit - 1) != 0)
+        if not bad.any():
+            return
+        if kind == "atomic":
+            where = "LDS" if space == "lds" else "memory"
+            self._add("misaligned", f"an atomic of {size} bytes of {where} at no multiple of {unit}", group, ins, bad)
+            return
+        entry = self.misaligned.setdefault(ins.pc, [ins.text, 0, 0])
+        entry[1] += int(bad.any(axis=1).sum())
+        entry[2] += int(bad.sum())
+
+    def counts(self, base: int) -> dict[int, tuple[str, int, int]]:
+        """`misaligned` by offset from `base`."""
+        return {pc - base: (text, waves, lanes) for pc, (text, waves, lanes) in sorted(self.misaligned.items())}
 
     def out_of_range(self, group: Group, ins: Instruction, lanes: Array) -> None:
         """Lanes that are on and out of range."""

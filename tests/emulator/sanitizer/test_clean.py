@@ -67,3 +67,20 @@ def test_unoptimized_recursion(built: Callable[..., CodeObject], arch: str, item
     code = built("calls", arch, "ziglang", optimize=False)
     test_kernels.launch(code, "recursive", 1, items, [out, np.uint32(items - 1)])
     assert out.tolist() == [FIBONACCI[i & 7] if i < items - 1 else 0 for i in range(64)]
+
+
+PACKED = np.dtype([("tag", "u1"), ("word", "<u4"), ("half", "<u2"), ("wide", "<u8")])
+
+
+def test_packed_structs(kernels: Build) -> None:
+    """Compilers load and store their members wherever they lie, in memory and in LDS."""
+    given = np.frombuffer(np.random.default_rng(1).bytes(60 * PACKED.itemsize), PACKED)
+    out = np.zeros_like(given)
+    result = test_kernels.launch(
+        kernels("calls"), "packed", 1, 64, [given.view(np.uint8), out.view(np.uint8), np.uint32(60)]
+    )
+    expected = given.copy()
+    expected["word"] += given["tag"]
+    expected["wide"] ^= given["half"]
+    assert out.tobytes() == expected.tobytes()
+    assert result.misaligned
