@@ -6,6 +6,7 @@ Descriptor.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import io
 import struct
@@ -151,6 +152,12 @@ class CodeObject:
             asked = "several kernels, name one" if name is None else f"no kernel {name!r}"
             raise CodeObjectError(f"{asked}; the code object has: {known}")
         return self.kernels[name]
+
+    def function_at(self, address: int) -> Function | None:
+        """The function that an address is in, None if no symbol says."""
+        index = bisect.bisect_right(self.functions, address, key=lambda f: f.address) - 1
+        found = self.functions[index] if index >= 0 else None
+        return found if found is not None and address < found.address + found.size else None
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes of the loaded image. CodeObjectError outside of it."""

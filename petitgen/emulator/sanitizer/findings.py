@@ -18,12 +18,13 @@ class Finding:
     check        wait, hazard, race, barrier, undefined, out-of-range, misaligned, scratch
     message      what is wrong: the register, counter, address or wait states, and the other instruction involved
     kernel       symbol
-    pc           byte offset of the instruction from the entry of the kernel
+    pc           byte offset of the instruction from the entry of the kernel (negative in functions before it)
     text         its disassembly
     wave         first wave that met it, numbered in its workgroup; workgroup: number in the grid, x fastest
     lanes        64-bit mask of the lanes concerned; all ones where lanes play no part
     count        how often it was met (waves)
     source       "file:line" where the code object has line info, else ""
+    place        "symbol+offset" in the function that the instruction is in, if it is not the kernel, else ""
     """
 
     check: str
@@ -36,12 +37,14 @@ class Finding:
     lanes: int
     count: int
     source: str = ""
+    place: str = ""
 
     def __str__(self) -> str:
         lanes = "" if self.lanes == (1 << 64) - 1 else f", lanes {self.lanes:#018x}"
-        place = f"{self.source}: " if self.source else ""
+        source = f"{self.source}: " if self.source else ""
+        place = f"{self.place} (called from {self.kernel})" if self.place else f"{self.kernel}+{self.pc:#x}"
         return (
-            f"{self.check}: {place}{self.kernel}+{self.pc:#x} `{self.text}`: {self.message} "
+            f"{self.check}: {source}{place} `{self.text}`: {self.message} "
             f"(workgroup {self.workgroup}, wave {self.wave}{lanes}; met {self.count} times)"
         )
 

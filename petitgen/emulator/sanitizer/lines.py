@@ -1,9 +1,11 @@
-"""Source lines of findings, from a code object's .debug_line section (compile with -gline-tables-only)."""
+"""Where findings are: their functions, and their source lines from a code object's .debug_line section (compile with
+-gline-tables-only)."""
 
 from __future__ import annotations
 
 import bisect
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -26,6 +28,10 @@ _FAULTS = (
     AssertionError,
     UnicodeDecodeError,
 )
+
+
+# How the messages of findings name another instruction: by its offset from the kernel.
+_OTHER = re.compile(r"(?<= at )\+(-?0x[0-9a-f]+)")
 
 
 class LineTable:
@@ -51,12 +57,32 @@ class LineTable:
 
 
 def with_sources(findings: Iterable[Finding], code: CodeObject, kernel: Kernel) -> tuple[Finding, ...]:
-    """The findings of a kernel with `source` filled in."""
+    """The findings of a kernel with `source` and `place` filled in, and other functions named in their messages."""
     listed = tuple(findings)
     if not listed:
         return ()
     table = LineTable(code.elf)
-    return tuple(replace(finding, source=table.at(kernel.entry + finding.pc)) for finding in listed)
+
+    def other(match: re.Match[str]) -> str:
+        return _function_place(code, kernel, int(match[1], 16)) or match[0]
+
+    return tuple(
+        replace(
+            finding,
+            source=table.at(kernel.entry + finding.pc),
+            place=_function_place(code, kernel, finding.pc),
+            message=_OTHER.sub(other, finding.message),
+        )
+        for finding in listed
+    )
+
+
+def _function_place(code: CodeObject, kernel: Kernel, offset: int) -> str:
+    """ "symbol+offset" of an offset from the kernel that is in another function, else ""."""
+    function = code.function_at(kernel.entry + offset)
+    if function is None or function.address == kernel.entry:
+        return ""
+    return f"{function.name}+{kernel.entry + offset - function.address:#x}"
 
 
 def _rows(elf: bytes) -> Iterator[tuple[int, str]]:

@@ -9,11 +9,7 @@ KERNEL recursive(u32 *out, u32 n) {
 
 __attribute__((noinline)) __attribute__((device)) void put(u32 *to, const u32 *from) { *to = *from; }
 
-KERNEL uninitialized(u32 *out) {
-  u32 box[4];
-  box[tid() & 1] = 7;
-  put(out + gid(), box + (tid() & 2));
-}
+KERNEL copied(u32 *out, const u32 *in) { put(out + gid(), in + gid()); }
 
 struct __attribute__((packed)) Packed {
   unsigned char tag;

@@ -1,14 +1,17 @@
-"""Source lines against llvm-objdump's, and code objects that have none."""
+"""Source lines against llvm-objdump's, code objects that have none, and functions that kernels call."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from petitgen.emulator import DeviceMemory, launch
 from petitgen.emulator.sanitizer import Finding
 from petitgen.emulator.sanitizer.lines import LineTable, with_sources
 from petitgen.isa import CodeObject
@@ -96,3 +99,34 @@ def test_without_line_info_there_is_no_source() -> None:
 def test_damaged_line_info_is_none() -> None:
     assert LineTable(STORED.read_bytes()[:3000]).at(0x1600) == ""
     assert LineTable(b"nothing").at(0) == ""
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
+def test_findings_in_other_functions_name_them(built: Callable[..., CodeObject], arch: str) -> None:
+    """A function stores what it loads, half of which was never written."""
+    code, memory = built("calls", arch, "ziglang"), DeviceMemory()
+    given = memory.allocate(256)
+    memory.write(given, bytes(128))
+    result = launch(code, "copied", 1, 64, [np.zeros(64, np.uint32), given], memory=memory, sanitize=True)
+    (finding,) = result.findings
+    (put,) = (f for f in code.functions if "put" in f.name)
+    address = code.kernel("copied").entry + finding.pc
+    assert finding.place == f"{put.name}+{address - put.address:#x}"
+    assert 0 <= address - put.address < put.size
+    assert str(finding).startswith(f"undefined: {finding.place} (called from copied) `")
+    assert finding.lanes == 0xFFFF_FFFF_0000_0000
+
+
+def test_messages_name_instructions_of_other_functions() -> None:
+    code = CodeObject.load(STORED)
+    first, second = code.functions[:2]
+    kernel = next(k for k in code.kernels.values() if k.entry == second.address)
+    apart = first.address - second.address
+    finding = Finding("wait", "of `s_nop 0` at {} and `s_nop 0` at +0x10; needs", kernel.name, 4, "", 0, 0, 0, 1)
+    given = replace(finding, message=finding.message.format(f"+{apart + 8:#x}"))
+    (named,) = with_sources([given], code, kernel)
+    assert named.message == finding.message.format(f"{first.name}+0x8")
+    assert named.place == ""
+    (moved,) = with_sources([replace(finding, pc=apart + 12)], code, kernel)
+    assert moved.place == f"{first.name}+0xc"
