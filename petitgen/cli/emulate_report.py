@@ -79,7 +79,8 @@ def report(outcome: Outcome, placed: Mapping[str, Buffer], memory: DeviceMemory,
         lines += ["", *map(str, outcome.findings)]
     if request.sanitize:
         count = len(outcome.findings)
-        lines += ["", f"{count or 'no'} finding{'' if count == 1 else 's'}"]
+        said = f"{count or 'no'} finding{'' if count == 1 else 's'}"
+        lines += ["", f"stopped; findings until then: {count or 'none'}" if outcome.error else said]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from petitgen.emulator.faults import named, wave_of
 from petitgen.emulator.operands import operand, row_of
 from petitgen.emulator.scalar_operands import scalar_reader, scalar_writer
 from petitgen.emulator.state import M0, PRIVATE_APERTURE, SHARED_APERTURE, VCC, Group
@@ -66,6 +67,8 @@ _CONDITIONS: dict[str, Callable[[Group], Array]] = {
     "s_cbranch_execz": lambda s: ~_any_lane(s),
     "s_cbranch_execnz": lambda s: _any_lane(s),
 }
+
+STOPS = frozenset({"s_trap", "s_sethalt"})  # no wave goes on after these
 
 
 def ends_block(ins: Instruction) -> bool:
@@ -234,9 +237,7 @@ def _index_setup(ins: Instruction) -> Step:
 def _stop(why: str) -> Callable[[Instruction], Step]:
     def compile_stop(ins: Instruction) -> Step:
         def step(s: Group) -> None:
-            raise EmulationError(
-                f"{ins.text or ins.mnemonic} at pc {ins.pc:#x}, wave {int(s.index[0])}: {why}"
-            )
+            raise EmulationError(f"{named(s.batch, ins)}, {wave_of(s, 0)}: {why}")
 
         return step
 

@@ -12,6 +12,7 @@ from typing import Any
 from petitgen.emulator import dispatch as entry
 from petitgen.emulator import kernarg
 from petitgen.emulator.kernarg import Dim3
+from petitgen.emulator.locate import Locator
 from petitgen.emulator.memory import DeviceMemory
 from petitgen.emulator.program import Program
 from petitgen.emulator.sanitizer import Finding, Sanitizer
@@ -153,13 +154,14 @@ def _launch(
     lds = _checked_lds(kernel, block, dynamic_lds)
     segment = kernarg.build(kernel, args, grid, block, dynamic_lds, memory)
     scheduler = Scheduler(_program(code, kernel), limit)
-    waves = 0
+    waves, locate = 0, Locator(code, kernel)
     try:
         with _dispatch(loaded, kernel, grid, block, lds, bytes(segment.data), observer) as run:
             if sanitizer is not None:
                 sanitizer.start(run)
             for batch in run.batches():
                 waves += batch.waves
+                batch.locate = locate
                 if sanitizer is not None:
                     sanitizer.batch(batch)
                 scheduler.run(batch, run.entry)

@@ -19,6 +19,7 @@ from petitgen.emulator.access.scalar import compile_smem
 from petitgen.emulator.control import (
     NOTHING,
     SPECIAL,
+    STOPS,
     Exit,
     always,
     branch_target,
@@ -27,6 +28,7 @@ from petitgen.emulator.control import (
     ends_block,
 )
 from petitgen.emulator.execute import compile_scalar, compile_vector
+from petitgen.emulator.faults import named, wave_of
 from petitgen.emulator.matrix import compile_mai
 from petitgen.emulator.operands import SOURCE_NUMBER
 from petitgen.emulator.state import M0, Group
@@ -115,7 +117,7 @@ class Program:
                 ) and ins.mnemonic != "s_set_gpr_idx_off"
             listed.append((ins, self._step(ins, indexed)))
             pc += ins.size
-            if pc in self.landings and not indexed:
+            if (pc in self.landings and not indexed) or ins.mnemonic in STOPS:  # nothing need follow a trap
                 return _block(start, listed, always(pc), False)
 
     def _step(self, ins: Instruction, indexed: bool) -> Step | None:
@@ -167,11 +169,9 @@ def compile_known(ins: Instruction) -> Step | None:
 
 def failing(ins: Instruction, reason: str) -> Step:
     """A step that says why the instruction cannot be executed."""
-    words = " ".join(f"{word:08x}" for word in ins.raw)
-    message = f"pc {ins.pc:#x} ({words}, {ins.arch}): {reason}"
 
     def step(s: Group) -> None:
-        raise EmulationError(message)
+        raise EmulationError(f"{named(s.batch, ins)}, {wave_of(s, 0)}: {reason}")
 
     return step
 

@@ -117,9 +117,10 @@ class _BatchRun:
         scheduler.issued += waves * len(block.instructions)
         self.batch.clock += len(block.instructions)
         if scheduler.limit is not None and scheduler.issued > scheduler.limit:
+            at = self.batch.locate(block.start) if self.batch.locate is not None else None
             raise EmulationError(
-                f"more than {scheduler.limit} wave-instructions executed, last at pc {block.start:#x}; "
-                "endless loop?"
+                f"more than {scheduler.limit} wave-instructions executed, last at "
+                f"{at if at is not None else f'pc {block.start:#x}'}; endless loop?"
             )
 
     def _arrive(self, pc: int, waves: Index) -> bool:

@@ -85,6 +85,7 @@ class Batch:
         self.lds = np.full((count * lds_bytes + 16) // 4, POISON, np.uint32).view(np.uint8)
         self.lds_base = (workgroup * lds_bytes).reshape(-1, 1)
         self.observer: Observer | None = None
+        self.locate: Callable[[int], str] | None = None  # words for a place in the code, for messages
         self.load_base = 0  # device address of virtual address 0 of the code object
         self.private_bytes = 0  # scratch of one lane
         self.clock = 0  # instructions issued, what s_memtime reads

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationTable
 
 from petitgen.errors import CodeObjectError
 from petitgen.isa.codeobject import CodeObject
@@ -72,7 +73,7 @@ def _relocations(code: CodeObject) -> Iterator[Relocation]:
     for segment in ELFFile(io.BytesIO(code.elf)).iter_segments("PT_DYNAMIC"):
         assert isinstance(segment, DynamicSegment)
         for name, table in segment.get_relocation_tables().items():
-            if name not in ("RELA", "JMPREL") or not table.is_RELA():
+            if not isinstance(table, RelocationTable) or not table.is_RELA():
                 raise CodeObjectError(f"dynamic relocations in a {name} table; link without packing them")
             for entry in table.iter_relocations():
                 found = _relocation(segment, entry["r_offset"], entry["r_info_type"],

@@ -131,6 +131,9 @@ def test_a_fault_of_the_kernel_is_status_1() -> None:
     assert result.exit_code == 1
     assert "bytes past the end of the allocation of 12 bytes" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+    watched = emulate(*run, "--arg", "i32=1", "--sanitize")
+    assert watched.exit_code == 1
+    assert watched.stdout.splitlines()[-1] == "stopped; findings until then: none"
 
 
 def test_a_limit_stops_a_kernel() -> None:

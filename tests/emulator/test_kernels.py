@@ -3,11 +3,15 @@ compilers."""
 
 from __future__ import annotations
 
+import re
+import struct
+
 import numpy as np
 import pytest
 
 from petitgen.emulator import DeviceMemory, LoadedCode, launch
 from petitgen.errors import EmulationError, PetitgenError
+from petitgen.isa import disassemble
 
 RNG = np.random.default_rng
 U32 = np.uint32
@@ -518,13 +522,23 @@ def test_pieces_of_every_width(kernels):
 # --- faults ---------------------------------------------------------------------------------------
 
 
-def test_access_past_an_allocation_names_its_lane(kernels):
-    x, y = np.zeros(64, np.float32), np.zeros(100, np.float32)
-    with pytest.raises(
-        EmulationError,
-        match=r"global_load_dword at pc 0x\w+, wave 1 of workgroup 0, lane 0: 4 bytes at address",
-    ):
-        launch(kernels("basic"), "saxpy", 1, 128, [x, y, np.float32(1), U32(100)])
+def test_access_past_an_allocation_says_where_and_what_and_who(kernels):
+    x, y = np.zeros(200, np.float32), np.zeros(300, np.float32)
+    with pytest.raises(EmulationError) as caught:
+        launch(kernels("basic"), "saxpy", 2, 128, [x, y, np.float32(1), U32(300)])
+    found = re.match(
+        r"saxpy\+0x(\w+) `(global_load_dword v\d+, .*)` \((\w{8}) (\w{8}), pc 0x(\w+)\), "
+        r"wave 1 of workgroup 1, lanes 0xffffffffffffff00, first lane 8: 4 bytes at address",
+        str(caught.value),
+    )
+    assert found, caught.value
+    offset, text, low, high, pc = found.groups()
+    kernel = kernels("basic").kernel("saxpy")
+    at = int(offset, 16)
+    assert int(pc, 16) == kernel.entry + at
+    assert kernel.code[at : at + 8] == struct.pack("<II", int(low, 16), int(high, 16))
+    listed = disassemble(kernel.code, kernels("basic").arch, kernel.entry)
+    assert [ins.text for ins in listed if ins.pc == int(pc, 16)] == [text]
 
 
 def test_an_endless_loop_meets_the_limit(kernels):

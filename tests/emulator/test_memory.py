@@ -113,7 +113,7 @@ def test_scalar_load_outside_memory(arch):
     m = Device(arch)
     m.pair(4, m.address + SIZE - 8)
     with pytest.raises(
-        EmulationError, match=r"s_load_dwordx4 at pc 0x1000, wave 0 .* outside every allocation"
+        EmulationError, match=r"s_load_dwordx4 at pc 0x1000 \(.*\), wave 0 of workgroup 0: .* outside every allocation"
     ):
         m.run("s_load_dwordx4 s[8:11], s[4:5], 0x0")
 
@@ -575,7 +575,7 @@ def test_buffer_that_describes_more_than_there_is(arch):
     m.resource(8, SIZE + 64)
     m.v[0] = LANE * 4 + SIZE - 128
     with pytest.raises(
-        EmulationError, match=r"buffer_load_dword at pc 0x1000, .* lane 32: .* outside every allocation"
+        EmulationError, match=r"buffer_load_dword at pc 0x1000 .* lane 32: .* outside every allocation"
     ):
         m.run("buffer_load_dword v4, v0, s[8:11], 0 offen")
 

@@ -22,11 +22,11 @@ from petitgen.emulator.access.transfer import (
     gather,
     gather_words,
     misaligned,
-    place,
     scatter,
     store_value,
 )
 from petitgen.emulator.access.widths import LOADS, STORES, Width
+from petitgen.emulator.faults import named, place
 from petitgen.emulator.memory import BASE
 from petitgen.emulator.operands import operand, row_of
 from petitgen.emulator.state import FLAT_SCRATCH, LANES, M0, PRIVATE_APERTURE, SHARED_APERTURE, Group
@@ -172,7 +172,7 @@ def _atomic(ins: Instruction, what: str, resolve: Resolve) -> Step:
         _watch(s, ins, pieces, "atomic", atomic.size)
         if len(pieces) > 1:
             raise EmulationError(
-                f"{ins.mnemonic} at pc {ins.pc:#x}: lanes of one atomic in different memories"
+                f"{named(s.batch, ins)}: lanes of one atomic in different memories"
             )
         for piece in pieces:
             atomic_update(s, ins, piece.space, piece.offsets, piece.active, atomic, registers, result)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from petitgen.emulator.access.buffer import Component, active_lanes, compile_addresses, watch
 from petitgen.emulator.access.flat import store_to_lds
-from petitgen.emulator.access.transfer import checked, gather, place, scatter
+from petitgen.emulator.access.transfer import checked, gather, scatter
 from petitgen.emulator.access.widths import Width
+from petitgen.emulator.faults import named, place
 from petitgen.emulator.operands import operand, row_of
 from petitgen.emulator.state import LANES, Group
 from petitgen.errors import EmulationError
@@ -67,7 +68,7 @@ def compile_typed(ins: Instruction) -> Step:
     def step(s: Group) -> None:
         before = s.mask
         for word3, waves in _formats(s, ins):
-            form = _typed(ins, word3)
+            form = _typed(s, ins, word3)
             if waves is not None:
                 s.set_mask(s.active() & waves[:, None])
             try:
@@ -87,7 +88,7 @@ def _formats(s: Group, ins: Instruction) -> list[tuple[int, Array | None]]:
     return [(int(v), None if values.size == 1 else words == v) for v in values]
 
 
-def _typed(ins: Instruction, word3: int) -> Typed:
+def _typed(s: Group, ins: Instruction, word3: int) -> Typed:
     if ins.encoding == "MTBUF":
         code = ins.mods.get("format", 0)
         data, number, select = code & 15, code >> 4, IDENTITY
@@ -96,7 +97,7 @@ def _typed(ins: Instruction, word3: int) -> Typed:
         select = tuple(word3 >> 3 * k & 7 for k in range(4))
     if data not in COMPONENTS or number == 6:
         raise EmulationError(
-            f"{ins.mnemonic} at pc {ins.pc:#x}: data format {data}, number format {number} is reserved"
+            f"{named(s.batch, ins)}: data format {data}, number format {number} is reserved"
         )
     return Typed(COMPONENTS[data], number, select)
 

@@ -23,6 +23,7 @@ from petitgen.emulator.access.transfer import (
     store_value,
 )
 from petitgen.emulator.access.widths import DS_LOADS, DS_STORES, Width
+from petitgen.emulator.faults import named
 from petitgen.emulator.operands import operand, row_of
 from petitgen.emulator.state import LANES, M0, Group
 from petitgen.errors import EmulationError
@@ -245,7 +246,7 @@ def _append(ins: Instruction) -> Step:
         address = (s.cu32[M0] & 0xFFFF).astype(np.int64) + offset
         if (address + 4 > s.batch.lds_bytes).any():
             raise EmulationError(
-                f"{ins.mnemonic} at pc {ins.pc:#x}: counter outside the {s.batch.lds_bytes} bytes of LDS"
+                f"{named(s.batch, ins)}: counter outside the {s.batch.lds_bytes} bytes of LDS"
             )
         if s.observer is not None:
             everywhere, first = address + np.zeros(LANES, np.int64), np.zeros((s.n, LANES), bool)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from petitgen.emulator.access.atomics import Atomic, apply
 from petitgen.emulator.access.widths import Width
+from petitgen.emulator.faults import place
 from petitgen.emulator.memory import BASE
 from petitgen.emulator.state import LANES, Group
 from petitgen.errors import EmulationError
@@ -21,17 +22,6 @@ from petitgen.isa.model import Instruction
 Array = NDArray[Any]
 
 _VIEW = {1: (np.uint8, 0), 2: (np.uint16, 1), 4: (np.uint32, 2), 8: (np.uint64, 3)}
-
-
-def place(s: Group, ins: Instruction, bad: Array) -> tuple[str, tuple[int, int]]:
-    """Words saying where the first bad lane is, and its (row, lane) in the group."""
-    row, lane = (int(i) for i in np.argwhere(bad)[0])
-    wave = int(s.index[row])
-    return (
-        f"{ins.mnemonic} at pc {ins.pc:#x}, wave {wave} "
-        f"of workgroup {s.batch.workgroup_name(wave)}, lane {lane}",
-        (row, lane),
-    )
 
 
 def checked(s: Group, ins: Instruction, offsets: Array, size: int, active: Array | None) -> Array | None:
