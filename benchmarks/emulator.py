@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,8 @@ def print_gemm(arch: str, name: str, shape: tuple[int, int, int]) -> None:
     if not (ROOT / "generated" / arch / f"{name}.hsaco").is_file():
         print(f"\nGEMM {size}: {name} is not built; run: petitgen build {name}")
         return
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        ok, wrong, count, seconds, peak = pool.apply(_verified, (arch, name, shape))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        ok, wrong, count, seconds, peak = pool.submit(_verified, arch, name, shape).result()
     print(f"\nGEMM {size}, {name}: {'right' if ok else 'WRONG'}")
     print(f"{count:,} wave-instructions, {seconds:.1f} s with inputs and reference, peak {peak / 2**30:.2f} GiB")
     for line in wrong:
