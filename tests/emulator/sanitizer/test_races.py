@@ -226,6 +226,16 @@ def test_waves_that_have_ended_need_no_barrier(arch):
 
 
 @BOTH
+def test_a_wave_that_jumps_over_a_barrier_learns_nothing(arch):
+    """It ends, so the hardware lets the others go, and that alone is no finding; that it reads too early is one."""
+    m = machine(arch, 4)
+    m.s[:, 8] = [0, 1, 1, 1]
+    text = f"ds_write_b32 v0, v2\n{WAIT_LDS}\ns_cmp_eq_u32 s8, 0\ns_cbranch_scc1 1\ns_barrier\nds_read_b32 v3, v1\n{WAIT_LDS}"
+    (race,) = m.find(text)
+    assert (race.check, race.text, race.wave, race.count) == ("race", "ds_read_b32 v3, v1", 0, 1)
+
+
+@BOTH
 def test_a_wave_learns_nothing_from_a_barrier_of_another_workgroup(arch):
     m = machine(arch, 4, 2)
     m.s[:, 8] = [0, 0, 1, 1]
