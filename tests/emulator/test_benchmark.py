@@ -33,4 +33,4 @@ def test_the_mix_has_no_findings_thanks_to_both_barriers(
     assert source.count(SECOND) == 1
     monkeypatch.setattr(benchmark_module, "SOURCE", source.replace(SECOND, "//"))
     result, _ = benchmark_module.mix(benchmark_module.build(arch), 8, 3, sanitize=True)
-    assert {finding.kind for finding in result.findings} == {"race"}
+    assert {finding.check for finding in result.findings} == {"race"}
