@@ -100,7 +100,9 @@ class Device:
                 limit=int(limit) if limit else None, sanitize=_sanitizer(kernel, arguments),
             )  # fmt: skip
         except (EmulationError, DecodeError) as error:
-            raise EmulationError(f"kernel {kernel.name} on device {self.number}: {error}") from None
+            found = "".join(f"\n  {finding}" for finding in getattr(error, "findings", ()))
+            until = f"\nthe sanitizer found until then{found}" if found else ""
+            raise EmulationError(f"kernel {kernel.name} on device {self.number}: {error}{until}") from None
         if not result.findings:
             return ""
         found = "\n".join(f"  {finding}" for finding in result.findings)

@@ -54,3 +54,26 @@ extern "C" __global__ BLOCK(128) void race(int *out) {
     if (i < 64) box[i] = i;
     else out[i] = box[i - 64];
 }
+
+// The compiler loads the three ints as four, one past the end of the arguments.
+extern "C" __global__ BLOCK(64) void three_ints(const int *a, const int *b, int *out, int x, int y, int z) {
+    unsigned i = __builtin_amdgcn_workitem_id_x();
+    out[i] = a[i] * x + b[i] * y + z;
+}
+
+// A table that holds addresses of the image.
+__device__ int steps[3] = {5, 50, 500};
+extern "C" __attribute__((constant)) const int *const table[3] = {steps + 2, steps, steps + 1};
+
+extern "C" __global__ BLOCK(64) void by_pointer(int *out) {
+    unsigned i = __builtin_amdgcn_workitem_id_x();
+    out[i] = *table[out[i]];
+}
+
+// Stores what nobody wrote, then where nothing is.
+extern "C" __global__ BLOCK(64) void undefined_then_fault(int *out) {
+    __shared__ volatile int box[64];
+    unsigned i = __builtin_amdgcn_workitem_id_x();
+    out[i] = box[i];
+    *(volatile int *)16 = 1;
+}

@@ -39,6 +39,23 @@ def test_arguments_of_many_sizes(hip: Hip, device: int) -> None:
     )
 
 
+@pytest.mark.parametrize("device", [0, 1])
+@client
+def test_what_the_loader_places(hip: Hip, device: int) -> None:
+    hip.ok("hipSetDevice", device)
+    module = hip.module(ARCHES[device])
+    a, b = np.random.default_rng(4).integers(-999, 999, (2, 64)).astype(np.int32)
+    first, second, out = hip.upload(a), hip.upload(b), hip.malloc(256)
+    pointers = [ctypes.c_void_p(address) for address in (first, second, out)]
+    numbers = [ctypes.c_int(value) for value in (3, -7, 11)]
+    assert hip.launch(hip.function(module, "three_ints"), 1, *pointers, *numbers) == 0
+    np.testing.assert_array_equal(hip.download(out, a), a * 3 - b * 7 + 11)
+    pick = np.arange(64, dtype=np.int32) % 3
+    at = hip.upload(pick)
+    assert hip.launch(hip.function(module, "by_pointer"), 1, ctypes.c_void_p(at)) == 0
+    np.testing.assert_array_equal(hip.download(at, pick), np.choose(pick, [500, 5, 50]))
+
+
 @client
 def test_arguments_as_one_buffer(hip: Hip) -> None:
     add = hip.function(hip.module(), "add")
@@ -188,7 +205,7 @@ def test_functions_and_their_attributes(hip: Hip) -> None:
     module = hip.module()
     race, mixed = hip.function(module, "race"), hip.function(module, "mixed")
     assert hip.hipModuleGetFunction(ctypes.byref(ctypes.c_void_p()), module, b"absent") == NOT_FOUND
-    assert hip.value("hipModuleGetFunctionCount", module, kind=unsigned) == 8
+    assert hip.value("hipModuleGetFunctionCount", module, kind=unsigned) == 11
 
     def attribute(function: int, number: int) -> int:
         return hip.value("hipFuncGetAttribute", number, function, kind=ctypes.c_int)

@@ -355,6 +355,17 @@ def test_the_sanitizer_watches_launches() -> None:
     assert "pc 0x" in done.stderr or "0x" in done.stderr
 
 
+def test_a_launch_that_faults_still_says_what_the_sanitizer_found() -> None:
+    body = """
+        function, at = prepare("undefined_then_fault")
+        assert hip.launch(function, 1, ctypes.c_void_p(hip.malloc(256))) == 719
+    """
+    done = run(body, PETITGEN_VIRTUAL_SANITIZE="1")
+    assert "outside every allocation" in done.stderr
+    assert "the sanitizer found until then\n  undefined: undefined_then_fault+0x" in done.stderr
+    assert "the sanitizer found" not in run(body).stderr
+
+
 def test_the_log_can_be_a_file(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     done = run("hip.hipModuleLoad(ctypes.byref(ctypes.c_void_p()), b'/nonexistent')", PETITGEN_VIRTUAL_LOG=str(log))
