@@ -1,7 +1,7 @@
 """128-bit buffer resource descriptors (V#), built on the host so that kernels need no branch for tails.
 
 A raw buffer load at or past `num_records` reads 0 and a store there is dropped.
-Source: AMD CDNA3 ISA (gfx942) section 9.1.8 "Buffer Resource Descriptor"; CDNA2 (gfx90a) has the same fields.
+Source: AMD CDNA3 ISA (gfx942), "Buffer Resource Descriptor"; CDNA2 (gfx90a) has the same fields.
 """
 
 from __future__ import annotations

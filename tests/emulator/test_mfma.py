@@ -193,7 +193,9 @@ def test_stored_vectors(case: tuple[str, str]) -> None:
     arch, mnemonic = case
     name = layouts.instruction(mnemonic)
     stored = "/".join(case)
-    for number in range(sum(key.startswith(f"{stored}/") for key in VECTORS.files) // 4):
+    count = sum(key.startswith(f"{stored}/") for key in VECTORS.files) // 4
+    assert count, f"{stored}: no vectors are stored"
+    for number in range(count):
         blocks = (VECTORS[f"{stored}/{number}/{part}"] for part in "abcd")
         a, b, c, d = (np.broadcast_to(block, (1, name.blocks, *block.shape)) for block in blocks)
         found = mfma(mnemonic, arch, *registers(name, a, b, c))
