@@ -9,6 +9,10 @@ A brick is 16 columns (n) by 128 of K:
 Dword c of lane (quad, n) holds the eight 4-bit codes at k = 32 c + 16 g + 4 quad + j  (g = 0, 1; j = 0..3): the operand
 that lane feeds to two 16x16x16 MFMAs, each within one run of 16 along K. K is the outer dimension, so that reading past
 the end of K leaves the buffer (and reads zero) instead of running into the next columns.
+
+Which bits of a lane's dwords keep which code is the *code order*, one of ORDERS: what a kernel unpacks with the fewest
+instructions depends on its activation type and architecture. On the host a weight is in HOST_ORDER; uploading it
+permutes the bits. Nothing else of the packed form depends on the order. docs/formats.md tells the whole story.
 """
 
 from __future__ import annotations
@@ -19,11 +23,13 @@ BRICK_N = 16
 BRICK_K = 128
 LANES = 64
 
+CodeBits = tuple[tuple[int, int, int, int], ...]
+
 # Where code i = 4 g + j of a dword keeps its bits (sign, exponent high, exponent low, mantissa). Chosen so that a byte
 # shift, a bit reversal and one AND mask each give two codes in fp16 position (sign 15; exponent and mantissa 11..9):
 #   codes 0, 1: q             codes 4, 5: reverse(q)
 #   codes 2, 3: q << 8        codes 6, 7: reverse(q) << 8
-CODE_BITS: tuple[tuple[int, int, int, int], ...] = (
+CODE_BITS: CodeBits = (
     (15, 11, 10, 9),
     (31, 27, 26, 25),
     (7, 3, 2, 1),
@@ -34,6 +40,42 @@ CODE_BITS: tuple[tuple[int, int, int, int], ...] = (
     (8, 12, 13, 14),
 )
 
+# The same for code i = 8 (c odd) + 4 g + j of a pair of dwords p (c even, bits 0..31) and q (c odd, bits 32..63), which
+# unpack together: each of these, masked with 0x81C081C0, has two codes in bf16 position (sign 15; exponent and mantissa
+# 8..6), code j in the low half and j + 1 in the high one.
+#   c even  g = 0: p, rotr(p, 4)    g = 1: p << 6, rotr(u, 6)        u = 0x60306030 & p | ~0x60306030 & q >> 2
+#   c odd   g = 0: q, rotr(q, 4)    g = 1: q << 6, u << 4
+_BF16_BITS: CodeBits = (
+    (15, 8, 7, 6),
+    (31, 24, 23, 22),
+    (19, 12, 11, 10),
+    (3, 28, 27, 26),
+    (9, 2, 1, 0),
+    (25, 18, 17, 16),
+    (21, 14, 13, 46),
+    (5, 30, 29, 62),
+    (47, 40, 39, 38),
+    (63, 56, 55, 54),
+    (51, 44, 43, 42),
+    (35, 60, 59, 58),
+    (41, 34, 33, 32),
+    (57, 50, 49, 48),
+    (45, 4, 37, 36),
+    (61, 20, 53, 52),
+)
+
+ORDERS: dict[str, CodeBits] = {
+    "fp16": CODE_BITS + tuple((s + 32, high + 32, low + 32, m + 32) for s, high, low, m in CODE_BITS),
+    "bf16": _BF16_BITS,
+}
+"""Where each of the 16 codes of a pair of dwords keeps its bits, by the name of the order."""
+
+HOST_ORDER = "fp16"  # of packed weights in host memory
+
+# A packed MXFP4 scale byte is the exponent of its block relative to the largest of its column, which has this byte. The
+# exponent field of a f32: byte << 23 is 2^(byte - 127). 63 above one, so that 189 binades fit below the largest.
+MX_LARGEST = 190
+
 
 @dataclass(frozen=True, slots=True)
 class WeightFormat:
@@ -41,7 +83,8 @@ class WeightFormat:
 
     block        elements along K that share a scale
     scale        name of the 8-bit scale type
-    outer_scale  True when a float32 scale multiplies the block scales
+    outer_scale  True when checkpoints have a float32 scale that multiplies the block scales. The packed form always has
+                 a float32 for each column
     source       where the format is defined
     """
 
@@ -64,5 +107,12 @@ FORMATS: dict[str, WeightFormat] = {
         scale="e4m3fn",
         outer_scale=True,
         source="E2M1 elements: OCP Microscaling Formats v1.0 section 5.3.3; layout: ModelOpt NVFP4 checkpoints",
+    ),
+    "mxfp4": WeightFormat(
+        "mxfp4",
+        block=32,
+        scale="e8m0",
+        outer_scale=False,
+        source="E2M1 elements, E8M0 scales: OCP Microscaling Formats v1.0; layout: Quark MXFP4 checkpoints",
     ),
 }
