@@ -19,7 +19,7 @@ from typing import Any
 
 from runtime.errors import ManifestError, ManifestVersionError
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "manifest.json"
 
 # Bytes an argument of each kind takes in the kernarg. A buffer is a 128-bit buffer resource descriptor.
@@ -123,18 +123,20 @@ class Kernel:
     """One built kernel. `name` is also its file's stem, its symbol and its key in the manifest.
 
     op, weights, activations  what it computes: gemm, nvfp4, bf16
+    order                     the code order it reads weights in: one of runtime.formats.ORDERS
     file, sha256, size        the code object, beside the manifest
     source, source_sha256     the HIP text it was compiled from
     target                    arch with the features the code object insists on: gfx942, gfx90a:xnack-
     block                     work-items a workgroup
-    tile, constraints         positive numbers by name, for choosing a kernel: tile.m, .n and .k and
-                              constraints.k_multiple are always there
+    tile, constraints         positive numbers by name, for choosing a kernel: tile.m, .n, .k and .unit
+                              (what K is divided in between slices) and constraints.k_multiple are always there
     """
 
     name: str
     op: str
     weights: str
     activations: str
+    order: str
     symbol: str
     file: str
     sha256: str
@@ -263,7 +265,7 @@ def _check_launch(place: str, kernel: Kernel) -> None:
         known = ", ".join(ACTIVATIONS)
         raise ManifestError(f"{place}.activations: {kernel.activations!r}; this runtime knows {known}")
     for name, numbers, wanted in (
-        ("tile", kernel.tile, DIMENSIONS),
+        ("tile", kernel.tile, (*DIMENSIONS, "unit")),
         ("constraints", kernel.constraints, ("k_multiple",)),
     ):
         for key in wanted:

@@ -112,6 +112,8 @@ class _Family:
         tiles = [self._tile(i, facts) for i, facts in enumerate(spec["tiles"])]
         abi = tuple(Argument(**facts) for facts in spec["abi"])
         for arch, w, a, (i, tile) in product(archs, weights, activations, enumerate(tiles)):
+            if arch.name not in spec["tiles"][i].get("archs", spec["archs"]):
+                continue
             check_tile(tile, arch, f"{self.path}: tiles[{i}]")
             yield KernelInstance(
                 name=str(KernelName(spec["op"], w, a, arch.name, (tile.m, tile.n, tile.k), tile.waves_mnk)),
@@ -120,7 +122,7 @@ class _Family:
                 activations=Activations(a, **self.formats["activations"][a]),
                 arch=arch,
                 tile=tile,
-                template=spec["template"],
+                template=spec["templates"][tile.loop],
                 abi=abi,
                 limits=Limits(registers=arch.registers // tile.occupancy, lds_bytes=arch.lds_bytes),
                 constraints=Constraints(**spec["constraints"]),
@@ -142,7 +144,7 @@ class _Family:
     @staticmethod
     def _tile(index: int, facts: dict[str, Any]) -> Tile:
         m, n, k = facts["waves"]
-        rest = {key: value for key, value in facts.items() if key != "waves"}
+        rest = {key: value for key, value in facts.items() if key not in ("waves", "archs")}
         return Tile(waves_m=m, waves_n=n, waves_k=k, **rest)
 
     def _error(self, message: str) -> SpecError:

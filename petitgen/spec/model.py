@@ -3,7 +3,9 @@ say what is wrong with them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+from runtime.formats import BRICK_K
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,18 @@ class Argument:
 class Tile:
     """The part of C one workgroup makes, and how its waves share it.
 
+    loop     resident: A of a chunk of K lies in LDS while the weights stream past it (decode)
+             streamed: A comes through LDS in steps, between two buffers (prefill)
     m, n     rows and columns of C a workgroup makes
     k        depth of A staged in LDS at a time (elements)
     waves_m, waves_n, waves_k  how the waves divide the tile; waves_k > 1 sums partial results through LDS
     mfma     16 (16x16x16) or 32 (32x32x8)
     stages   weight stages in flight
-    a_ahead  steps of A (k elements) in flight
+    a_ahead  streamed: steps of A (k elements) in flight
     occupancy  waves a SIMD that the registers must leave room for
     """
 
+    loop: str
     m: int
     n: int
     k: int
@@ -60,8 +65,22 @@ class Tile:
     waves_k: int
     mfma: int
     stages: int
-    a_ahead: int
     occupancy: int
+    a_ahead: int = 1
+
+    @property
+    def stage_k(self) -> int:
+        """K of one weight stage of the workgroup."""
+        return BRICK_K * self.waves_k if self.loop == "resident" else max(self.k, BRICK_K)
+
+    @property
+    def unit(self) -> int:
+        """K is shared between slices in units of it."""
+        return self.stage_k
+
+    def figures(self) -> dict[str, int]:
+        """Its numbers by name, as the manifest has them."""
+        return {**{k: v for k, v in asdict(self).items() if k != "loop"}, "unit": self.unit}
 
     @property
     def waves(self) -> int:
@@ -82,10 +101,12 @@ class WeightMacros:
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """An activation type. unit: half a unit in the last place, relative."""
+    """An activation type. unit: half a unit in the last place, relative. order: the code order its kernels read, by
+    arch."""
 
     name: str
     unit: float
+    order: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +162,11 @@ class KernelInstance:
     def contract(self) -> str:
         """What it computes: the part of the name before the double underscore."""
         return self.name.split("__")[0]
+
+    @property
+    def order(self) -> str:
+        """The code order it reads weights in."""
+        return self.activations.order[self.arch.name]
 
     @property
     def block(self) -> int:

@@ -23,6 +23,7 @@ KERNEL: dict[str, Any] = {
     "op": "gemm",
     "weights": "nvfp4",
     "activations": "bf16",
+    "order": "fp16",
     "symbol": NAME,
     "file": f"{NAME}.hsaco",
     "sha256": "ab" * 32,
@@ -53,13 +54,13 @@ KERNEL: dict[str, Any] = {
             {"name": "m", "offset": 32, **NUMBER},
         ],
     },
-    "tile": {"m": 16, "n": 64, "k": 256},
+    "tile": {"m": 16, "n": 64, "k": 256, "unit": 256},
     "block": 256,
     "grid": {"x": ["n", 64], "y": ["m", 16], "z": 1},
     "constraints": {"k_multiple": 16},
     "tolerance": {"unit": 0.00390625, "accumulate": 9.5367431640625e-07},
 }
-GOOD: dict[str, Any] = {"schema": 1, "petitgen": "0.1.0", "arch": "gfx942", "kernels": {NAME: KERNEL}}
+GOOD: dict[str, Any] = {"schema": 2, "petitgen": "0.1.0", "arch": "gfx942", "kernels": {NAME: KERNEL}}
 SCHEMA = json.loads((Path(runtime.manifest.__file__).parent / "manifest.schema.json").read_text())
 
 
@@ -103,8 +104,8 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_other_version() -> None:
-    with pytest.raises(ManifestVersionError, match="manifest schema 2, this version reads 1"):
-        parse(json.dumps({**GOOD, "schema": 2}))
+    with pytest.raises(ManifestVersionError, match="manifest schema 3, this version reads 2"):
+        parse(json.dumps({**GOOD, "schema": 3}))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '{"kernels": {}}'])

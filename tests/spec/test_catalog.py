@@ -41,7 +41,7 @@ def test_every_combination_is_an_instance_once():
 def test_a_tile_is_one_line_of_yaml(configs: Path):
     before = {i.name for i in load_catalog(configs).instances}
     text = (configs / FAMILY).read_text()
-    line = "  - {m: 32, n: 32, k: 256, waves: [1, 2, 2], mfma: 16, stages: 2, a_ahead: 2, occupancy: 2}\n"
+    line = "  - {loop: streamed, m: 32, n: 32, k: 256, waves: [1, 2, 2], mfma: 16, stages: 2, a_ahead: 2, occupancy: 2}\n"
     (configs / FAMILY).write_text(text.replace("tiles:\n", "tiles:\n" + line))
     new = {i.name for i in load_catalog(configs).instances} - before
     assert new == {
@@ -78,7 +78,7 @@ def test_select_takes_globs_and_arch():
     ("file", "change", "message"),
     [
         (FAMILY, lambda d: d["tiles"][0].update(mfma=8), r"gemm_nvfp4\.yaml: tiles\[0\]\.mfma: 8 is not allowed; one of 16, 32 is"),
-        (FAMILY, lambda d: d["tiles"][2].update(depth=3), r"tiles\[2\]: unknown key 'depth'; allowed: a_ahead, k, m"),
+        (FAMILY, lambda d: d["tiles"][2].update(depth=3), r"tiles\[2\]: unknown key 'depth'; allowed: a_ahead, archs, k, loop, m"),
         (FAMILY, lambda d: d["tiles"][1].pop("waves"), r"tiles\[1\]: missing key 'waves'"),
         (FAMILY, lambda d: d["tiles"][0].update(m="16"), r"tiles\[0\]\.m: '16' is not allowed; integer is"),
         (FAMILY, lambda d: d["tiles"][0].update(stages=0), r"tiles\[0\]\.stages: 0 is not allowed; 1 or more is"),
