@@ -37,7 +37,7 @@ UNITS = {
     ("gfx90a", "32x32x8"): 16, ("gfx90a", "16x16x16"): 8, ("gfx942", "4x4x4"): 2, ("gfx90a", "4x4x4"): 2,
 }  # fmt: skip
 REGISTERS, LDS_BYTES, SIMDS, MOST_WAVES = 512, 65536, 4, 8
-MCA_TURNS = (0, 1)
+MCA_TURNS = (20, 40)  # the difference leaves out what starts and ends the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def hot_loop(program: Sequence[Instruction]) -> list[Instruction]:
 
 def _usual_way(body: Sequence[Instruction]) -> list[Instruction]:
     place = {one.pc: i for i, one in enumerate(body)}
-    best: list[tuple[int, int] | None] = [None] * len(body)  # matrix instructions, minus all, up to here
+    best: list[tuple[int, int] | None] = [None for _ in body]  # matrix instructions, minus all, up to here
     came = [-1] * len(body)
     best[0] = (int(_is_mfma(body[0])), -1)
     for i, one in enumerate(body[:-1]):
@@ -125,11 +125,11 @@ def _usual_way(body: Sequence[Instruction]) -> list[Instruction]:
             known = best[way]
             if known is None or found > known:
                 best[way], came[way] = found, i
-    way, at = [], len(body) - 1
+    taken, at = [], len(body) - 1
     while at >= 0:
-        way.append(body[at])
+        taken.append(body[at])
         at = came[at]
-    return way[::-1]
+    return taken[::-1]
 
 
 def _is_branch(one: Instruction) -> bool:
@@ -207,13 +207,18 @@ def mca_units(loop: Sequence[Instruction], arch: str) -> float | None:
     if tool is None:
         return None
     text = "\n".join(_mca_lines(loop)) + "\n"
-    command = [tool, "-mtriple=amdgcn-amd-amdhsa", f"-mcpu={arch}", f"-iterations={MCA_TURNS}",
-               "-instruction-info=false", "-resource-pressure=false"]  # fmt: skip
+    few, many = (_total_cycles(tool, text, arch, turns) for turns in MCA_TURNS)
+    return (many - few) / (MCA_TURNS[1] - MCA_TURNS[0])
+
+
+def _total_cycles(tool: str, text: str, arch: str, turns: int) -> int:
+    command = [tool, "-mtriple=amdgcn-amd-amdhsa", f"-mcpu={arch}", f"-iterations={turns}"]
+    command += ["-instruction-info=false", "-resource-pressure=false"]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     found = re.search(r"Total Cycles:\s+(\d+)", result.stdout)
     if result.returncode or not found:
         raise SystemExit(f"{tool} failed on a loop of {arch}: {result.stderr.strip()[:400]}")
-    return int(found[1]) / MCA_TURNS
+    return int(found[1])
 
 
 def _mca_lines(loop: Sequence[Instruction]) -> Iterator[str]:
