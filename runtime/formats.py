@@ -70,6 +70,10 @@ ORDERS: dict[str, CodeBits] = {
 }
 """Where each of the 16 codes of a pair of dwords keeps its bits, by the name of the order."""
 
+# How an array of packed codes shows its order: the shape of what a lane has of a brick, after [tiles k, tiles n]. Dwords
+# that unpack alone make one run of 16 bytes, pairs of dwords two of 8. It travels with a tensor wherever that goes.
+ORDER_SHAPES: dict[str, tuple[int, ...]] = {"fp16": (LANES, 16), "bf16": (LANES, 2, 8)}
+
 HOST_ORDER = "fp16"  # of packed weights in host memory
 
 # A packed MXFP4 scale byte is the exponent of its block relative to the largest of its column, which has this byte. The

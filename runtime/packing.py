@@ -1,20 +1,21 @@
 """Checkpoint weights to the packed form of runtime.formats and back: exact, reversible, vectorised.
 
-Packing only moves bits: every code and scale byte comes back from unpack_nvfp4 as it was.
+Packing moves bits, and counts MXFP4 scales from the largest of their column: unpacking gives back what was packed (but
+for MXFP4 blocks that count as zero, see pack_mxfp4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OperandError, PackError
-from runtime.formats import BRICK_K, BRICK_N, CODE_BITS, FORMATS, WeightFormat
+from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST, WeightFormat
+from runtime.orders import gather_bits, scatter_bits
 
 if TYPE_CHECKING:
     from runtime.library import Library
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _QUADS = 4
 _DWORDS = BRICK_K // 32  # dwords a lane holds of one brick
+_E8M0_NAN = 0xFF  # OCP Microscaling Formats v1.0
 _ROWS_AT_ONCE = 1024  # bounds the working memory of packing a large weight; a multiple of BRICK_N
 
 
@@ -29,11 +31,11 @@ _ROWS_AT_ONCE = 1024  # bounds the working memory of packing a large weight; a m
 class PackedWeight:
     """A weight in kernel order, in host memory. What a Library keeps of it on a device goes when this object goes.
 
-    codes           uint8 [ceil(K/128), ceil(N/16), 64, 16]
-    scales          uint8 [ceil(K/128), ceil(N/16), 16, 128/block]
+    codes           uint8 [ceil(K/128), ceil(N/16), 64, 16], in HOST_ORDER
+    scales          uint8 [ceil(K/128), ceil(N/16), 16, 128/block]: NVFP4 as in the checkpoint, MXFP4 see pack_mxfp4
     outer           float32 [N]: what the kernel multiplies column n of C by. weight_scale_2, or NaN for a column with
-                    a NaN block scale (E4M3 0x7F, 0xFF), which makes the whole column NaN as the definition asks
-    weight_scale_2  float32 scalar or [N], as given
+                    a NaN block scale (E4M3 0x7F, 0xFF; E8M0 0xFF): the whole column is NaN as the definition asks
+    weight_scale_2  float32 scalar or [N]: NVFP4 as given, MXFP4 [N] the largest scale of each column
     """
 
     format: str
@@ -44,16 +46,16 @@ class PackedWeight:
     outer: NDArray[np.float32]
     weight_scale_2: NDArray[np.float32]
 
-    def to(self, library: Library, device: int | None = None) -> DeviceWeight:
+    def to(self, library: Library, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:
         """A copy in the memory of a device, which a server launches with once and for all: Library.upload."""
         upload = getattr(library, "upload", None)
         if upload is None:
             raise OperandError(f"library is a {type(library).__name__}: what runtime.load returns is needed")
-        return upload(self, device)
+        return upload(self, device, activations)
 
 
-def pack(format: str, weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWeight:
-    """Pack the checkpoint tensors of a weight in `format`, one of runtime.formats.FORMATS: see pack_nvfp4.
+def pack(format: str, weight: Any, weight_scale: Any, weight_scale_2: Any = None) -> PackedWeight:
+    """Pack the checkpoint tensors of a weight in `format`, one of runtime.formats.FORMATS: pack_nvfp4, pack_mxfp4.
 
     numpy arrays or torch tensors (those on a GPU are copied to the host). PackError for an unknown format, a wrong
     shape or dtype.
@@ -74,14 +76,8 @@ def pack_nvfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWei
     Source: ModelOpt `hf_quant_config.json` checkpoints (weight, weight_scale, weight_scale_2).
     """
     fmt = FORMATS["nvfp4"]
-    codes = _bytes_of(weight, "weight", "uint8")
-    n, k = _check_codes(codes, fmt)
-    scales = _bytes_of(weight_scale, "weight_scale", "float8_e4m3fn", "uint8")
-    if scales.shape != (n, k // fmt.block):
-        raise PackError(
-            f"weight_scale has shape {list(scales.shape)}, but a weight of shape {list(codes.shape)} "
-            f"needs [N, K/{fmt.block}] = [{n}, {k // fmt.block}]"
-        )
+    codes, scales = _operands(fmt, weight, weight_scale, "float8_e4m3fn")
+    n, k = codes.shape[0], 2 * codes.shape[1]
     outer = _outer_of(weight_scale_2, n)
     columns = np.broadcast_to(outer, n).copy()
     columns[((scales & 0x7F) == 0x7F).any(axis=1)] = np.nan
@@ -90,25 +86,77 @@ def pack_nvfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWei
 
 def unpack_nvfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """The checkpoint tensors that pack_nvfp4 was given: weight, weight_scale (codes), weight_scale_2."""
-    if packed.format != "nvfp4":
-        raise PackError(f"unpack_nvfp4 needs a packed nvfp4 weight, this one is {packed.format}")
-    fmt = FORMATS["nvfp4"]
-    weight = _unpack_codes(packed.codes)[: packed.n, : packed.k // 2]
-    rows = packed.scales.transpose(1, 2, 0, 3).reshape(-1, packed.scales.shape[0] * fmt.scales_per_brick)
-    scales = rows[: packed.n, : packed.k // fmt.block]
-    return np.ascontiguousarray(weight), np.ascontiguousarray(scales), packed.weight_scale_2
+    return *_unpack(packed, FORMATS["nvfp4"]), packed.weight_scale_2
 
 
-_PACKERS: dict[str, Callable[[Any, Any, Any], PackedWeight]] = {"nvfp4": pack_nvfp4}
+def pack_mxfp4(weight: Any, weight_scale: Any, weight_scale_2: None = None) -> PackedWeight:
+    """Pack an MXFP4 weight.
+
+    weight          uint8 [N, K/2], low nibble = even k (E2M1 codes)
+    weight_scale    E8M0 [N, K/32]: float8_e8m0fnu (ml_dtypes or torch) or its codes as uint8
+    weight_scale_2  MXFP4 has none: PackError for anything but None
+
+    A packed scale byte is b - bmax + 190 for the E8M0 code b, with the largest non-NaN code bmax of its column (row of
+    `weight`), whose scale 2^(bmax-127) goes to `outer`. So the bytes of any column fit the exponent range of a float32
+    with 63 binades to spare above, and a block whose scale is 2^-190 of the column's largest or less gets byte 0: it
+    counts as zero. NaN (0xFF) stays 0xFF.
+    numpy arrays or CPU torch tensors. Raises PackError for a wrong shape or dtype.
+    Source: OCP Microscaling Formats v1.0.
+    """
+    if weight_scale_2 is not None:
+        raise PackError("weight_scale_2 is given, but MXFP4 has no scale beside weight_scale: leave it out")
+    fmt = FORMATS["mxfp4"]
+    codes, exponents = _operands(fmt, weight, weight_scale, "float8_e8m0fnu")
+    nan = exponents == _E8M0_NAN
+    largest = np.where(nan, np.uint8(0), exponents).max(axis=1)
+    below = np.minimum(largest[:, None] - exponents, MX_LARGEST)  # wraps for NaN, which is put right below
+    scales = np.where(nan, exponents, MX_LARGEST - below).astype(np.uint8)
+    # 2^(largest - 127) by its bits: a process may run with subnormals flushed, and the smallest is one.
+    outer = np.where(largest, largest.astype(np.uint32) << 23, np.uint32(1 << 22)).astype(np.uint32).view(np.float32)
+    columns = np.where(nan.any(axis=1), np.float32(np.nan), outer)
+    n, k = codes.shape[0], 2 * codes.shape[1]
+    return PackedWeight(fmt.name, n, k, _pack_codes(codes), _pack_scales(scales, fmt), columns, outer)
 
 
-def _check_codes(codes: NDArray[np.uint8], fmt: WeightFormat) -> tuple[int, int]:
+def unpack_mxfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The checkpoint tensors that pack_mxfp4 was given: weight, weight_scale (codes).
+
+    A block that counts as zero comes back with the largest scale that does: 2^-190 of its column's largest.
+    """
+    weight, scales = _unpack(packed, FORMATS["mxfp4"])
+    largest = (packed.weight_scale_2.view(np.uint32) >> 23).astype(np.uint8)
+    return weight, np.where(scales == _E8M0_NAN, scales, largest[:, None] - (MX_LARGEST - scales))
+
+
+_PACKERS: dict[str, Callable[[Any, Any, Any], PackedWeight]] = {"nvfp4": pack_nvfp4, "mxfp4": pack_mxfp4}
+
+
+def _operands(
+    fmt: WeightFormat, weight: Any, weight_scale: Any, scale_dtype: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The bytes of weight [N, K/2] and weight_scale [N, K/block], checked."""
+    codes = _bytes_of(weight, "weight", "uint8")
     if codes.ndim != 2 or 0 in codes.shape:
         raise PackError(f"weight has shape {list(codes.shape)}: two 4-bit codes a byte, [N, K/2], are needed")
     n, k = codes.shape[0], 2 * codes.shape[1]
     if k % fmt.block:
         raise PackError(f"weight has K = {k}, which is no multiple of {fmt.name}'s block of {fmt.block}")
-    return n, k
+    scales = _bytes_of(weight_scale, "weight_scale", scale_dtype, "uint8")
+    if scales.shape != (n, k // fmt.block):
+        raise PackError(
+            f"weight_scale has shape {list(scales.shape)}, but a weight of shape {list(codes.shape)} "
+            f"needs [N, K/{fmt.block}] = [{n}, {k // fmt.block}]"
+        )
+    return codes, scales
+
+
+def _unpack(packed: PackedWeight, fmt: WeightFormat) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Codes [N, K/2] and packed scale bytes [N, K/block], without the padding."""
+    if packed.format != fmt.name:
+        raise PackError(f"unpack_{fmt.name} needs a packed {fmt.name} weight, this one is {packed.format}")
+    weight = _unpack_codes(packed.codes)[: packed.n, : packed.k // 2]
+    rows = packed.scales.transpose(1, 2, 0, 3).reshape(-1, packed.scales.shape[0] * fmt.scales_per_brick)
+    return np.ascontiguousarray(weight), np.ascontiguousarray(rows[: packed.n, : packed.k // fmt.block])
 
 
 def _bytes_of(tensor: Any, name: str, *dtypes: str) -> NDArray[np.uint8]:
@@ -126,6 +174,8 @@ def _bytes_of(tensor: Any, name: str, *dtypes: str) -> NDArray[np.uint8]:
 def _outer_of(scale: Any, n: int) -> NDArray[np.float32]:
     if hasattr(scale, "detach"):  # a torch tensor, perhaps on a GPU
         scale = scale.detach().cpu()
+    if scale is None:
+        raise PackError("weight_scale_2 is missing: NVFP4 has a float32 scale beside the block scales")
     given = np.asarray(scale)
     if given.dtype.kind not in "fiu" or (given.dtype.kind == "f" and given.dtype.itemsize not in (2, 4, 8)):
         raise PackError(f"weight_scale_2 has dtype {given.dtype}: float32 is needed")
@@ -155,7 +205,7 @@ def _pack_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         halves = _padded(codes[row : row + _ROWS_AT_ONCE], BRICK_K // 2).view(np.uint16)
         # [tile n][n][tile k][dword][g][quad] -> g picks the half of the dword
         halves = halves.reshape(-1, BRICK_N, tiles_k, _DWORDS, 2, _QUADS)
-        words = _scatter_bits(halves[..., 0, :], halves[..., 1, :])
+        words = scatter_bits(halves[..., 0, :], halves[..., 1, :])
         first = row // BRICK_N
         out[:, first : first + words.shape[0]] = words.transpose(2, 0, 4, 1, 3)
     return out.reshape(tiles_k, tiles_n, _QUADS * BRICK_N, _DWORDS).view(np.uint8)
@@ -169,7 +219,7 @@ def _unpack_codes(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
     step = _ROWS_AT_ONCE // BRICK_N
     for tile in range(0, tiles_n, step):
         part = words[:, tile : tile + step].transpose(1, 3, 0, 4, 2)
-        natural = _gather_bits(part)
+        natural = gather_bits(part)
         out[tile : tile + step, :, :, :, 0] = natural & 0xFFFF
         out[tile : tile + step, :, :, :, 1] = natural >> 16
     return out.view(np.uint8).reshape(tiles_n * BRICK_N, tiles_k * (BRICK_K // 2))
@@ -180,32 +230,3 @@ def _pack_scales(scales: NDArray[np.uint8], fmt: WeightFormat) -> NDArray[np.uin
     padded = _padded(scales, fmt.scales_per_brick)
     bricks = padded.reshape(padded.shape[0] // BRICK_N, BRICK_N, -1, fmt.scales_per_brick)
     return np.ascontiguousarray(bricks.transpose(2, 0, 1, 3))
-
-
-def _scatter_bits(low: NDArray[np.uint16], high: NDArray[np.uint16]) -> NDArray[np.uint32]:
-    """Dwords in kernel bit order from the codes of g = 0 and g = 1, four nibbles each, lowest k in the lowest nibble."""
-    table = _bit_tables()[0]
-    return table[0][low] | table[1][high]
-
-
-def _gather_bits(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The inverse: eight nibbles in order of k from dwords in kernel bit order."""
-    table = _bit_tables()[1]
-    return table[0][words & 0xFFFF] | table[1][words >> 16]
-
-
-@lru_cache(maxsize=1)
-def _bit_tables() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """The bit permutation CODE_BITS and its inverse, each as two tables over 16-bit halves: uint32 [2, 65536]."""
-    place = [bits[3 - bit] for bits in CODE_BITS for bit in range(4)]  # natural bit 4 i + b -> kernel bit
-    inverse = [place.index(bit) for bit in range(32)]
-    return _half_tables(place), _half_tables(inverse)
-
-
-def _half_tables(place: list[int]) -> NDArray[np.uint32]:
-    values = np.arange(1 << 16, dtype=np.uint32)
-    tables = np.zeros((2, 1 << 16), np.uint32)
-    for half in range(2):
-        for bit in range(16):
-            tables[half] |= ((values >> np.uint32(bit)) & np.uint32(1)) << np.uint32(place[16 * half + bit])
-    return tables

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import PackError
-from runtime.packing import pack, pack_nvfp4, unpack_nvfp4
+from runtime.packing import pack, pack_mxfp4, pack_nvfp4, unpack_mxfp4, unpack_nvfp4
 
 SHAPES = [(16, 128), (1, 16), (17, 16), (5, 144), (48, 272), (33, 112), (2048 + 5, 32)]
 
@@ -141,7 +141,7 @@ GOOD = checkpoint(16, 64)
         (GOOD[0], GOOD[1].astype(np.float32), 1.0, "weight_scale has dtype float32"),
         (GOOD[0], GOOD[1].view(ml_dtypes.float8_e4m3fnuz), 1.0, "weight_scale has dtype float8_e4m3fnuz"),
         (GOOD[0], GOOD[1], np.ones(5, np.float32), r"weight_scale_2 has shape \[5\].*\[16\]"),
-        (GOOD[0], GOOD[1], None, r"weight_scale_2 has dtype object: float32 is needed"),
+        (GOOD[0], GOOD[1], None, r"weight_scale_2 is missing"),
         (GOOD[0], GOOD[1], "1.5", r"weight_scale_2 has dtype <U3"),
         (GOOD[0], GOOD[1], 1e300, r"weight_scale_2 has a value beyond float32"),
         (GOOD[0].tolist(), GOOD[1], 1.0, "weight has dtype list"),
@@ -165,3 +165,128 @@ def test_pack_finds_the_packer_of_the_format():
     assert np.array_equal(packed.codes, wanted.codes)
     with pytest.raises(PackError, match="no format 'int4': known are nvfp4"):
         pack("int4", *GOOD)
+
+
+# ---- MXFP4 ----------------------------------------------------------------------------------------
+
+
+def mx_checkpoint(n: int, k: int, seed: int = 0, low: int = 0, high: int = 255):
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(0, 256, (n, k // 2)).astype(np.uint8)
+    return weight, rng.integers(low, high, (n, k // 32)).astype(np.uint8)
+
+
+def column_scales(packed, n: int, k: int) -> np.ndarray:
+    """The packed bytes [n, k/32], taken out of the bricks one by one."""
+    bricks = packed.scales.reshape(-(-k // 128), -(-n // 16), 16, 4)
+    return np.array([[bricks[b // 4, row // 16, row % 16, b % 4] for b in range(k // 32)] for row in range(n)])
+
+
+@pytest.mark.parametrize(("n", "k"), [(17, 160), (3, 32), (16, 128)])
+def test_mxfp4_codes_lie_as_nvfp4_codes_do(n, k):
+    weight, scales = mx_checkpoint(n, k)
+    as_nvfp4 = pack_nvfp4(weight, np.zeros((n, k // 16), np.uint8), 1.0)
+    np.testing.assert_array_equal(pack_mxfp4(weight, scales).codes, as_nvfp4.codes)
+
+
+@pytest.mark.parametrize(("n", "k"), [(17, 160), (3, 32), (33, 544)])
+def test_mxfp4_scale_byte_times_outer_is_the_scale_and_below_the_floor_zero(n, k):
+    """What kernels compute, in float64: 2^(byte - 127), zero for byte 0, times outer, 63 binades higher."""
+    weight, scales = mx_checkpoint(n, k)
+    packed = pack_mxfp4(weight, scales)
+    got = column_scales(packed, n, k).astype(np.float64)
+    value = np.where(got == 0, 0, 2.0 ** (got - 127)) * packed.outer[:, None].astype(np.float64) * 2.0**-63
+    exact = 2.0 ** (scales.astype(np.float64) - 127)
+    largest = exact.max(axis=1, keepdims=True)
+    np.testing.assert_array_equal(value, np.where(exact <= largest * 2.0**-190, 0, exact))
+    everywhere = packed.scales.transpose(1, 2, 0, 3).reshape(-(-n // 16) * 16, -1)
+    assert not everywhere[n:].any()
+    assert not everywhere[:, k // 32 :].any()
+
+
+@pytest.mark.parametrize(("span", "wanted"), [(0, 190), (188, 2), (189, 1), (190, 0), (191, 0), (254, 0)])
+def test_mxfp4_the_floor_is_between_2_to_the_189_and_190(span, wanted):
+    scales = np.array([[254, 254 - span]], np.uint8)
+    packed = pack_mxfp4(np.zeros((1, 32), np.uint8), scales)
+    assert column_scales(packed, 1, 64)[0].tolist() == [190, wanted]
+    assert packed.outer.tolist() == [2.0**127]
+
+
+@pytest.mark.parametrize("largest", [0, 1, 2, 127, 189, 254])
+def test_mxfp4_outer_is_the_largest_scale_of_the_column(largest):
+    scales = np.array([[0, largest, largest // 2], [largest, 0, 0]], np.uint8)
+    packed = pack_mxfp4(np.zeros((2, 48), np.uint8), scales)
+    np.testing.assert_array_equal(packed.outer.astype(np.float64), [2.0 ** (largest - 127)] * 2)
+    assert packed.outer.dtype == np.float32
+
+
+def test_mxfp4_nan_scales_make_their_columns_nan_and_change_no_other_block():
+    weight, scales = mx_checkpoint(20, 64, low=100, high=150)
+    clean = pack_mxfp4(weight, scales)
+    scales[3, 1], scales[19] = 0xFF, 0xFF
+    packed = pack_mxfp4(weight, scales)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(packed.outer)), [3, 19])
+    bytes_, clean_bytes = column_scales(packed, 20, 64), column_scales(clean, 20, 64)
+    others = [row for row in range(20) if row not in (3, 19)]
+    np.testing.assert_array_equal(bytes_[others], clean_bytes[others])
+    assert bytes_[3].tolist() == [190, 0xFF]  # the other block is now the largest
+    got_weight, got_scales = unpack_mxfp4(packed)
+    np.testing.assert_array_equal(got_weight, weight)
+    np.testing.assert_array_equal(got_scales, scales)
+
+
+@pytest.mark.parametrize(("n", "k"), [(16, 128), (1, 32), (17, 32), (5, 160), (2048 + 5, 32)])
+def test_mxfp4_unpacking_gives_the_checkpoint_back(n, k):
+    weight, scales = mx_checkpoint(n, k, low=60, high=250)  # 189 binades at most
+    for got, wanted in zip(unpack_mxfp4(pack_mxfp4(weight, scales)), (weight, scales), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+        assert got.dtype == np.uint8
+
+
+def test_mxfp4_every_scale_alone_in_its_column_survives():
+    scales = np.arange(256, dtype=np.uint8)[:, None]
+    packed = pack_mxfp4(np.full((256, 16), 0x21, np.uint8), scales)
+    np.testing.assert_array_equal(unpack_mxfp4(packed)[1], scales)
+
+
+def test_mxfp4_a_block_below_the_floor_comes_back_as_the_largest_that_counts_as_zero():
+    scales = np.array([[254, 64, 63, 3, 0, 65]], np.uint8)
+    got = unpack_mxfp4(pack_mxfp4(np.zeros((1, 96), np.uint8), scales))[1]
+    assert got.tolist() == [[254, 64, 64, 64, 64, 65]]
+
+
+def test_mxfp4_takes_e8m0_arrays_and_tensors():
+    weight, scales = mx_checkpoint(32, 64)
+    wanted = pack_mxfp4(weight, scales)
+    typed = [scales.view(ml_dtypes.float8_e8m0fnu), np.asfortranarray(scales)]
+    torch = pytest.importorskip("torch", reason="torch is an extra")
+    typed += [torch.from_numpy(scales), torch.from_numpy(scales).view(torch.float8_e8m0fnu)]
+    for given in typed:
+        got = pack("mxfp4", weight, given)
+        np.testing.assert_array_equal(got.scales, wanted.scales)
+        np.testing.assert_array_equal(got.outer, wanted.outer)
+
+
+MX = mx_checkpoint(16, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((MX[0], MX[1], 1.0), "weight_scale_2 is given, but MXFP4 has no scale beside weight_scale"),
+        ((MX[0][:, :24], MX[1]), "K = 48, which is no multiple of mxfp4's block of 32"),
+        ((MX[0], MX[1].T), r"weight_scale has shape \[2, 16\].*\[N, K/32\] = \[16, 2\]"),
+        ((MX[0], MX[1].view(ml_dtypes.float8_e4m3fn)), "weight_scale has dtype float8_e4m3fn: float8_e8m0fnu or uint8"),
+        ((MX[0].astype(np.int8), MX[1]), "weight has dtype int8: uint8 is needed"),
+    ],
+)
+def test_mxfp4_wrong_tensors_are_refused_with_what_is_needed(arguments, message):
+    with pytest.raises(PackError, match=message):
+        pack("mxfp4", *arguments)
+
+
+def test_mxfp4_weights_and_nvfp4_weights_are_not_mistaken():
+    with pytest.raises(PackError, match="unpack_mxfp4 needs a packed mxfp4 weight, this one is nvfp4"):
+        unpack_mxfp4(pack_nvfp4(*GOOD))
+    with pytest.raises(PackError, match="unpack_nvfp4 needs a packed nvfp4 weight, this one is mxfp4"):
+        unpack_nvfp4(pack_mxfp4(*MX))

@@ -1,0 +1,133 @@
+"""Code orders: each is a permutation of 64 bits, and what a kernel unpacks from it are the codes. The unpacking is stated
+here as the kernels do it: shifts, rotations, bit reversals and masks on whole dwords."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime import orders
+from runtime.errors import OperandError
+from runtime.formats import FORMATS, HOST_ORDER, ORDER_SHAPES, ORDERS
+from runtime.orders import order_of, reorder
+from runtime.packing import pack
+
+U32 = np.uint32
+
+
+def rotr(word: np.ndarray, count: int) -> np.ndarray:
+    return word >> U32(count) | word << U32(32 - count)
+
+
+def reverse(word: np.ndarray) -> np.ndarray:
+    out = np.zeros_like(word)
+    for bit in range(32):
+        out |= (word >> U32(bit) & U32(1)) << U32(31 - bit)
+    return out
+
+
+def seen_by_fp16(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], int, int]:
+    """Eight dwords of two codes, low half first; the mask of what counts; the place of the lowest code bit."""
+    views = [view for word in (p, q) for view in (word, word << U32(8), reverse(word), reverse(word) << U32(8))]
+    return views, 0x8E008E00, 9
+
+
+def seen_by_bf16(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], int, int]:
+    u = U32(0x60306030) & p | ~U32(0x60306030) & q >> U32(2)
+    even = [p, rotr(p, 4), p << U32(6), rotr(u, 6)]
+    odd = [q, rotr(q, 4), q << U32(6), u << U32(4)]
+    return even + odd, 0x81C081C0, 6
+
+
+SEEN = {"fp16": seen_by_fp16, "bf16": seen_by_bf16}
+
+
+def unpacked(order: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """The codes of pairs of dwords, [.., 16] in the order i = 8 (c odd) + 4 g + j, as kernels get them."""
+    views, mask, lowest = SEEN[order](p, q)
+    codes = []
+    for view in views:
+        masked = view & U32(mask)
+        for half in (masked & U32(0xFFFF), masked >> U32(16)):
+            codes.append(half >> U32(15) << U32(3) | half >> U32(lowest) & U32(7))
+    return np.stack(codes, axis=-1)
+
+
+def test_every_order_is_tested_here():
+    assert set(ORDERS) == set(SEEN) == set(ORDER_SHAPES)
+    assert HOST_ORDER in ORDERS
+
+
+@pytest.mark.parametrize("order", SEEN)
+def test_an_order_uses_each_of_the_64_bits_once(order):
+    assert sorted(bit for code in ORDERS[order] for bit in code) == list(range(64))
+    assert len(ORDERS[order]) == 16
+
+
+@pytest.mark.parametrize("order", SEEN)
+def test_kernels_unpack_the_codes(order):
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 16, (4096, 16))
+    codes[:16] = np.arange(16)[:, None]  # every code everywhere
+    words = np.zeros(codes.shape[0], np.uint64)
+    for i, bits in enumerate(ORDERS[order]):
+        for place, bit in enumerate(bits):  # sign first
+            words |= (codes[:, i].astype(np.uint64) >> np.uint64(3 - place) & np.uint64(1)) << np.uint64(bit)
+    p, q = words.astype(U32), (words >> np.uint64(32)).astype(U32)
+    np.testing.assert_array_equal(unpacked(order, p, q), codes)
+
+
+@pytest.mark.parametrize("order", SEEN)
+@pytest.mark.parametrize(("n", "k"), [(16, 128), (17, 160), (3, 32)])
+def test_a_packed_weight_in_any_order_has_each_code_where_kernels_look(order, n, k):
+    """From the checkpoint: packed, reordered, unpacked as the kernels do it."""
+    weight = np.random.default_rng(n).integers(0, 256, (n, k // 2), np.uint8)
+    natural = np.zeros((-(-n // 16) * 16, -(-k // 128) * 128), np.uint8)
+    natural[:n, :k:2], natural[:n, 1:k:2] = weight & 15, weight >> 4
+    host = pack("nvfp4", weight, np.zeros((n, k // 16), np.uint8), 1.0).codes
+    packed = reorder(host, order)
+    assert packed.shape == (natural.shape[1] // 128, natural.shape[0] // 16, *ORDER_SHAPES[order])
+    words = packed.reshape(*packed.shape[:2], 64, 16).view("<u4")
+    lane = np.arange(64)
+    for c in (0, 2):
+        codes = unpacked(order, words[..., c], words[..., c + 1])  # [tiles k, tiles n, lane, 16]
+        for i in range(16):
+            within = 32 * (c + i // 8) + 16 * (i // 4 % 2) + 4 * (lane // 16) + i % 4
+            for kb, nb in np.ndindex(packed.shape[:2]):
+                wanted = natural[16 * nb + lane % 16, 128 * kb + within]
+                np.testing.assert_array_equal(codes[kb, nb, :, i], wanted)
+
+
+def test_the_host_order_is_what_packing_gives():
+    packed = pack("nvfp4", np.zeros((16, 64), np.uint8), np.zeros((16, 8), np.uint8), 1.0)
+    assert order_of(packed.codes.shape) == HOST_ORDER
+    assert np.shares_memory(reorder(packed.codes, HOST_ORDER), packed.codes)
+
+
+def test_reordering_goes_there_and_back_in_parts_of_any_size(monkeypatch):
+    codes = np.random.default_rng(1).integers(0, 256, (3, 5, 64, 16), np.uint8)
+    whole = reorder(codes, "bf16")
+    assert (whole.reshape(-1) != codes.reshape(-1)).mean() > 0.9
+    monkeypatch.setattr(orders, "_WORDS_AT_ONCE", 1000)  # no divisor of the 1920 words
+    parts = reorder(codes, "bf16")
+    np.testing.assert_array_equal(parts, whole)
+    np.testing.assert_array_equal(reorder(parts, "fp16", given="bf16"), codes)
+
+
+def test_the_shape_of_codes_tells_their_order():
+    for order, tail in ORDER_SHAPES.items():
+        assert order_of((7, 3, *tail)) == order
+        assert np.prod(tail) == 1024
+    for wrong in [(7, 3, 1024), (64, 16), (7, 3, 64, 8, 2), (6144,)]:
+        with pytest.raises(OperandError, match="tells the order of its codes"):
+            order_of(wrong)
+
+
+def test_an_unknown_order_is_refused():
+    with pytest.raises(OperandError, match="no code order 'fp8': known are fp16, bf16"):
+        reorder(np.zeros((1, 1, 64, 16), np.uint8), "fp8")
+
+
+def test_formats_have_whole_blocks_in_a_brick():
+    for fmt in FORMATS.values():
+        assert fmt.scales_per_brick * fmt.block == 128
