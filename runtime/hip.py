@@ -22,6 +22,7 @@ from runtime.discover import LIBRARY, mapped_libraries
 from runtime.errors import ClosedError, DeviceMemoryError, HipError, HipLibraryError, NoDeviceError
 
 _MOST_STREAMS = 1024
+_RELAXED = 2  # hipStreamCaptureModeRelaxed. Source: hip_runtime_api.h
 
 # A release that failed for one of these was not looked at: it is tried again. After any other error the handle or the
 # device is gone, and a second try might hit what somebody else has got at that address.
@@ -154,6 +155,23 @@ class Hip:
         else:
             self.call("hipMemcpyAsync", to, source, size, direction, stream, **what)
 
+    def zero(self, address: int, size: int) -> None:
+        """Fill memory of the current device with zeros; they are there when this returns.
+
+        On a stream of its own, which no capture and no other stream's work stands before.
+        """
+        stream = self.call("hipStreamCreateWithFlags", self._module.hipStreamNonBlocking)
+        try:
+            self.call("hipMemsetAsync", address, 0, size, stream)
+            self.call("hipStreamSynchronize", stream)
+        finally:
+            self.call("hipStreamDestroy", stream)
+
+    def relaxed_capture(self) -> _Relaxed:
+        """with hip.relaxed_capture(): memory may be allocated though this thread captures a graph, and is no part of
+        it. Source: hipThreadExchangeStreamCaptureMode, hipStreamCaptureModeRelaxed."""
+        return _Relaxed(self.library)
+
     # ---- code objects -------------------------------------------------------------------------
     def load_module(self, image: bytes, doing: str) -> Any:
         self.collect()
@@ -239,6 +257,22 @@ class _On:
     def __exit__(self, *_: object) -> None:
         if self._before != self._device:
             self._hip.set_device(self._before)
+
+
+class _Relaxed:
+    """The thread's capture mode, relaxed and put back. By ctypes: hip-python 10.x has the call without its argument."""
+
+    __slots__ = ("_exchange", "_mode")
+
+    def __init__(self, library: Path) -> None:
+        self._exchange = ctypes.CDLL(str(library)).hipThreadExchangeStreamCaptureMode
+        self._mode = ctypes.c_int(_RELAXED)
+
+    def __enter__(self) -> None:
+        self._exchange(ctypes.byref(self._mode))  # leaves the mode before in its place
+
+    def __exit__(self, *_: object) -> None:
+        self._exchange(ctypes.byref(self._mode))
 
 
 # ---- which library --------------------------------------------------------------------------------

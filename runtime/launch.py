@@ -1,7 +1,8 @@
-"""Launches: the kernel arguments laid out once, two addresses written a launch.
+"""Launches: the kernel arguments laid out once, two addresses written a launch; four where workgroups share a tile.
 
 HIP copies the kernarg during hipModuleLaunchKernel (graph capture included), so a buffer can be used again as soon as
-the call returns. Nothing on the way allocates device memory or synchronises.
+the call returns. Nothing on the way allocates device memory or synchronises, but for the first launch on a stream that
+needs a workspace, or a larger one than any before.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from runtime import modules
 from runtime.descriptors import ADDRESS_BITS, buffer_resource, extent
 from runtime.errors import ClosedError, DeviceResetError, ManifestError, OperandError, ShapeError
-from runtime.hip import Hip
+from runtime.hip import Epoch, Hip
 from runtime.manifest import Argument, Kernel
 from runtime.memory import ITEM_BYTES, KNOWN_DTYPES, Allocation, DeviceArray, dtype_name, layout, number
 from runtime.select import Problem, Selection
 from runtime.weights import DeviceWeight
+from runtime.workspace import Workspaces, counter_bytes, partial_bytes
 
 if TYPE_CHECKING:
     from runtime.library import Library
@@ -38,16 +40,23 @@ _MOST_WORK_ITEMS = (1 << 32) - 1
 class State:
     """What launches of one library share.
 
-    closed  None, or why no launch is possible any more
-    recent  names of the last kernels launched, by device: errors of the device come later than their cause
+    closed      None, or why no launch is possible any more
+    recent      names of the last kernels launched, by device: errors of the device come later than their cause
+    workspaces  by device, as long as it is not reset
     """
 
     id: int
     closed: str | None = None
     recent: dict[int, deque[str]] = field(default_factory=dict)
+    workspaces: dict[Epoch, Workspaces] = field(default_factory=dict)
 
     def names(self, device: int) -> deque[str]:
         return self.recent.setdefault(device, deque(maxlen=_REMEMBERED))
+
+    def workspaces_of(self, hip: Hip, epoch: Epoch) -> Workspaces:
+        for gone in [epoch for epoch in list(self.workspaces) if epoch.over]:
+            self.workspaces.pop(gone, None)
+        return self.workspaces.setdefault(epoch, Workspaces(hip, epoch.device))
 
 
 Slot = tuple[memoryview, Any, Any]  # the kernarg as 64-bit words, what HIP is given, and what keeps it alive
@@ -62,6 +71,7 @@ class Launcher:
         "_c",
         "_c_mask",
         "_call",
+        "_counters",
         "_device",
         "_epoch",
         "_function",
@@ -70,13 +80,17 @@ class Launcher:
         "_hip",
         "_low",
         "_names",
+        "_p",
+        "_partials",
         "_problem",
         "_several",
         "_slots",
         "_state",
         "_streams",
         "_success",
+        "_t",
         "_template",
+        "_workspaces",
         "kernel",
     )
 
@@ -89,6 +103,7 @@ class Launcher:
         problem: Problem,
         weight: DeviceWeight,
         arch: str,
+        slices: int = 1,
     ) -> None:
         self.kernel = kernel
         self._hip, self._state, self._function = hip, state, function
@@ -98,7 +113,7 @@ class Launcher:
         self._epoch = hip.epoch(weight.device)
         if self._epoch.over or (isinstance(weight.owner, Allocation) and weight.owner.lost):
             raise _was_reset(weight.device)
-        self._grid = kernel.grid.size(m=problem.m, n=problem.n, k=problem.k)
+        self._grid = kernel.grid.size(m=problem.m, n=problem.n, k=problem.k, slices=slices)
         if max(self._grid[0] * kernel.block, *self._grid[1:]) > _MOST_WORK_ITEMS:
             raise ShapeError(f"{problem} takes {list(self._grid)} workgroups of {kernel.block}: a launch has at most"
                              f" {_MOST_WORK_ITEMS} work-items in a direction; split it")  # fmt: skip
@@ -108,7 +123,12 @@ class Launcher:
         arguments = {argument.name: argument for argument in kernel.kernarg.args}
         self._a, self._a_mask = _word(kernel, arguments, "a")
         self._c, self._c_mask = _word(kernel, arguments, "c")
-        self._template = kernarg(kernel, problem, weight, arch)
+        self._partials = partial_bytes(kernel, problem.m, problem.n, slices)
+        self._counters = counter_bytes(kernel, problem.m, problem.n, slices)
+        if self._partials:
+            self._workspaces = state.workspaces_of(hip, self._epoch)
+            self._p, self._t = _word(kernel, arguments, "p")[0], _word(kernel, arguments, "t")[0]
+        self._template = kernarg(kernel, problem, weight, arch, slices)
         self._slots: list[Slot] = [self._slot()]
 
     def run(self, a: int, c: int, stream: int) -> None:
@@ -121,12 +141,18 @@ class Launcher:
             self._misplaced(a, c)
         if self._low < c - a < self._high:
             self._overlapping(a, c)
+        if self._partials:
+            space = self._workspaces.by_stream.get(stream)
+            if space is None or space.partials_size < self._partials or space.counters_size < self._counters:
+                space = self._workspaces.at_least(stream, self._partials, self._counters)
         try:
             slot = self._slots.pop()
         except IndexError:  # as many as threads were here at once
             slot = self._slot()
         words, extra, _ = slot
         words[self._a], words[self._c] = a, c
+        if self._partials:
+            words[self._p], words[self._t] = space.partials, space.counters
         x, y, z = self._grid
         queue = self._streams.get(stream)
         if queue is None:
@@ -195,8 +221,8 @@ class Nothing:
 Launch = Launcher | Nothing
 
 
-def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str) -> bytes:
-    """The kernel argument segment of a problem, zero-padded to 8 bytes; A and C stand at address 0 in it."""
+def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, slices: int = 1) -> bytes:
+    """The kernel argument segment of a problem, zero-padded to 8 bytes; A, C, p and t stand at address 0 in it."""
     _check_parts(kernel, weight)
     values: dict[str, int | bytes] = {
         "a": buffer_resource(0, extent(problem.m, problem.k, problem.lda, ITEM_BYTES), arch),
@@ -204,11 +230,14 @@ def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str) -
         "s": buffer_resource(*weight.scales, arch),
         "o": buffer_resource(*weight.outer, arch),
         "c": buffer_resource(0, extent(problem.m, problem.n, problem.ldc, ITEM_BYTES), arch),
+        "p": buffer_resource(0, partial_bytes(kernel, problem.m, problem.n, slices), arch),
+        "t": buffer_resource(0, counter_bytes(kernel, problem.m, problem.n, slices), arch),
         "m": problem.m,
         "n": problem.n,
         "k": problem.k,
         "lda": problem.lda,
         "ldc": problem.ldc,
+        "slices": slices,
     }
     layout_, order = _struct(kernel, values)
     segment = bytearray(-(-kernel.kernarg.size // 8) * 8)

@@ -26,6 +26,7 @@ FILE_NAME = "manifest.json"
 ARGUMENT_SIZES: Mapping[str, int] = types.MappingProxyType({"buffer": 16, "u32": 4, "f32": 4})
 ACTIVATIONS = ("bf16", "fp16")
 DIMENSIONS = ("m", "n", "k")
+GRID_DIMENSIONS = (*DIMENSIONS, "slices")
 MAX_KERNARG = 1 << 16  # bytes: far more than any kernel takes; a damaged size must not be allocated
 ALIGNMENTS = tuple(1 << bits for bits in range(13))  # bytes, up to a page
 MAX_GRID = (1 << 31) - 1  # workgroups. Source: HIP's device properties, maxGridSize[0]
@@ -36,7 +37,7 @@ class Argument:
     """One kernel argument: `size` bytes of `kind` at byte `offset` of the kernarg.
 
     kind          see ARGUMENT_SIZES
-    access        buffer: "read" or "write"; otherwise ""
+    access        buffer: "read", "write" or "readwrite"; otherwise ""
     out_of_range  buffer: the kernel goes past its end on purpose (reads give 0, writes are dropped)
     alignment     buffer: what its base address must be a multiple of, bytes; otherwise 1
     max_bytes     buffer: the largest extent the kernel's offsets can address; otherwise 0
@@ -103,14 +104,18 @@ GridAxis = int | tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Workgroups in x, y and z: a number, or (dimension, d): that dimension divided by d, rounded up."""
+    """Workgroups in x, y and z: a number, or (dimension, d): that dimension divided by d, rounded up.
+
+    A dimension is m, n, k or slices: how many workgroups share a tile of C along K.
+    """
 
     x: GridAxis
     y: GridAxis
     z: GridAxis
 
-    def size(self, **dimensions: int) -> tuple[int, int, int]:
-        """The grid for a problem, in workgroups: grid.size(m=16, n=4096, k=4096)."""
+    def size(self, *, slices: int = 1, **dimensions: int) -> tuple[int, int, int]:
+        """The grid for a problem, in workgroups: grid.size(m=16, n=4096, k=4096, slices=2)."""
+        dimensions["slices"] = slices
 
         def along(axis: GridAxis) -> int:
             return axis if isinstance(axis, int) else -(-dimensions[axis[0]] // axis[1])
@@ -279,8 +284,8 @@ def _check_launch(place: str, kernel: Kernel) -> None:
                             f" work-items, got {kernel.block}")  # fmt: skip
     for axis in ("x", "y", "z"):
         size = getattr(kernel.grid, axis)
-        if not isinstance(size, int) and size[0] not in DIMENSIONS:
-            raise ManifestError(f"{place}.grid.{axis}: {size[0]!r} is no dimension: m, n and k are")
+        if not isinstance(size, int) and size[0] not in GRID_DIMENSIONS:
+            raise ManifestError(f"{place}.grid.{axis}: {size[0]!r} is no dimension: m, n, k and slices are")
         count = size if isinstance(size, int) else size[1]
         _check_positive(f"{place}.grid.{axis}", count)
         if count > MAX_GRID:

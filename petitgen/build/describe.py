@@ -49,10 +49,15 @@ def describe(instance: KernelInstance, source: str, code: bytes, compiler: Compi
         kernarg=_kernarg(instance, kernel),
         tile=tile.figures(),
         block=instance.block,
-        grid=manifest.Grid(x=("n", tile.n), y=("m", tile.m), z=1),
+        grid=manifest.Grid(x=("n", tile.n), y=("m", tile.m), z=_slices(instance)),
         constraints=asdict(instance.constraints),
         tolerance=manifest.Tolerance(**asdict(instance.tolerance)),
     )
+
+
+def _slices(instance: KernelInstance) -> manifest.GridAxis:
+    """Grid z: as many workgroups a tile as are asked for, if the kernel takes the number."""
+    return ("slices", 1) if any(argument.name == "slices" for argument in instance.abi) else 1
 
 
 def target_id(built: CodeObject) -> str:

@@ -26,7 +26,7 @@ class Arch:
 class Argument:
     """One kernel argument. kind: buffer (16-byte buffer resource descriptor), u32, f32.
 
-    access        buffer only: read or write
+    access        buffer only: read, write or readwrite
     out_of_range  buffer only: True when the kernel aims past the end on purpose (reads 0, writes dropped)
     alignment     buffer only: bytes the base address must be a multiple of
     max_bytes     buffer only: the largest extent the kernel's offsets can address
