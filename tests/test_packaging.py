@@ -29,6 +29,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("runtime", "**/*.py", "runtime"),
         ("petitgen/isa/tables", "*.isa", "petitgen/isa/tables"),
         ("petitgen/spec/schemas", "*.json", "petitgen/spec/schemas"),
+        ("petitgen/profiler/page", "*", "petitgen/profiler/page"),
         ("runtime", "*.json", "runtime"),
         ("configs", "**/*.yaml", "petitgen/_data/configs"),
         ("templates", "**/*.j2", "petitgen/_data/templates"),
