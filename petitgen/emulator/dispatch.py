@@ -49,6 +49,8 @@ class Dispatch:
     load_base: int
     memory: DeviceMemory
     observer: Observer | None = None
+    workgroups: NDArray[np.int64] | None = None  # numbers in the grid of those to run; default: all
+    waves: int | None = None  # of each workgroup only so many; default: all
 
     @property
     def entry(self) -> int:
@@ -59,30 +61,33 @@ class Dispatch:
 
     @property
     def waves_per_group(self) -> int:
-        """Waves of a workgroup, the last one perhaps partial."""
-        return -(-self.block[0] * self.block[1] * self.block[2] // LANES)
+        """Waves of a workgroup that run, the last one perhaps partial."""
+        whole = -(-self.block[0] * self.block[1] * self.block[2] // LANES)
+        return whole if self.waves is None else min(self.waves, whole)
 
     def batches(self) -> Iterator[Batch]:
         """The grid, as many workgroups at a time as the budget allows.
 
         A batch is done with when the next is asked for: its scratch is then freed.
         """
-        total = self.grid[0] * self.grid[1] * self.grid[2]
+        numbers = self.workgroups
+        if numbers is None:
+            numbers = np.arange(self.grid[0] * self.grid[1] * self.grid[2], dtype=np.int64)
         per_wave = self.kernel.descriptor.vgpr_count * LANES * 4
         per_wave += self.lds // self.waves_per_group + LANES * self.private
         waves = max(1, min(MAX_WAVES, MAX_STATE // per_wave))
         groups = max(1, waves // self.waves_per_group)
-        for first in range(0, total, groups):
-            batch, scratch = self._batch(first, min(groups, total - first))
+        for first in range(0, numbers.size, groups):
+            batch, scratch = self._batch(numbers[first : first + groups])
             yield batch
             if scratch is not None:
                 self.memory.free(scratch)
 
-    def _batch(self, first: int, groups: int) -> tuple[Batch, int | None]:
-        per_group = self.waves_per_group
+    def _batch(self, numbers: NDArray[np.int64]) -> tuple[Batch, int | None]:
+        per_group, groups = self.waves_per_group, numbers.size
         workgroup = np.repeat(np.arange(groups, dtype=np.int64), per_group)
         batch = Batch(groups * per_group, workgroup, self.lds, self.memory, self.arch)
-        batch.observer, batch.load_base, batch.first_workgroup = self.observer, self.load_base, first
+        batch.observer, batch.load_base, batch.numbers = self.observer, self.load_base, numbers
         batch.private_bytes = self.private
         descriptor = self.kernel.descriptor
         vgprs = min(descriptor.accum_offset, descriptor.vgpr_count)
@@ -90,7 +95,7 @@ class Dispatch:
         batch.mode[:] = _mode(self.kernel)
         self._work_items(batch, per_group)
         scratch = self.memory.allocate(batch.waves * LANES * self.private) if self.private else None
-        self._scalars(batch, first, scratch)
+        self._scalars(batch, scratch)
         return batch, scratch
 
     def _work_items(self, batch: Batch, per_group: int) -> None:
@@ -106,7 +111,7 @@ class Dispatch:
         alive = np.packbits(item < x * y * z, axis=1, bitorder="little")
         batch.sgpr[:, EXEC : EXEC + 2] = alive.view(np.uint32)
 
-    def _scalars(self, batch: Batch, first: int, scratch: int | None) -> None:
+    def _scalars(self, batch: Batch, scratch: int | None) -> None:
         """User SGPRs in their architected order, then the system SGPRs."""
         kd, waves, next_ = self.kernel.descriptor, batch.waves, 0
         base = scratch or 0
@@ -131,7 +136,7 @@ class Dispatch:
                 f"the descriptor counts {kd.user_sgpr_count}"
             )
         next_ = kd.user_sgpr_count
-        number = first + batch.workgroup
+        number = batch.numbers[batch.workgroup]
         x, y, _ = self.grid
         position = (number % x, number // x % y, number // (x * y))
         for axis, enabled in enumerate(

@@ -134,6 +134,29 @@ def launch(
             loaded.unload()
 
 
+@contextmanager
+def prepared(
+    loaded: LoadedCode,
+    kernel: Kernel,
+    grid: int | Sequence[int],
+    block: int | Sequence[int],
+    args: Sequence[Any] | bytes,
+    dynamic_lds: int = 0,
+) -> Iterator[entry.Dispatch]:
+    """The dispatch of a launch, for those who run it, or a part of it, in their own way; arguments as launch().
+
+    Buffers are not copied back.
+    """
+    grid, block = _dim3(grid, "grid"), _dim3(block, "block")
+    lds = _checked_lds(kernel, block, dynamic_lds)
+    segment = kernarg.build(kernel, args, grid, block, dynamic_lds, loaded.memory)
+    try:
+        with _dispatch(loaded, kernel, grid, block, lds, bytes(segment.data), None) as run:
+            yield run
+    finally:
+        segment.free(loaded.memory)
+
+
 def _launch(
     loaded: LoadedCode,
     name: str | None,

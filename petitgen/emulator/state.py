@@ -89,7 +89,7 @@ class Batch:
         self.load_base = 0  # device address of virtual address 0 of the code object
         self.private_bytes = 0  # scratch of one lane
         self.clock = 0  # instructions issued, what s_memtime reads
-        self.first_workgroup = 0  # number of the batch's first workgroup in the grid
+        self.numbers: NDArray[np.int64] = np.arange(count)  # of the batch's workgroups in the grid
 
     def poison(self, vgprs: int, agprs: int) -> None:
         """Fill the allocated vector registers with POISON."""
@@ -98,7 +98,7 @@ class Batch:
 
     def workgroup_name(self, wave: int) -> int:
         """Number in the grid (x fastest) of the workgroup of a wave."""
-        return self.first_workgroup + int(self.workgroup[wave])
+        return int(self.numbers[self.workgroup[wave]])
 
     def group(self, index: NDArray[np.int64]) -> Group:
         """The group of the waves in `index` (sorted)."""

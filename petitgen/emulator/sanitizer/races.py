@@ -124,7 +124,7 @@ class RaceCheck:
     def batch(self, batch: Batch) -> None:
         """New waves."""
         self._batch = batch
-        self._first = batch.first_workgroup * self.per_group
+        self._first = int(batch.numbers[0]) * self.per_group
         self._lds = new_records(batch.lds.size // 4)
         self._w = _Waves(**{f.name: np.zeros(batch.waves, np.int64) for f in fields(_Waves)})
         self._w.barrier[:] = -1

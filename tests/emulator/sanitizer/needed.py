@@ -135,7 +135,7 @@ class Recorder(Observer):
         """See Observer."""
         position = self._positions[instruction.pc - self._entry]
         for wave in group.index:
-            self._taken.setdefault((group.batch.first_workgroup, int(wave)), []).append(position)
+            self._taken.setdefault((int(group.batch.numbers[0]), int(wave)), []).append(position)
 
     def paths(self) -> set[Path]:
         """The different ones."""

@@ -252,7 +252,7 @@ def test_a_race_with_an_earlier_batch_of_workgroups():
     assert m.find(text) == []
     later = with_buffer("gfx942", 2, 2)
     later.memory, later.batch.memory, later.sanitizer = m.memory, m.memory, m.sanitizer
-    later.batch.first_workgroup = 2
+    later.batch.numbers = later.batch.numbers + 2
     later.s[:, 4:6] = m.s[:, 4:6]
     later.v[2] += 1
     m.sanitizer.batch(later.batch)
