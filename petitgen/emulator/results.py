@@ -54,7 +54,7 @@ def _vector_writer(op: Operand, ins: Instruction, first: bool) -> Writer:
         return _mask_writer(op.index)
     register = row_of(op)
     clamp = ins.mods.get("clamp", 0) if op.type in FLOAT_CLASS else 0
-    if ins.encoding == "SDWA" and first:
+    if ins.encoding == "SDWA" and first and op.dwords == 1:  # a pair has no dst_sel: all of it is written
         write = _sdwa_writer(op, ins)
     elif op.type in WORD:
 

@@ -315,6 +315,18 @@ def test_sdwa_float_modifiers(arch):
     assert np.array_equal(f32(v[3]), -y * np.float32(3))
 
 
+@pytest.mark.parametrize("select", ["WORD_0", "WORD_1"])
+def test_sdwa_writes_both_registers_of_a_pair(select):
+    """A pair has no dst_sel. BF8 is the high byte of fp16 but for its bias, 16 in place of 15."""
+    text = f"v_cvt_pk_f32_bf8_sdwa v[2:3], v0 src0_sel:{select}"
+    codes = A & np.uint32(0x3F3F3F3F)  # positive, and not where fp16 has Inf and NaN
+    v = run("gfx942", text, v0=codes, v2=OLD, v3=OLD, exec=MASK).v[:, 0]
+    for register, byte in ((2, 0), (3, 8)):
+        code = codes >> np.uint32(byte + (16 if select == "WORD_1" else 0)) & np.uint32(0xFF)
+        value = (code << np.uint32(8)).astype(np.uint16).view(np.float16).astype(np.float32) / np.float32(2)
+        assert np.array_equal(v[register], np.where(ON, value.view(np.uint32), OLD))
+
+
 # --- DPP ------------------------------------------------------------------------------------------
 
 ROW, COLUMN = LANE // 16, LANE % 16
