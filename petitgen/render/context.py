@@ -8,17 +8,17 @@ from itertools import product
 from petitgen.spec.model import KernelInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, FORMATS
 
-_C_TYPES = {"buffer": "u32x4", "u32": "u32"}
+C_TYPES = {"buffer": "u32x4", "u32": "u32"}
 
 # (activations, MFMA size) -> builtin, for gfx90a and gfx942 alike
-_MFMA = {
+MFMA = {
     ("bf16", 16): "__builtin_amdgcn_mfma_f32_16x16x16bf16_1k",
     ("bf16", 32): "__builtin_amdgcn_mfma_f32_32x32x8bf16_1k",
     ("fp16", 16): "__builtin_amdgcn_mfma_f32_16x16x16f16",
     ("fp16", 32): "__builtin_amdgcn_mfma_f32_32x32x8f16",
 }
-_OPERANDS = {"bf16": "i16x4", "fp16": "f16x4"}  # four values of K, as the builtins want them
-_ACCUMULATORS = {16: "f32x4", 32: "f32x16"}
+OPERANDS = {"bf16": "i16x4", "fp16": "f16x4"}  # four values of K, as the builtins want them
+ACCUMULATORS = {16: "f32x4", 32: "f32x16"}
 
 # Powers of two in which the dequantization macros work (templates/lib/nvfp4.hip.j2).
 _CODE_EXPONENT = -14  # an E2M1 code in fp16 position
@@ -134,11 +134,11 @@ def gemm_context(instance: KernelInstance) -> GemmContext:
         a_bytes=a_bytes,
         partial_bytes=partial_bytes,
         lds_bytes=max(2 * a_bytes, partial_bytes),
-        mfma_builtin=_MFMA[activations, t.mfma],
-        operand_type=_OPERANDS[activations],
-        accumulator_type=_ACCUMULATORS[t.mfma],
+        mfma_builtin=MFMA[activations, t.mfma],
+        operand_type=OPERANDS[activations],
+        accumulator_type=ACCUMULATORS[t.mfma],
         accumulator_fours=tuple(_fours(t.mfma)),
-        parameters=tuple(Parameter(_C_TYPES[a.kind], a.name) for a in instance.abi),
+        parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
         exponents=_exponents(flushes),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import jinja2
 from petitgen.errors import RenderError
 from petitgen.paths import TEMPLATES
 from petitgen.render.context import gemm_context
+from petitgen.render.resident import resident_context
 from petitgen.spec.model import KernelInstance
+
+
+_CONTEXTS: dict[str, Callable[[KernelInstance], object]] = {"resident": resident_context, "streamed": gemm_context}
 
 
 def render(instance: KernelInstance, templates: Path | None = None) -> str:
     """The HIP source of `instance`: a pure function of the instance and the templates. RenderError on a bad template."""
     environment = _environment(TEMPLATES if templates is None else templates)
     try:
-        text = environment.get_template(instance.template).render(k=gemm_context(instance))
+        text = environment.get_template(instance.template).render(k=_CONTEXTS[instance.tile.loop](instance))
     except jinja2.TemplateSyntaxError as error:
         raise RenderError(f"{error.filename or error.name}:{error.lineno}: {error.message}") from error
     except (jinja2.TemplateError, AttributeError) as error:

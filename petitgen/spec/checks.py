@@ -9,12 +9,47 @@ from runtime.formats import BRICK_K
 
 def check_tile(tile: Tile, arch: Arch, where: str) -> None:
     """SpecError, starting with `where`, if the GEMM skeleton cannot make this tile on `arch`."""
-    for broken, message in _rules(tile, arch):
+    for broken, message in _RULES[tile.loop](tile, arch):
         if broken:
             raise SpecError(f"{where}: {message}")
 
 
-def _rules(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
+def _resident(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
+    threads, turn = t.waves * arch.wave_size, t.stages * t.stage_k
+    rows = max(t.m, 16)
+    lds = max(rows * t.k * 2, t.waves_k * rows * t.n * 4)
+    return [
+        (t.m not in (4, 8, 16, 32, 64), f"m: {t.m} is not allowed with a resident loop; 4, 8, 16, 32 and 64 are"),
+        (t.waves_m != 1, f"waves: {t.waves_m} along m; a resident loop has one"),
+        (t.mfma != 16, f"mfma: {t.mfma} is not allowed with a resident loop; 16 is"),
+        (t.n % (t.waves_n * 16) != 0, f"n: {t.n} is no multiple of waves n x mfma = {t.waves_n * 16}"),
+        (t.n // t.waves_n > 64, f"n: {t.n // t.waves_n} columns a wave; offsets of a load reach 64"),
+        (t.k % turn != 0, f"k: {t.k} is no multiple of {turn}, what a turn of the loop takes"),
+        (threads > 1024, f"waves: {t.waves} waves are {threads} work-items; a workgroup has 1024 at most"),
+        (
+            threads % t.m != 0 or t.k % (8 * threads // t.m) not in (0, t.k),
+            f"m x k: {t.m} x {t.k} of A does not divide into 16 bytes for each of {threads} work-items",
+        ),
+        (lds > arch.lds_bytes, f"m x k, m x n: {lds} bytes of LDS are needed; {arch.name} has {arch.lds_bytes}"),
+        *_occupancy(t, arch, lds),
+    ]
+
+
+def _occupancy(t: Tile, arch: Arch, lds: int) -> list[tuple[bool, str]]:
+    return [
+        (
+            not 1 <= t.occupancy <= arch.max_waves_per_simd,
+            f"occupancy: {t.occupancy} is not allowed; 1 to {arch.max_waves_per_simd} is",
+        ),
+        (
+            lds <= arch.lds_bytes and t.occupancy * arch.simds > arch.lds_bytes // lds * t.waves,
+            f"occupancy: {t.occupancy} waves a SIMD do not fit: with {lds} bytes of LDS a workgroup, a CU holds "
+            f"{arch.lds_bytes // lds} of {t.waves} waves",
+        ),
+    ]
+
+
+def _streamed(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
     threads = t.waves * arch.wave_size
     chunks = t.k // 8  # 16-byte chunks in a row of A
     stage_k = max(t.k, BRICK_K)
@@ -44,13 +79,8 @@ def _rules(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
             t.stages * (stage_k // t.k) % t.a_ahead != 0,
             f"a_ahead: {t.a_ahead} does not divide the {t.stages * (stage_k // t.k)} steps of {t.stages} stages",
         ),
-        (
-            not 1 <= t.occupancy <= arch.max_waves_per_simd,
-            f"occupancy: {t.occupancy} is not allowed; 1 to {arch.max_waves_per_simd} is",
-        ),
-        (
-            lds <= arch.lds_bytes and t.occupancy * arch.simds > arch.lds_bytes // lds * t.waves,
-            f"occupancy: {t.occupancy} waves a SIMD do not fit: with {lds} bytes of LDS a workgroup, a CU holds "
-            f"{arch.lds_bytes // lds} of {t.waves} waves",
-        ),
+        *_occupancy(t, arch, lds),
     ]
+
+
+_RULES = {"resident": _resident, "streamed": _streamed}

@@ -51,6 +51,10 @@ DEVICE Resource resource(u32x4 words) {
 // Offsets are whole in the VGPR: with soffset the range check would subtract it from num_records.
 DEVICE u32x4 load_b128(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b128(r, offset, 0, 0); }
 DEVICE u32x2 load_b64(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b64(r, offset, 0, 0); }
+DEVICE u32 load_b32(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b32(r, offset, 0, 0); }
+DEVICE u32 load_b16(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b16(r, offset, 0, 0); }
+DEVICE u32 load_b8(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b8(r, offset, 0, 0); }
+DEVICE void store_b128(u32x4 x, Resource r, u32 offset) { __builtin_amdgcn_raw_buffer_store_b128(x, r, offset, 0, 0); }
 DEVICE void store_b64(u32x2 x, Resource r, u32 offset) { __builtin_amdgcn_raw_buffer_store_b64(x, r, offset, 0, 0); }
 DEVICE void store_b16(u32 x, Resource r, u32 offset) {
   __builtin_amdgcn_raw_buffer_store_b16((unsigned short)x, r, offset, 0, 0);
@@ -327,6 +331,7 @@ template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u3
     for (int e = 0; e < 4; ++e) store_b16(rounded[e], c, n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE);
   }
 }
+
 
 // The wave's part of C. m, n: the lane's first row and column. factor, the power of two that dequantization left, comes
 // last: outer times factor could leave f32 where the result does not.

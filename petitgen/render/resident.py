@@ -1,0 +1,199 @@
+"""What the template of the resident loop sees: `k`, with every number already computed (templates/gemm/resident.hip.j2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
+from petitgen.spec.model import KernelInstance, Tile
+from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST
+
+WIDTH = 16  # rows of the matrix instruction
+_MFMA_K = 16
+_DWORDS = BRICK_K // 32
+
+# Powers of two of what the matrix unit multiplies (templates/lib/codes.hip.j2): an E2M1 code in the position of the type.
+_CODE_EXPONENT = {"bf16": -126, "fp16": -14}
+# A is brought up by it, so that products with such codes are normal f32 numbers.
+_A_EXPONENT = {"bf16": 63, "fp16": 0}
+# What a scale has as f32, relative to its value: E4M3FN read as FNUZ; MX bytes, see runtime.formats.MX_LARGEST.
+_SCALE_EXPONENT = {"nvfp4": -1, "mxfp4": MX_LARGEST - 127}
+# Sums of bf16 products are kept down by it where they leave a workgroup: the largest ones would leave f32.
+_SUM_EXPONENT = {"bf16": -32, "fp16": 0}
+
+# bytes a lane loads of a column's scales in one brick -> type, load
+_SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32"), 2: ("u32", "load_b16"), 1: ("u32", "load_b8")}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One matrix instruction: group g of dword c."""
+
+    c: int
+    g: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Matrix instructions that add up before one scaling."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentContext:
+    """See the head of templates/gemm/resident.hip.j2 for what the numbers mean there."""
+
+    name: str
+    arch: str
+    weights: str
+    activations: str
+    activations_bf16: bool
+    order: str
+    tile: Tile
+    threads: int
+    rows: int
+    columns: int
+    pack: int  # row blocks of the matrix instruction that hold the same rows of A for different scale groups
+    span: int
+    parts: tuple[Part, ...]  # of one turn over `span` pairs of dwords
+    lane_scales: int
+    scale_bytes_type: str
+    scale_load: str
+    scale_share: str
+    scale_reads: tuple[str, ...]
+    largest_scale: int
+    row_class: str
+    partial_pieces: bool
+    brick_k: int
+    brick_scales: int
+    column_scales: int
+    accumulators: int
+    weight_registers: int
+    a_bytes: int
+    partial_bytes: int
+    lds_bytes: int
+    mfma_builtin: str
+    operand_type: str
+    accumulator_type: str
+    parameters: tuple[Parameter, ...]
+    code_exponent: int
+    widen: bool
+    a_exponent: int
+    a_factor: str
+    a_limit: str
+    stage_parameters: str
+    stage_arguments: str
+    sum_factor: str
+    large_factor: str
+    outer_factor: str
+
+
+def resident_context(instance: KernelInstance) -> ResidentContext:
+    """Every number the resident loop places, for one instance."""
+    t, weights, activations = instance.tile, instance.weights.name, instance.activations.name
+    fmt = FORMATS[weights]
+    rows, pack = -(-t.m // WIDTH), max(1, WIDTH // t.m)
+    columns = t.n // t.waves_n // WIDTH
+    lane_scales = fmt.scales_per_brick // pack
+    span = 2 if _groups_of_part(fmt.block, pack) > 4 else 1
+    scale_type, scale_load = _SCALE_LOADS[lane_scales]
+    a_bytes, partial_bytes = rows * WIDTH * t.k * 2, t.waves_k * rows * WIDTH * t.n * 4
+    left = _A_EXPONENT[activations] + _CODE_EXPONENT[activations] + _SCALE_EXPONENT[weights]
+    kept = _SUM_EXPONENT[activations]
+    widen = activations == "bf16"
+    return ResidentContext(
+        name=instance.name,
+        arch=instance.arch.name,
+        weights=weights,
+        activations=activations,
+        activations_bf16=activations == "bf16",
+        order=instance.order,
+        tile=t,
+        threads=instance.block,
+        rows=rows,
+        columns=columns,
+        pack=pack,
+        span=span,
+        parts=_parts(fmt.block, pack, span),
+        lane_scales=lane_scales,
+        scale_bytes_type=scale_type,
+        scale_load=scale_load,
+        scale_share=_scale_share(pack, lane_scales),
+        scale_reads=_scale_reads(weights, fmt.block, pack, lane_scales),
+        largest_scale=MX_LARGEST,
+        row_class=_row_class(fmt.block, pack),
+        partial_pieces=t.m * t.k // 8 % instance.block != 0,
+        brick_k=BRICK_K,
+        brick_scales=BRICK_N * fmt.scales_per_brick,
+        column_scales=fmt.scales_per_brick,
+        accumulators=rows * columns * 4,
+        weight_registers=columns * (4 + -(-lane_scales // 4)),
+        a_bytes=a_bytes,
+        partial_bytes=partial_bytes,
+        lds_bytes=max(a_bytes, partial_bytes),
+        mfma_builtin=MFMA[activations, WIDTH],
+        operand_type=OPERANDS[activations],
+        accumulator_type=ACCUMULATORS[WIDTH],
+        parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
+        code_exponent=_CODE_EXPONENT[activations],
+        widen=widen,
+        a_exponent=_A_EXPONENT[activations],
+        a_factor=_power(_A_EXPONENT[activations]),
+        a_limit=_power(127 - _A_EXPONENT[activations]),
+        stage_parameters=", Watch& watch, u32 pass" if widen else "",
+        stage_arguments=", watch, pass" if widen else "",
+        sum_factor=_power(kept - left),
+        large_factor=_power(kept - left + _A_EXPONENT[activations]),
+        outer_factor=_power(-kept if widen else -left),
+    )
+
+
+def _power(exponent: int) -> str:
+    return f"{float.hex(2.0**exponent)}f"
+
+
+def _groups_of_part(block: int, pack: int) -> int:
+    """Matrix instructions that one scaling takes in: a scale group for each row block."""
+    return block // _MFMA_K * pack
+
+
+def _parts(block: int, pack: int, span: int) -> tuple[Part, ...]:
+    """The matrix instructions of `span` pairs of dwords, by the scaling that takes them in."""
+    steps = [Step(c, g) for c in range(2 * span) for g in range(2)]
+    size = _groups_of_part(block, pack)
+    return tuple(Part(tuple(steps[first : first + size])) for first in range(0, len(steps), size))
+
+
+def _scale_share(pack: int, lane_scales: int) -> str:
+    """Where a lane's share of a column's scales begins: row block c of the sums is lane / 16 * 4 rows on."""
+    return {1: "", 2: f" + lane / 32 * {lane_scales}", 4: f" + lane / 16 * {lane_scales}"}[pack]
+
+
+def _scale_reads(weights: str, block: int, pack: int, lane_scales: int) -> tuple[str, ...]:
+    """C++ statements that fill scale[i], the scale of part i of a brick, from the lane's scale bytes.
+
+    Group g of a brick has its byte at the bit-reversed place; row block c owns the groups of class c, which are
+    neighbours there.
+    """
+    groups = BRICK_K // block
+    order = [_reversed_bits(g, groups) for g in range(groups)]  # group -> place
+    first = {place % lane_scales: g // pack for g, place in enumerate(order) if place < lane_scales}  # place -> part
+    word = "bytes[{}]" if lane_scales == 8 else "bytes"
+    if weights == "mxfp4":
+        return tuple(f"  scale[{first[p]}] = scale_byte({word.format(p // 4)}, {p % 4});" for p in sorted(first))
+    return tuple(
+        f"  two_scales<{p // 2 % 2}>({word.format(p // 4)}, scale[{first[p]}], scale[{first[p + 1]}]);"
+        for p in range(0, lane_scales, 2)
+    )
+
+
+def _row_class(block: int, pack: int) -> str:
+    """The class of the scale group that 16-byte piece `index` belongs to, as C++."""
+    group = f"index / {block // 8}"
+    return {1: "0", 2: f"{group} % 2", 4: f"({group} % 2 * 2 + {group} / 2 % 2)"}[pack]
+
+
+def _reversed_bits(value: int, count: int) -> int:
+    bits = (count - 1).bit_length()
+    return int(f"{value:0{bits}b}"[::-1], 2)
