@@ -27,7 +27,7 @@ def gemm(lib: Library, x: Any, w: PackedWeight | DeviceWeight, bias: Any, out: A
     bits, name = bits_of(x, "x")
     if not isinstance(w, DeviceWeight):
         modules.LOADED.check(lib.hip, lib.device)  # or the copy might be one that a reset has taken
-        w = lib.upload_once(w)
+        w = lib.upload_once(w, activations=name)
     if bits.ndim != 2 or bits.shape[1] != w.k:
         raise OperandError(f"x has shape {list(bits.shape)}: [M, {w.k}] is needed")
     _check_out(x, out, (bits.shape[0], w.n), name)

@@ -6,16 +6,18 @@ import itertools
 import os
 import threading
 import weakref
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from runtime import host, kernels, modules
-from runtime.errors import ArchError, ClosedError, HipError, OperandError
+from runtime.errors import ArchError, ClosedError, HipError, ManifestError, OperandError
+from runtime.formats import HOST_ORDER
 from runtime.hip import Hip
 from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradient, stream_handle
-from runtime.manifest import Manifest
+from runtime.manifest import Kernel, Manifest
 from runtime.memory import DeviceArray, allocate, dtype_name, layout
 from runtime.packing import PackedWeight
 from runtime.select import Problem, Selection, choose, contract_of, problem_of
@@ -51,7 +53,10 @@ class Library:
         self._units = {index: hip.compute_units(index) for index in self.devices}
         self._state = State(next(_ids))
         _states.add(self._state)
-        self._resident: weakref.WeakKeyDictionary[PackedWeight, dict[int, DeviceWeight]] = weakref.WeakKeyDictionary()
+        self._resident: weakref.WeakKeyDictionary[PackedWeight, dict[tuple[int, str], DeviceWeight]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._orders: dict[tuple[str, str], str] = {}
         self._lock = threading.RLock()
         self._end = weakref.finalize(self, _release, hip, self._state)
         self._end.atexit = False
@@ -77,7 +82,7 @@ class Library:
         if type(device) is not int or device < 0:
             return host.gemm(self, x, w, bias, out, stream)
         if not isinstance(w, DeviceWeight):
-            w = self.upload_once(w, device)
+            w = self.upload_once(w, device, x.dtype)
         if out is None:
             try:
                 key: Any = (self._state.id, x.dtype, x.shape, x.stride(), device)
@@ -124,7 +129,7 @@ class Library:
         The code object is loaded here, so that a plan can be launched while a graph is captured.
         """
         if not isinstance(w, DeviceWeight):
-            w = self.upload_once(w, self.device if device is None else device)
+            w = self.upload_once(w, self.device if device is None else device, dtype)
         self._ordinal(w.device)
         problem = problem_of(f"gemm_{w.format}_{dtype_name(dtype)}", m, w.n, w.k, lda, ldc)
         if m == 1:  # whatever its pitch is, nobody takes that step
@@ -148,22 +153,34 @@ class Library:
         return tuple(sorted({contract_of(kernel) for kernel in self.kernels.values()}))
 
     # ---- weights and arrays -------------------------------------------------------------------
-    def upload(self, packed: PackedWeight, device: int | None = None) -> DeviceWeight:
-        """A copy of a packed weight on a device of this library, freed when the object goes."""
-        _check_packed(packed)
-        return upload(self._hip, packed, self._ordinal(device))
+    def upload(self, packed: PackedWeight, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:
+        """A copy of a packed weight on a device of this library, freed when the object goes.
 
-    def upload_once(self, packed: PackedWeight, device: int | None = None) -> DeviceWeight:
-        """The copy that gemm keeps while `packed` is alive; made on the first call."""
+        activations  the dtype of the x that it is multiplied with: kernels of another one may read the codes in
+                     another order (runtime.formats.ORDERS), and refuse this copy
+        """
+        _check_packed(packed)
+        return upload(self._hip, packed, self._ordinal(device), self.order(packed.format, activations))
+
+    def upload_once(self, packed: PackedWeight, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:
+        """The copy that gemm keeps while `packed` is alive, one for each code order; made on the first call."""
         if not isinstance(packed, PackedWeight):
             _check_packed(packed)
-        device = self._ordinal(device)
+        device, order = self._ordinal(device), self.order(packed.format, activations)
         with self._lock:
             copies = self._resident.setdefault(packed, {})
-            copy = copies.get(device)
+            copy = copies.get((device, order))
             if copy is None or copy.owner.epoch.over:
-                copy = copies[device] = self.upload(packed, device)
+                copy = copies[device, order] = upload(self._hip, packed, device, order)
             return copy
+
+    def order(self, format: str, activations: Any) -> str:
+        """The code order that the kernels for a weight format and a dtype of x read: of runtime.formats.ORDERS."""
+        key = format, dtype_name(activations)
+        order = self._orders.get(key)
+        if order is None:
+            order = self._orders[key] = _order(self.kernels.values(), *key)
+        return order
 
     def empty(
         self, shape: tuple[int, int], dtype: Any, pitch: int | None = None, device: int | None = None
@@ -259,6 +276,7 @@ class Library:
     def _launcher(self, problem: Problem, w: DeviceWeight, selection: Selection) -> Launcher:
         if self._state.closed:
             raise ClosedError(self._state.closed)
+        w.check_order(selection.kernel)
         function = modules.LOADED.function(self._hip, self.manifest, selection.kernel, w.device, self._state.id)
         return Launcher(self._hip, self._state, function, selection.kernel, problem, w, self.arch)
 
@@ -314,6 +332,15 @@ def _no_device(arch: str, targets: list[str], hip: Hip) -> str:
 def _check_packed(packed: Any) -> None:
     if not isinstance(packed, PackedWeight):
         raise OperandError(f"w is a {type(packed).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors")
+
+
+def _order(candidates: Iterable[Kernel], format: str, activations: str) -> str:
+    """HOST_ORDER if there are no such kernels: the launch will say so."""
+    orders = {kernel.order for kernel in candidates if (kernel.weights, kernel.activations) == (format, activations)}
+    if len(orders) > 1:
+        raise ManifestError(f"kernels for {format} and {activations} read their codes in several orders"
+                            f" ({', '.join(sorted(orders))}): build all of them again")  # fmt: skip
+    return orders.pop() if orders else HOST_ORDER
 
 
 def _check_bias(x: Any, bias: Any, n: int, stream: Any) -> None:

@@ -1,10 +1,14 @@
 """torch operators: petitgen::gemm and its out variant, for eager torch and torch.compile(fullgraph=True).
 
-    codes, scales, outer = runtime.ops.tensors(packed, device="cuda")   # parameters of a module, say
+    codes, scales, outer = runtime.ops.tensors(packed, "cuda", torch.bfloat16)   # parameters of a module, say
     y = torch.ops.petitgen.gemm(x, codes, scales, outer)
 
 A weight is three tensors here, because that is what torch moves, shares and traces. On a ROCm device they are used where
 they are, on torch's current stream; CPU tensors go through a library's device, virtual if there is no other.
+
+The shape of `codes` tells the order of its codes (runtime.formats.ORDER_SHAPES), which goes with the tensor wherever that
+is moved or stored. Where it is used in place it has to be the order that the kernels for x read: else the call is
+refused. A copy of CPU tensors is put in order by itself.
 Inference only: no gradient is defined. Importing this module needs torch; nothing else in the runtime does.
 """
 
@@ -21,10 +25,11 @@ from torch import Tensor
 from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 from runtime.errors import OperandError
-from runtime.formats import FORMATS
+from runtime.formats import FORMATS, HOST_ORDER
 from runtime.library import Library
 from runtime.loading import load
 from runtime.memory import dtype_name
+from runtime.orders import order_of, reorder
 from runtime.packing import PackedWeight
 from runtime.weights import DeviceWeight, from_tensors, part_bytes
 
@@ -48,7 +53,7 @@ class _Copy:
 _lock = threading.RLock()
 _in_use: dict[int, Library] = {}  # by device ordinal; -1: CPU tensors
 _on_device: dict[Any, DeviceWeight] = {}
-_copied: WeakIdKeyDictionary = WeakIdKeyDictionary()  # codes on the CPU -> _Copy
+_copied: WeakIdKeyDictionary = WeakIdKeyDictionary()  # codes on the CPU -> _Copy by code order
 
 
 def use(library: Library) -> None:
@@ -75,9 +80,19 @@ def forget(*codes: Tensor) -> None:
         _copied.clear()
 
 
-def tensors(packed: PackedWeight, device: Any = "cpu") -> tuple[Tensor, Tensor, Tensor]:
-    """codes and scales (uint8) and outer (float32 [N]) of a packed weight. On the CPU they share its memory."""
-    parts = (packed.codes, packed.scales, packed.outer)
+def tensors(
+    packed: PackedWeight, device: Any = "cpu", activations: Any = torch.bfloat16
+) -> tuple[Tensor, Tensor, Tensor]:
+    """codes and scales (uint8) and outer (float32 [N]) of a packed weight.
+
+    On a ROCm device codes are in the order that its kernels for x of dtype `activations` read. Anywhere else they are
+    in HOST_ORDER; on the CPU all three share the memory of `packed`.
+    """
+    where, order = torch.device(device), HOST_ORDER
+    if where.type == "cuda":
+        index = torch.cuda.current_device() if where.index is None else where.index
+        order = (_in_use.get(index) or _load(index)).order(packed.format, activations)
+    parts = (reorder(packed.codes, order), packed.scales, packed.outer)
     codes, scales, outer = (torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts)
     return codes, scales, outer
 
@@ -102,6 +117,7 @@ def _run(
             outer.shape,
             format,
             device,
+            codes.shape,
             *_extent(codes),
             *_extent(scales),
             *_extent(outer),
@@ -142,8 +158,10 @@ def _copy(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Ten
     """The device's copy of a weight on the CPU: made once, again when a tensor was changed or is another one."""
     parts = scales, outer  # that codes are the same is what finding the entry says
     state = x.shape[-1], format, *((t.data_ptr(), _version(t)) for t in (codes, *parts))
+    order = library.order(format, x.dtype)
     with _lock:
-        known = _copied.get(codes)
+        copies = _copied.setdefault(codes, {})
+        known = copies.get(order)
         # Compared as objects: the id, the address and the version of a dead tensor are soon another one's.
         if (
             known is None
@@ -151,8 +169,9 @@ def _copy(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Ten
             or any(ref() is not part for ref, part in zip(known.parts, parts, strict=True))
             or known.weight.owner.lost
         ):
-            weight = library.upload(_packed(x.shape[-1], codes, scales, outer, format))
-            known = _copied[codes] = _Copy(tuple(map(TensorWeakRef, parts)), state, weight)
+            packed = _packed(x.shape[-1], codes, scales, outer, format)
+            weight = library.upload(packed, activations=x.dtype)
+            known = copies[order] = _Copy(tuple(map(TensorWeakRef, parts)), state, weight)
         return known.weight
 
 
@@ -162,11 +181,10 @@ def _version(tensor: Tensor) -> int:
 
 def _packed(k: int, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> PackedWeight:
     _check_outer(outer)
-    from_tensors(format, k, codes, scales, outer)  # sizes
-    n = outer.shape[0]
-    parts = [t.detach().reshape(-1).view(torch.uint8).numpy() for t in (codes, scales)]
-    columns = outer.detach().numpy()
-    return PackedWeight(format, n, k, parts[0], parts[1], columns, columns)
+    order = from_tensors(format, k, codes, scales, outer).order  # and the sizes
+    bytes_of, columns = codes.detach().view(torch.uint8).numpy(), outer.detach().numpy()
+    scale_bytes = scales.detach().reshape(-1).view(torch.uint8).numpy()
+    return PackedWeight(format, outer.shape[0], k, reorder(bytes_of, HOST_ORDER, order), scale_bytes, columns, columns)
 
 
 def _check_outer(outer: Tensor) -> None:
@@ -243,6 +261,7 @@ def _check(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, bias: Tensor
     sizes = part_bytes(format, n, k)
     _need_bytes("codes", codes, sizes[0], what)
     _need_bytes("scales", scales, sizes[1], what)
+    order_of(codes.shape)
     block = FORMATS[format].block
     _need(k % block == 0, lambda: f"K has to be a multiple of {block}, it is {k}")
     if bias is not None:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.errors import OperandError
-from runtime.formats import BRICK_K, BRICK_N, FORMATS, LANES
+from runtime.formats import BRICK_K, BRICK_N, FORMATS, HOST_ORDER, LANES
 from runtime.hip import Hip
 from runtime.memory import Allocation
+from runtime.orders import order_of, reorder
 from runtime.packing import PackedWeight
 
 if TYPE_CHECKING:
     from runtime.launch import Launch
+    from runtime.manifest import Kernel
 
 _ALIGNMENT = 256
 MOST_LAUNCHERS = 512  # kept with a weight: a server meets a few hundred batch shapes, and each costs some 1 KB
@@ -24,6 +26,7 @@ class DeviceWeight:
 
     format, n, k  as packed
     codes, scales, outer  (address, bytes) of each part of the packed form
+    order         of its codes, one of runtime.formats.ORDERS: kernels that read another refuse the weight
     device        ordinal
     owner         whatever holds the memory, kept alive with the weight
     launchers     prepared launches by the layout of x and out; they go with the weight
@@ -37,6 +40,7 @@ class DeviceWeight:
         "k",
         "launchers",
         "n",
+        "order",
         "outer",
         "owner",
         "scales",
@@ -50,8 +54,10 @@ class DeviceWeight:
         parts: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
         device: int,
         owner: Any,
+        order: str = HOST_ORDER,
     ) -> None:
         self.format, self.n, self.k, self.device, self.owner = format, n, k, device, owner
+        self.order = order
         self.codes, self.scales, self.outer = parts
         self.launchers: dict[Any, Launch] = {}
 
@@ -60,15 +66,21 @@ class DeviceWeight:
             self.launchers.clear()
         self.launchers[key] = launcher
 
+    def check_order(self, kernel: Kernel) -> None:
+        """OperandError for a kernel that would take the codes for others."""
+        if kernel.order != self.order:
+            raise OperandError(f"the codes of {self!r} are in order {self.order}, {kernel.name} reads {kernel.order}:"
+                               f" upload the packed weight with activations={kernel.activations!r}, or make tensors of"
+                               f" it with runtime.ops.tensors(packed, device, {kernel.activations!r})")  # fmt: skip
+
     def __repr__(self) -> str:
         return f"DeviceWeight({self.format} [{self.n}, {self.k}], device {self.device})"
 
 
-def upload(hip: Hip, packed: PackedWeight, device: int) -> DeviceWeight:
+def upload(hip: Hip, packed: PackedWeight, device: int, order: str = HOST_ORDER) -> DeviceWeight:
     """A copy of a packed weight in one allocation on the device. HipError, DeviceMemoryError."""
-    parts = [
-        np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (packed.codes, packed.scales, packed.outer)
-    ]
+    kept = reorder(packed.codes, order)
+    parts = [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (kept, packed.scales, packed.outer)]
     offsets, size = [], 0
     for part in parts:
         offsets.append(size)
@@ -78,7 +90,7 @@ def upload(hip: Hip, packed: PackedWeight, device: int) -> DeviceWeight:
         for part, offset in zip(parts, offsets, strict=True):
             memory.write(part, offset)
     codes, scales, outer = ((memory.address + o, p.size) for p, o in zip(parts, offsets, strict=True))
-    return DeviceWeight(packed.format, packed.n, packed.k, (codes, scales, outer), device, memory)
+    return DeviceWeight(packed.format, packed.n, packed.k, (codes, scales, outer), device, memory, order)
 
 
 def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:
@@ -89,7 +101,8 @@ def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:
 
 def from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> DeviceWeight:
     """A weight whose parts are device tensors already (of torch, or anything with data_ptr, nbytes and get_device):
-    nothing is copied, the tensors are kept alive. n is the length of `outer`. OperandError if sizes do not agree.
+    nothing is copied, the tensors are kept alive. n is the length of `outer`, the order is told by the shape of `codes`
+    (runtime.formats.ORDER_SHAPES). OperandError if sizes do not agree.
     """
     if format not in FORMATS:
         raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
@@ -103,4 +116,5 @@ def from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> De
         if tensor.get_device() != codes.get_device():
             raise OperandError(f"{name} is on device {tensor.get_device()}, codes on {codes.get_device()}")
         parts.append((tensor.data_ptr(), size))
-    return DeviceWeight(format, n, k, (parts[0], parts[1], parts[2]), codes.get_device(), tuple(tensors.values()))
+    owner, order = tuple(tensors.values()), order_of(codes.shape)
+    return DeviceWeight(format, n, k, (parts[0], parts[1], parts[2]), codes.get_device(), owner, order)

@@ -56,7 +56,7 @@ def test_what_was_named_is_not_left_for_what_was_not(nothing_built: Path, monkey
 
 
 def test_a_manifest_of_another_version_or_a_broken_one(nothing_built: Path) -> None:
-    folder = write(nothing_built / "x", kernel(16, 16), schema=2)
+    folder = write(nothing_built / "x", kernel(16, 16), schema=1)
     with pytest.raises(ManifestVersionError, match="build again"):
         kernels.find("gfx942", folder)
     (folder / "manifest.json").write_text("{")

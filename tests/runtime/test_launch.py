@@ -232,9 +232,14 @@ def test_weights_that_are_on_the_device_already():
 
     # [40, 144]: two bricks of 128 along K, three of 16 along N; 1024 bytes of codes and 128 of scales each
     assert part_bytes("nvfp4", 40, 144) == (6 * 1024, 6 * 128, 160)
-    codes, scales, outer = tensor(6144, 0x1000), tensor(768, 0x3000), tensor(160, 0x4000, shape=(40,))
+    codes = tensor(6144, 0x1000, shape=(2, 3, 64, 16))
+    scales, outer = tensor(768, 0x3000), tensor(160, 0x4000, shape=(40,))
     weight = from_tensors("nvfp4", 144, codes, scales, outer)
     assert (weight.n, weight.k, weight.codes, weight.outer) == (40, 144, (0x1000, 6144), (0x4000, 160))
+    assert weight.order == "fp16"
+    assert from_tensors("nvfp4", 144, tensor(6144, 0x1000, shape=(2, 3, 64, 2, 8)), scales, outer).order == "bf16"
+    with pytest.raises(OperandError, match=r"codes has shape \[6144\], which tells the order"):
+        from_tensors("nvfp4", 144, tensor(6144, 0x1000, shape=(6144,)), scales, outer)
     with pytest.raises(OperandError, match=r"scales has 767 bytes: a packed nvfp4 weight \[40, 144\] has 768"):
         from_tensors("nvfp4", 144, codes, tensor(767, 0), outer)
     with pytest.raises(OperandError, match="scales is on device 1, codes on 0"):

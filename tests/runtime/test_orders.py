@@ -3,14 +3,19 @@ here as the kernels do it: shifts, rotations, bit reversals and masks on whole d
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from runtime import orders
-from runtime.errors import OperandError
+from runtime.errors import ManifestError, OperandError
 from runtime.formats import FORMATS, HOST_ORDER, ORDER_SHAPES, ORDERS
 from runtime.orders import order_of, reorder
-from runtime.packing import pack
+from runtime.packing import PackedWeight, pack
+from tests.runtime.problems import Case, case
 
 U32 = np.uint32
 
@@ -131,3 +136,104 @@ def test_an_unknown_order_is_refused():
 def test_formats_have_whole_blocks_in_a_brick():
     for fmt in FORMATS.values():
         assert fmt.scales_per_brick * fmt.block == 128
+
+
+# ---- on a device ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def turned(load, arch, built, tmp_path):
+    """A library whose fp16 kernels are said to read the bf16 order, while they read the host order as all others."""
+    text = json.loads((built / arch / "manifest.json").read_text())
+    for entry in text["kernels"].values():
+        entry["order"] = "bf16" if entry["activations"] == "fp16" else HOST_ORDER
+        os.symlink(built / arch / entry["file"], tmp_path / entry["file"])
+    (tmp_path / "manifest.json").write_text(json.dumps(text))
+    with load(arch, tmp_path) as library:
+        yield library
+
+
+def as_if(one: Case) -> PackedWeight:
+    """What is in the host order after the upload has put it in the order bf16."""
+    return replace(one.weight, codes=reorder(one.weight.codes, HOST_ORDER, given="bf16"))
+
+
+@pytest.mark.compiler
+def test_an_upload_is_in_the_order_that_kernels_for_the_activations_read(turned):
+    assert turned.order("nvfp4", "fp16") == turned.order("nvfp4", np.float16) == "bf16"
+    assert turned.order("nvfp4", "bf16") == turned.order("mxfp4", "fp16") == HOST_ORDER  # no such kernels: any will do
+    one = case(3, 40, 160, "fp16")
+    weight = turned.upload(as_if(one), activations="fp16")
+    assert weight.order == "bf16"
+    one.check(turned, turned.gemm(one.x, weight))
+    one.check(turned, turned.gemm(one.x, as_if(one)))
+    one.check(turned, turned.numpy(turned.gemm(turned.array(one.x), as_if(one))))
+    out = turned.empty((3, 40), "fp16")
+    one.check(turned, turned.numpy(turned.plan(as_if(one), 3, np.float16)(turned.array(one.x), out)))
+    other = case(3, 40, 160, "bf16")
+    one.check(turned, turned.gemm(one.x, as_if(one).to(turned, activations="fp16")))
+    other.check(turned, turned.gemm(other.x, other.weight.to(turned)))
+
+
+@pytest.mark.compiler
+def test_a_weight_in_another_order_is_refused_with_what_to_do(turned):
+    one, other = case(3, 40, 160, "fp16"), case(3, 40, 160, "bf16")
+    weight = turned.upload(one.weight, activations="bf16")
+    what = r"in order fp16, gemm_nvfp4_fp16__.* reads bf16: upload the packed weight with activations='fp16'"
+    for launch in (
+        lambda: turned.gemm(one.x, weight),
+        lambda: turned.gemm(turned.array(one.x), weight),
+        lambda: turned.plan(weight, 3, "fp16"),
+    ):
+        with pytest.raises(OperandError, match=what):
+            launch()
+    assert turned.gemm(other.x, weight).shape == (3, 40)
+
+
+@pytest.mark.compiler
+def test_a_weight_is_copied_once_for_each_order(turned, alive):
+    one, other = case(3, 40, 160, "fp16"), case(3, 40, 160, "bf16")
+    before = alive("allocations")
+    first = turned.upload_once(one.weight, activations="bf16")
+    assert turned.upload_once(one.weight, activations="bf16") is first
+    second = turned.upload_once(one.weight, activations="fp16")
+    assert (first.order, second.order) == (HOST_ORDER, "bf16")
+    assert alive("allocations") == before + 2
+    for x in (one.x, other.x, one.x):
+        turned.gemm(x, one.weight)
+    assert alive("allocations") == before + 2
+
+
+@pytest.mark.compiler
+def test_kernels_of_one_contract_have_one_order(load, arch, built, tmp_path):
+    text = json.loads((built / arch / "manifest.json").read_text())
+    next(iter(text["kernels"].values()))["order"] = "one of my own"
+    (tmp_path / "manifest.json").write_text(json.dumps(text))
+    with load(arch, tmp_path) as library, pytest.raises(ManifestError, match=r"several orders .*: build all of them"):
+        library.upload(case(1, 16, 128).weight, activations="bf16")
+
+
+@pytest.mark.compiler
+def test_tensors_of_any_order_on_the_cpu_are_taken_and_copied_once_for_each_order(turned, alive):
+    torch = pytest.importorskip("torch", minversion="2.6")
+    from runtime import ops
+
+    one, other = case(3, 40, 160, "fp16"), case(3, 40, 160, "bf16")
+    half = torch.from_numpy(one.x)
+    brain = torch.from_numpy(other.x.view(np.int16)).view(torch.bfloat16)
+    codes, scales, outer = ops.tensors(as_if(one))
+    turned_codes = torch.from_numpy(
+        reorder(as_if(one).codes, "bf16")
+    )  # in host order for the fp16 kernels, but by shape
+    ops.use(turned)
+    try:
+        before = alive("allocations")
+        for given in (codes, turned_codes):
+            for _ in range(2):
+                one.check(turned, torch.ops.petitgen.gemm(half, given, scales, outer).numpy())
+                torch.ops.petitgen.gemm(brain, given, scales, outer)
+        assert alive("allocations") == before + 4
+        with pytest.raises(OperandError, match=r"codes has shape \[2, 3, 1024\], which tells the order"):
+            torch.ops.petitgen.gemm(half, codes.reshape(2, 3, -1), scales, outer)
+    finally:
+        ops.forget()
