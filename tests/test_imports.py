@@ -20,6 +20,7 @@ ALLOWED = {
     "petitgen/build": {"petitgen.spec", "petitgen.render", "petitgen.toolchain", "petitgen.isa", "runtime"},
     "petitgen/driver": {"petitgen.emulator", "petitgen.isa", "petitgen.toolchain"},
     "petitgen/profiler": {"petitgen.emulator", "petitgen.isa", "petitgen.spec", "runtime"},
+    "petitgen/tune": {"petitgen.spec", "petitgen.profiler", "runtime"},
     "petitgen/verify": {"petitgen.spec", "petitgen.emulator", "petitgen.isa", "petitgen.build", "petitgen.cli", "runtime"},
 }
 COMMON = {"petitgen", "petitgen.errors", "petitgen.names", "petitgen.paths"}
