@@ -29,6 +29,10 @@ class KernelsNotFoundError(RuntimeLibraryError, LookupError):
     """No kernels built for this architecture in any of the directories looked in."""
 
 
+class TunedTableError(RuntimeLibraryError, ValueError):
+    """A table of tuned choices that is missing, or damaged: says where."""
+
+
 class ArchError(RuntimeLibraryError, ValueError):
     """No device of the architecture asked for, or kernels that were built for another one."""
 

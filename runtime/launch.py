@@ -141,6 +141,7 @@ class Launcher:
             self._misplaced(a, c)
         if self._low < c - a < self._high:
             self._overlapping(a, c)
+        space = None
         if self._partials:
             space = self._workspaces.by_stream.get(stream)
             if space is None or space.partials_size < self._partials or space.counters_size < self._counters:
@@ -151,7 +152,7 @@ class Launcher:
             slot = self._slot()
         words, extra, _ = slot
         words[self._a], words[self._c] = a, c
-        if self._partials:
+        if space is not None:
             words[self._p], words[self._t] = space.partials, space.counters
         x, y, z = self._grid
         queue = self._streams.get(stream)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime import host, kernels, modules
+from runtime import host, kernels, modules, tuned
 from runtime.errors import ArchError, ClosedError, HipError, ManifestError, OperandError
 from runtime.formats import HOST_ORDER
 from runtime.hip import Hip
@@ -20,7 +20,7 @@ from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradie
 from runtime.manifest import Kernel, Manifest
 from runtime.memory import DeviceArray, allocate, dtype_name, layout
 from runtime.packing import PackedWeight
-from runtime.select import Problem, Selection, choose, contract_of, problem_of
+from runtime.select import Problem, Selection, choose, contract_of, force, problem_of
 from runtime.weights import DeviceWeight, upload
 
 _ids = itertools.count()
@@ -51,6 +51,7 @@ class Library:
             raise ArchError(f"device {self.device} is {target}, the kernels need {', '.join(built) or 'to be built'}")
         self.virtual = hip.virtual
         self._units = {index: hip.compute_units(index) for index in self.devices}
+        self._tables: dict[int, tuned.Table] = {}  # by number of compute units
         self._state = State(next(_ids))
         _states.add(self._state)
         self._resident: weakref.WeakKeyDictionary[PackedWeight, dict[tuple[int, str], DeviceWeight]] = (
@@ -120,12 +121,14 @@ class Library:
         ldc: int | None = None,
         kernel: str | None = None,
         device: int | None = None,
+        slices: int | None = None,
     ) -> Plan:
         """A prepared GEMM of m rows: plan(x, out, stream) launches it and costs the least.
 
         lda, ldc  row pitches of x and out in elements; None: K and N
         kernel    the name of the kernel to take; None: the one that select chooses
         device    for a PackedWeight; a DeviceWeight is where it is
+        slices    with `kernel`: how many workgroups share a tile of out along K; None: an estimate
         The code object is loaded here, so that a plan can be launched while a graph is captured.
         """
         if not isinstance(w, DeviceWeight):
@@ -134,7 +137,7 @@ class Library:
         problem = problem_of(f"gemm_{w.format}_{dtype_name(dtype)}", m, w.n, w.k, lda, ldc)
         if m == 1:  # whatever its pitch is, nobody takes that step
             problem = replace(problem, lda=w.k, ldc=w.n)
-        selection = self._select(problem, w.device, kernel)
+        selection = self._select(problem, w.device, kernel, slices)
         launcher = self._launcher(problem, w, selection) if m else Nothing()
         return Plan(self, launcher, selection, problem, w)
 
@@ -145,7 +148,7 @@ class Library:
         problem = problem_of(contract, m, n, k, lda, ldc)
         if problem.m < 1:
             raise OperandError(f"{problem}: sizes start at 1")
-        return self._select(problem, self.device, None)
+        return self._select(problem, self.device)
 
     @property
     def contracts(self) -> tuple[str, ...]:
@@ -265,20 +268,24 @@ class Library:
             raise OperandError(f"device {device!r:.60} is none of this library's ({self.arch}): {list(self.devices)}")
         return device
 
-    def _select(self, problem: Problem, device: int, name: str | None) -> Selection:
-        candidates = self.kernels.values()
+    def _select(self, problem: Problem, device: int, name: str | None = None, slices: int | None = None) -> Selection:
+        units = self._units[device]
         if name is not None:
             if not isinstance(name, str) or name not in self.kernels:
                 raise OperandError(f"no kernel {name!r} among the {len(self.kernels)} of {self!r}")
-            candidates = {name: self.kernels[name]}.values()
-        return choose(candidates, problem, self.arch, self._units[device])
+            return force(self.kernels[name], problem, self.arch, units, slices)
+        if slices is not None:
+            raise OperandError("slices are those of one kernel: name it with kernel=, or leave slices out")
+        if units not in self._tables:
+            self._tables[units] = tuned.load(self.arch, units)
+        return choose(self.kernels.values(), problem, self.arch, units, self._tables[units])
 
     def _launcher(self, problem: Problem, w: DeviceWeight, selection: Selection) -> Launcher:
         if self._state.closed:
             raise ClosedError(self._state.closed)
         w.check_order(selection.kernel)
         function = modules.LOADED.function(self._hip, self.manifest, selection.kernel, w.device, self._state.id)
-        return Launcher(self._hip, self._state, function, selection.kernel, problem, w, self.arch)
+        return Launcher(self._hip, self._state, function, selection.kernel, problem, w, self.arch, selection.slices)
 
     def _prepare(self, key: Any, x: Any, w: DeviceWeight, out: Any) -> Launch:
         """The launcher for the layout of x and out, after all that can be wrong with them is checked."""
@@ -311,7 +318,7 @@ class Library:
         if m == 0:
             return Nothing()
         problem = Problem(f"gemm_{w.format}_{dtype}", m, w.n, w.k, lda, ldc)
-        return self._launcher(problem, w, self._select(problem, w.device, None))
+        return self._launcher(problem, w, self._select(problem, w.device))
 
     def _like(self, x: DeviceArray, n: int) -> DeviceArray:
         return allocate(self._hip, (x.shape[0], n), x.dtype, None, x.device)
@@ -321,6 +328,8 @@ def _release(hip: Hip, state: State) -> None:
     """Ends a library; runs once, by close or by the garbage collector."""
     if state.closed is None:
         state.closed = "the library was closed: runtime.load gives a new one"
+    for workspaces in list(state.workspaces.values()):
+        workspaces.clear()
     modules.LOADED.release(hip, state.id)
 
 

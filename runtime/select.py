@@ -1,35 +1,28 @@
-"""Which kernel for a problem: from the manifest's facts and the number of compute units, the same answer every time.
+"""Which kernel for a problem, and how many workgroups share a tile of it along K: the same answer every time.
 
-The rule estimates clocks. A workgroup of tile m x n does, for each element of K,
-
-    tile.m * tile.n / MACS         matrix instructions, padding included
-    tile.n * BYTES_W / HBM         its weights, which nobody else reads, from memory
-    tile.m * BYTES_A / L2          activations, which its neighbours read too, from the L2 cache
-
-and a device with C compute units works through its workgroups in ceil(workgroups / C) rounds. The first two overlap, so
-the larger counts. Cost = rounds * (max(matrix, weights) + activations) * K. Big tiles win by their last term, until they
-leave compute units idle or compute rows that are not there. Of equals the larger tile, then the first name.
+A table of measured choices (runtime/tuned.py) goes first. Where it has none, the kernel and number of slices with the
+least estimated clocks (runtime/estimate.py) are taken; of equals the larger tile, then the fewer slices, then the first
+name. That the table has nothing is logged once for each weight.
 """
 
 from __future__ import annotations
 
-import types
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runtime.descriptors import extent
 from runtime.errors import OperandError, ShapeError
+from runtime.estimate import Estimate, estimate, slice_counts
 from runtime.manifest import Kernel
 from runtime.memory import ITEM_BYTES, number
+from runtime.tuned import Table
+from runtime.workspace import counter_bytes, partial_bytes, splits, tiles
 
-# Multiply-adds a clock and compute unit: four SIMDs, a 16x16x16 MFMA in 16 clocks (gfx942) or 32 (gfx90a).
-# Source: AMD matrix instruction calculator, v_mfma_f32_16x16x16_f16.
-MACS: Mapping[str, int] = types.MappingProxyType({"gfx90a": 512, "gfx942": 1024})
-# Bytes a clock and compute unit. HBM: 1.6 TB/s, 110 CUs, 1.7 GHz (one MI250X die) and 5.3 TB/s, 304 CUs, 2.1 GHz
-# (MI300X) both give 8. L2: 64, CDNA3 white paper.
-HBM, L2 = 8.0, 64.0
-BYTES_W, BYTES_A = 0.5 + 1 / 16, 2.0  # a 4-bit code and its share of a scale; bf16 or fp16
+_LOG = logging.getLogger(__name__)
+MOST_SLICES = 1 << 10
+PADDED = 4  # a measurement at more than four times the rows says little
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +42,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The kernel that is launched for a problem, and why."""
+    """The kernel that is launched for a problem, why, and how many workgroups share a tile of C along K."""
 
     kernel: Kernel
     why: str
+    slices: int = 1
 
     def __str__(self) -> str:
-        return f"{self.kernel.name}: {self.why}"
+        return f"{self.kernel.name}{f' in {self.slices} slices' if self.slices > 1 else ''}: {self.why}"
 
 
 # What the manifest may demand of a problem: whether it holds, and what is said if not.
@@ -95,8 +89,10 @@ def contract_of(kernel: Kernel) -> str:
     return f"{kernel.op}_{kernel.weights}_{kernel.activations}"
 
 
-def refusal(kernel: Kernel, problem: Problem) -> str | None:
-    """Why a kernel cannot take a problem, or None."""
+def refusal(kernel: Kernel, problem: Problem, slices: int = 1) -> str | None:
+    """Why a kernel cannot take a problem in that many slices, or None."""
+    if slices > 1 and not splits(kernel):
+        return "its workgroups cannot share a tile: slices has to be 1"
     for name, value in kernel.constraints.items():
         if name not in _CONSTRAINTS:
             return f"it has the constraint {name}, which this runtime does not know"
@@ -106,64 +102,122 @@ def refusal(kernel: Kernel, problem: Problem) -> str | None:
     extents = {
         "a": extent(problem.m, problem.k, problem.lda, ITEM_BYTES),
         "c": extent(problem.m, problem.n, problem.ldc, ITEM_BYTES),
+        "p": partial_bytes(kernel, problem.m, problem.n, slices),
+        "t": counter_bytes(kernel, problem.m, problem.n, slices),
     }
     for argument in kernel.kernarg.args:
         size = extents.get(argument.name, 0)
+        if size > argument.max_bytes and argument.name in ("p", "t"):
+            return f"partial sums of {slices} slices take {size} bytes, {argument.max_bytes} is the limit: take fewer"
         if size > argument.max_bytes:
             return f"{argument.name.upper()} takes {size} bytes, {argument.max_bytes} is the limit: split it along M"
     return None
 
 
-def choose(kernels: Iterable[Kernel], problem: Problem, arch: str, compute_units: int) -> Selection:
-    """The cheapest kernel by the rule above. ShapeError if none takes the problem; its text says why.
+def choose(
+    kernels: Iterable[Kernel], problem: Problem, arch: str, compute_units: int, table: Table | None = None
+) -> Selection:
+    """The table's choice, else the cheapest by the estimate. ShapeError if no kernel takes the problem, and why."""
+    offered = {kernel.name: kernel for kernel in kernels if contract_of(kernel) == problem.contract}
+    able = _able(offered.values(), problem, arch)
+    tuned = _tuned(offered, problem, compute_units, table) if table is not None else None
+    return tuned or _cheapest(able, problem, arch, compute_units)
 
-    The seam for measured choices: a table that knows this problem goes before the estimate, here and nowhere else.
-    """
-    offered = [kernel for kernel in kernels if contract_of(kernel) == problem.contract]
-    refused = {kernel.name: refusal(kernel, problem) for kernel in offered}
-    able = [kernel for kernel in offered if refused[kernel.name] is None]
+
+def force(kernel: Kernel, problem: Problem, arch: str, compute_units: int, slices: Any = None) -> Selection:
+    """This kernel. slices: how many workgroups share a tile; None: as many as the estimate says. ShapeError if it does
+    not take the problem, OperandError for what is no number of slices."""
+    if contract_of(kernel) != problem.contract:
+        raise ShapeError(f"{kernel.name} does not compute {problem.contract}")
+    if slices is not None:
+        slices = number(slices, "slices")
+        if not 1 <= slices <= MOST_SLICES:
+            raise OperandError(f"slices is {slices}: from 1 to {MOST_SLICES} workgroups can share a tile")
+    return _cheapest(_able([kernel], problem, arch, slices or 1), problem, arch, compute_units, slices)
+
+
+def candidates(kernels: Iterable[Kernel], problem: Problem, arch: str, compute_units: int) -> list[Candidate]:
+    """(estimate, kernel, slices) of all that take the problem, the cheapest first."""
+    return _ranked(_able(kernels, problem, arch), problem, arch, compute_units)
+
+
+def _able(kernels: Iterable[Kernel], problem: Problem, arch: str, slices: int = 1) -> list[Kernel]:
+    looked = [
+        (kernel, refusal(kernel, problem, slices)) for kernel in kernels if contract_of(kernel) == problem.contract
+    ]
+    able = [kernel for kernel, reason in looked if reason is None]
     if not able:
-        raise ShapeError(_none_takes(problem, arch, refused))
-    ranked = sorted(able, key=lambda kernel: _order(kernel, problem, arch, compute_units))
-    return Selection(ranked[0], _why(ranked, problem, arch, compute_units))
+        raise ShapeError(_none_takes(problem, arch, (reason for _, reason in looked)))
+    return able
 
 
-def workgroups(kernel: Kernel, problem: Problem) -> int:
-    x, y, z = kernel.grid.size(m=problem.m, n=problem.n, k=problem.k)
-    return x * y * z
+# ---- measured ---------------------------------------------------------------------------------------
+def _tuned(kernels: Mapping[str, Kernel], problem: Problem, compute_units: int, table: Table) -> Selection | None:
+    """What the table has for these rows, or for the next larger number; beyond its last, that one if it is enough to
+    fill the device: more rows are then more of the same."""
+    last = None
+    for row in table.rows(problem.contract, problem.n, problem.k):
+        kernel = kernels.get(row.kernel)
+        if kernel is None:
+            table.once(_LOG, f"{table} names {row.kernel}, which is not built: its rows are passed over")
+            continue
+        if row.m > problem.m * PADDED:
+            break
+        if refusal(kernel, problem, row.slices) is None:
+            if row.m >= problem.m:
+                return Selection(kernel, f"{row} ({table})", row.slices)
+            last = row if row.slices == 1 and tiles(kernel, row.m, problem.n) >= compute_units else None
+    else:
+        if last is not None:
+            return Selection(kernels[last.kernel], f"{last} and more rows are more of the same ({table})", 1)
+    table.once(_LOG, f"{table} has nothing for {problem.contract} n={problem.n} k={problem.k} near m={problem.m}:"
+                     " kernels are chosen by an estimate; petitgen tune finds better ones",
+               (problem.contract, problem.n, problem.k))  # fmt: skip
+    return None
 
 
-def cost(kernel: Kernel, problem: Problem, arch: str, compute_units: int) -> float:
-    """Estimated clocks, good for comparing kernels only."""
-    m, n = kernel.tile["m"], kernel.tile["n"]
-    rounds = -(-workgroups(kernel, problem) // compute_units)
-    step = max(m * n / MACS[arch], n * BYTES_W / HBM) + m * BYTES_A / L2
-    return rounds * step * problem.k
+# ---- estimated --------------------------------------------------------------------------------------
+Candidate = tuple[Estimate, Kernel, int]
 
 
-def _order(kernel: Kernel, problem: Problem, arch: str, compute_units: int) -> tuple[float, int, str]:
-    return cost(kernel, problem, arch, compute_units), -kernel.tile["m"] * kernel.tile["n"], kernel.name
+def _ranked(
+    kernels: Iterable[Kernel], problem: Problem, arch: str, compute_units: int, slices: int | None = None
+) -> list[Candidate]:
+    m, n, k = problem.m, problem.n, problem.k
+    found = [
+        (estimate(kernel, m, n, k, count, arch, compute_units), kernel, count)
+        for kernel in kernels
+        for count in ([slices] if slices else slice_counts(kernel, m, n, k, compute_units))
+        if refusal(kernel, problem, count) is None
+    ]
+    return sorted(found, key=_order)
 
 
-def _why(ranked: list[Kernel], problem: Problem, arch: str, compute_units: int) -> str:
-    best = ranked[0]
-    m, n = best.tile["m"], best.tile["n"]
-    groups = workgroups(best, problem)
-    rounds = -(-groups // compute_units)
-    padding = 1 - problem.m * problem.n / (-(-problem.m // m) * m * -(-problem.n // n) * n)
+def _order(candidate: Candidate) -> tuple[float, int, int, str]:
+    cost, kernel, slices = candidate
+    return cost.clocks, -kernel.tile["m"] * kernel.tile["n"], slices, kernel.name
+
+
+def _cheapest(
+    kernels: Iterable[Kernel], problem: Problem, arch: str, compute_units: int, slices: int | None = None
+) -> Selection:
+    ranked = _ranked(kernels, problem, arch, compute_units, slices)
+    cost, best, count = ranked[0]
+    rows, columns = best.tile["m"], best.tile["n"]
+    padding = 1 - problem.m * problem.n / (tiles(best, problem.m, problem.n) * rows * columns)
     text = (
-        f"{groups} workgroup{'s' * (groups != 1)} of {m} x {n} on {compute_units} compute units take"
-        f" {rounds} round{'s' * (rounds != 1)}, {padding:.0%} of what they compute is padding;"
-        f" estimated {cost(best, problem, arch, compute_units):,.0f} clocks"
+        f"{cost.workgroups} workgroup{'s' * (cost.workgroups != 1)} of {rows} x {columns}"
+        f" on {compute_units} compute units take {cost.rounds} round{'s' * (cost.rounds != 1)},"
+        f" {padding:.0%} of what they compute is padding; estimated {cost.clocks:,.0f} clocks"
     )
-    if len(ranked) > 1:
-        second = ranked[1]
-        text += f", next is {second.name} with {cost(second, problem, arch, compute_units):,.0f}"
-    return text
+    others = [other for other in ranked if other[1] is not best]
+    if others:
+        text += f", next is {others[0][1].name} with {others[0][0].clocks:,.0f}"
+    return Selection(best, text, count)
 
 
-def _none_takes(problem: Problem, arch: str, refused: Mapping[str, str | None]) -> str:
-    if not refused:
+def _none_takes(problem: Problem, arch: str, refused: Iterable[str | None]) -> str:
+    reasons = sorted({str(reason) for reason in refused})
+    if not reasons:
         return f"no kernel for {problem.contract} on {arch}: build one with petitgen build, or see lib.contracts"
-    reasons = sorted({str(reason) for reason in refused.values()})
     return f"no kernel takes {problem}: {'; '.join(reasons)}"

@@ -1,44 +1,49 @@
-"""Choosing a kernel: the rule on numbers worked out by hand, and what is said when none fits."""
+"""Choosing a kernel and its slices: by the estimate, on numbers worked out by hand, and what is said when none fits."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from runtime.errors import ShapeError
+from runtime.errors import OperandError, ShapeError
+from runtime.estimate import estimate, residents, slice_counts
 from runtime.manifest import Kernel, parse
-from runtime.select import Problem, choose
+from runtime.select import Problem, Selection, candidates, choose, force
 from tests.runtime.manifests import kernel, manifest
 
 TILES = ((16, 16), (16, 32), (16, 64), (64, 64), (128, 128), (128, 256), (256, 128))
 
 
-def kernels(*tiles: tuple[int, int], **changes) -> list[Kernel]:
-    return list(parse(manifest(*(kernel(m, n, **changes) for m, n in tiles or TILES))).kernels.values())
+def kernels(*tiles: tuple[int, int], **changes: Any) -> list[Kernel]:
+    """Four waves a workgroup, four waves a SIMD: four workgroups a compute unit, each with four stages in flight."""
+    entries = [kernel(m, n, **changes) for m, n in tiles or TILES]
+    for entry in entries:
+        entry["tile"]["stages"] = 4
+        entry["resources"]["waves_per_simd"] = 4
+    return list(parse(manifest(*entries)).kernels.values())
 
 
 def problem(m: int, n: int, k: int, lda: int | None = None, ldc: int | None = None) -> Problem:
     return Problem("gemm_nvfp4_bf16", m, n, k, lda or k, ldc or n)
 
 
-def tile(selection) -> tuple[int, int]:
+def tile(selection: Selection) -> tuple[int, int]:
     return selection.kernel.tile["m"], selection.kernel.tile["n"]
 
 
 @pytest.mark.parametrize(
     ("m", "n", "units", "wanted"),
     [
-        # 128 columns a workgroup would leave most of 304 compute units idle; 16 would need two rounds of 512 workgroups
-        (1, 8192, 304, (16, 32)),
+        # 64 columns a workgroup leave more than half of 304 compute units idle; 16 give two of them to most
         (16, 8192, 304, (16, 32)),
-        # 4096 columns: 256 workgroups of 16 x 16 in one round
+        # 4096 columns: 256 workgroups of 16 x 16, and all else leaves more units idle
         (16, 4096, 304, (16, 16)),
-        # 128 compute units: 128 workgroups of 64 columns are one round, 256 of 32 two, and read x twice as often
-        (16, 8192, 128, (16, 64)),
-        # few compute units, much work: the largest tiles reuse most
+        # few compute units, much work: the large tiles read least
         (8192, 8192, 8, (128, 256)),
     ],
 )
-def test_the_tile_fits_problem_and_device(m, n, units, wanted):
+def test_the_tile_fits_problem_and_device(m: int, n: int, units: int, wanted: tuple[int, int]):
     assert tile(choose(kernels(), problem(m, n, 8192), "gfx942", units)) == wanted
 
 
@@ -64,6 +69,72 @@ def test_padding_is_counted():
     assert "58% of what they compute is padding" in why
 
 
+# ---- slices -----------------------------------------------------------------------------------------
+def test_few_tiles_of_a_long_k_are_shared_and_many_are_not():
+    offered = kernels((16, 64), split=True)
+    # 16 tiles on 304 units; K of 8192 is 64 units of 128
+    narrow = choose(offered, problem(16, 1024, 8192), "gfx942", 304)
+    assert 8 <= narrow.slices <= 64
+    assert f"{16 * narrow.slices} workgroups" in narrow.why
+    assert f"in {narrow.slices} slices" in str(narrow)
+    assert choose(offered, problem(4096, 8192, 8192), "gfx942", 304).slices == 1
+    # one unit of K: nothing to share
+    assert choose(offered, problem(16, 1024, 128), "gfx942", 304).slices == 1
+
+
+def test_kernels_without_slices_are_never_given_any():
+    (one,) = kernels((16, 64))
+    assert list(slice_counts(one, 16, 1024, 8192, 304)) == [1]
+    assert choose([one], problem(16, 1024, 8192), "gfx942", 304).slices == 1
+    with pytest.raises(ShapeError, match="cannot share a tile: slices has to be 1"):
+        force(one, problem(16, 1024, 8192), "gfx942", 304, 2)
+
+
+def test_slices_worth_a_thought_all_have_work():
+    (one,) = kernels((16, 64), split=True)
+    assert residents(one) == 4
+    # ten units of K: 4 slices take 3, 3, 3, 1 of them; 6 would take 2 each as 5 do, 7 to 9 the same
+    assert list(slice_counts(one, 16, 64, 10 * 128, 304)) == [1, 2, 3, 4, 5, 10]
+    # 32 tiles on 20 units, which hold 80 workgroups
+    assert list(slice_counts(one, 16, 32 * 64, 10 * 128, 20)) == [1, 2]
+
+
+def test_slices_of_ones_own_choice():
+    (one,) = kernels((16, 64), split=True)
+    assert force(one, problem(16, 1024, 8192), "gfx942", 304, 7).slices == 7
+    free = force(one, problem(16, 1024, 8192), "gfx942", 304)
+    assert free.slices == choose([one], problem(16, 1024, 8192), "gfx942", 304).slices
+    for wrong in (0, -1, 1 << 20, 2.5, True, "2"):
+        with pytest.raises(OperandError, match="slices is"):
+            force(one, problem(16, 1024, 8192), "gfx942", 304, wrong)
+    # 1024 slices of 2048 x 256 tiles of 16 x 64 floats
+    with pytest.raises(
+        ShapeError, match=r"partial sums of 1024 slices take 2199023255552 bytes, 4294967295 is the limit"
+    ):
+        force(one, problem(32768, 16384, 8192), "gfx942", 304, 1024)
+    with pytest.raises(ShapeError, match="does not compute gemm_mxfp4_bf16"):
+        force(one, Problem("gemm_mxfp4_bf16", 16, 64, 64, 64, 64), "gfx942", 304)
+
+
+def test_candidates_are_everything_that_can_the_cheapest_first():
+    offered = [*kernels((16, 64), split=True), *kernels((64, 64))]
+    ranked = candidates(offered, problem(16, 64, 10 * 128), "gfx942", 304)
+    assert len(ranked) == 6 + 1
+    assert [cost.clocks for cost, _, _ in ranked] == sorted(cost.clocks for cost, _, _ in ranked)
+    best = choose(offered, problem(16, 64, 10 * 128), "gfx942", 304)
+    assert (ranked[0][1], ranked[0][2]) == (best.kernel, best.slices)
+
+
+def test_the_estimate_of_a_launch_that_the_matrix_units_bind():
+    (one,) = kernels((128, 256))
+    # 1024 tiles of 128 x 256 on 256 units: 4 for each, together; 4 * 128 * 256 * 8192 / 1024 clocks of MFMA
+    found = estimate(one, 4096, 8192, 8192, 1, "gfx942", 256)
+    assert (found.workgroups, found.rounds) == (1024, 1)
+    assert 4 * 128 * 256 * 8192 / 1024 < found.clocks < 1.5 * 4 * 128 * 256 * 8192 / 1024
+    assert estimate(one, 4096, 8192, 8192, 1, "gfx90a", 256).clocks > 1.5 * found.clocks
+
+
+# ---- what no kernel takes ---------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
@@ -76,7 +147,7 @@ def test_padding_is_counted():
         (Problem("gemm_mxfp4_bf16", 1, 16, 16, 16, 16), "no kernel for gemm_mxfp4_bf16 on gfx942"),
     ],
 )
-def test_what_no_kernel_takes_is_refused_with_the_reason(problem, message):
+def test_what_no_kernel_takes_is_refused_with_the_reason(problem: Problem, message: str):
     with pytest.raises(ShapeError, match=message):
         choose(kernels(), problem, "gfx942", 304)
 
