@@ -6,6 +6,9 @@ A brick is 16 columns (n) by 128 of K:
     codes   [ceil(K/128)][ceil(N/16)][64 lanes][4 dwords]    lane = 16 * quad + n
     scales  [ceil(K/128)][ceil(N/16)][16 n][128 / block]
 
+The scale of group i of a column's 128 / block in a brick stands at the bit-reversed place of i: the groups whose numbers
+are equal modulo 2 or 4 are neighbours, and kernels that give each class rows of their own load just that.
+
 Dword c of lane (quad, n) holds the eight 4-bit codes at k = 32 c + 16 g + 4 quad + j  (g = 0, 1; j = 0..3): the operand
 that lane feeds to two 16x16x16 MFMAs, each within one run of 16 along K. K is the outer dimension, so that reading past
 the end of K leaves the buffer (and reads zero) instead of running into the next columns.
@@ -102,6 +105,12 @@ class WeightFormat:
     def scales_per_brick(self) -> int:
         """Scale bytes of one column in one brick."""
         return BRICK_K // self.block
+
+    @property
+    def scale_places(self) -> tuple[int, ...]:
+        """Where the scale of each group stands among the bytes of its column and brick: reversed bits, an involution."""
+        bits = (self.scales_per_brick - 1).bit_length()
+        return tuple(int(f"{group:0{bits}b}"[::-1], 2) for group in range(self.scales_per_brick))
 
 
 FORMATS: dict[str, WeightFormat] = {

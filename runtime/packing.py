@@ -1,7 +1,7 @@
 """Checkpoint weights to the packed form of runtime.formats and back: exact, reversible, vectorised.
 
-Packing moves bits, and counts MXFP4 scales from the largest of their column: unpacking gives back what was packed (but
-for MXFP4 blocks that count as zero, see pack_mxfp4).
+Packing moves bits, and counts MXFP4 scales from the largest of their column: unpacking gives back what was packed, but for
+NVFP4 scales of minus zero and MXFP4 blocks that count as zero (see pack_nvfp4, pack_mxfp4).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _QUADS = 4
 _DWORDS = BRICK_K // 32  # dwords a lane holds of one brick
+_E4M3_MINUS_ZERO = 0x80
 _E8M0_NAN = 0xFF  # OCP Microscaling Formats v1.0
 _ROWS_AT_ONCE = 1024  # bounds the working memory of packing a large weight; a multiple of BRICK_N
 
@@ -32,7 +33,7 @@ class PackedWeight:
     """A weight in kernel order, in host memory. What a Library keeps of it on a device goes when this object goes.
 
     codes           uint8 [ceil(K/128), ceil(N/16), 64, 16], in HOST_ORDER
-    scales          uint8 [ceil(K/128), ceil(N/16), 16, 128/block]: NVFP4 as in the checkpoint, MXFP4 see pack_mxfp4
+    scales          uint8 [ceil(K/128), ceil(N/16), 16, 128/block], see pack_nvfp4 and pack_mxfp4
     outer           float32 [N]: what the kernel multiplies column n of C by. weight_scale_2, or NaN for a column with
                     a NaN block scale (E4M3 0x7F, 0xFF; E8M0 0xFF): the whole column is NaN as the definition asks
     weight_scale_2  float32 scalar or [N]: NVFP4 as given, MXFP4 [N] the largest scale of each column
@@ -72,6 +73,7 @@ def pack_nvfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWei
     weight_scale    E4M3FN [N, K/16]: float8_e4m3fn (ml_dtypes or torch) or its codes as uint8
     weight_scale_2  float32 scalar, or [N] for fused projections whose shards have scales of their own
 
+    A block scale of -0 is packed as 0, which has the same products: gfx942 converts E4M3FNUZ, where 0x80 is NaN.
     numpy arrays or CPU torch tensors. Raises PackError for a wrong shape or dtype.
     Source: ModelOpt `hf_quant_config.json` checkpoints (weight, weight_scale, weight_scale_2).
     """
@@ -81,11 +83,12 @@ def pack_nvfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWei
     outer = _outer_of(weight_scale_2, n)
     columns = np.broadcast_to(outer, n).copy()
     columns[((scales & 0x7F) == 0x7F).any(axis=1)] = np.nan
+    scales = np.where(scales == _E4M3_MINUS_ZERO, np.uint8(0), scales)
     return PackedWeight(fmt.name, n, k, _pack_codes(codes), _pack_scales(scales, fmt), columns, outer)
 
 
 def unpack_nvfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-    """The checkpoint tensors that pack_nvfp4 was given: weight, weight_scale (codes), weight_scale_2."""
+    """The checkpoint tensors that pack_nvfp4 was given: weight, weight_scale (codes, 0 for -0), weight_scale_2."""
     return *_unpack(packed, FORMATS["nvfp4"]), packed.weight_scale_2
 
 
@@ -155,7 +158,8 @@ def _unpack(packed: PackedWeight, fmt: WeightFormat) -> tuple[NDArray[np.uint8],
     if packed.format != fmt.name:
         raise PackError(f"unpack_{fmt.name} needs a packed {fmt.name} weight, this one is {packed.format}")
     weight = _unpack_codes(packed.codes)[: packed.n, : packed.k // 2]
-    rows = packed.scales.transpose(1, 2, 0, 3).reshape(-1, packed.scales.shape[0] * fmt.scales_per_brick)
+    in_order = packed.scales[..., list(fmt.scale_places)]
+    rows = in_order.transpose(1, 2, 0, 3).reshape(-1, in_order.shape[0] * fmt.scales_per_brick)
     return np.ascontiguousarray(weight), np.ascontiguousarray(rows[: packed.n, : packed.k // fmt.block])
 
 
@@ -226,7 +230,7 @@ def _unpack_codes(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _pack_scales(scales: NDArray[np.uint8], fmt: WeightFormat) -> NDArray[np.uint8]:
-    """uint8 [N, K/block] -> uint8 [K/128, N/16, 16, 128/block], padded with zero scales."""
+    """uint8 [N, K/block] -> uint8 [K/128, N/16, 16, 128/block] in scale_places, padded with zero scales."""
     padded = _padded(scales, fmt.scales_per_brick)
     bricks = padded.reshape(padded.shape[0] // BRICK_N, BRICK_N, -1, fmt.scales_per_brick)
-    return np.ascontiguousarray(bricks.transpose(2, 0, 1, 3))
+    return np.ascontiguousarray(bricks.transpose(2, 0, 1, 3)[..., list(fmt.scale_places)])

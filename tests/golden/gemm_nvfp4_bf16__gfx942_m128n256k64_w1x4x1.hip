@@ -91,10 +91,15 @@ DEVICE f16x2 convert_scales(u32 x) {
   return bits<f16x2>(bits<u32>(shifted) & 0xbf80bf80u) * step;
 }
 
-DEVICE Scales convert(u32 bytes) {
+// Of the brick's pair of dwords `pair` (0 or 1). Group g of the pair has bytes `pair` and `pair` + 2 of scale dword g: see
+// scale_places in runtime/formats.py.
+DEVICE Scales convert(u32x2 bytes, int pair) {
   Scales s;
-  s.pair[0] = convert_scales(bytes << 8);
-  s.pair[1] = convert_scales(bytes);
+#pragma unroll
+  for (int g = 0; g < 2; ++g) {
+    const u32 dword = bytes[g];
+    s.pair[g] = convert_scales(pair == 0 ? dword << 8 : dword);
+  }
   return s;
 }
 
@@ -306,10 +311,7 @@ DEVICE void multiply_step(Accumulator (&sum)[ROWS][COLUMNS], const Weights& w, i
       const int pair = step * PAIRS + p;
       Scales scales[COLUMNS];
 #pragma unroll
-      for (int j = 0; j < COLUMNS; ++j) {
-        const u32 bytes = w.scales[b][j][pair];
-        scales[j] = convert(bytes);
-      }
+      for (int j = 0; j < COLUMNS; ++j) scales[j] = convert(w.scales[b][j], pair);
       const Lds group = a + (b * PAIRS + p) * 128;
       multiply_pair<0>(sum, w, scales, b, pair, group, place);
       multiply_pair<1>(sum, w, scales, b, pair, group, place);
