@@ -48,3 +48,7 @@ class VerifyError(PetitgenError):
 
 class DriverError(PetitgenError):
     """The virtual GPU cannot be made, started or used here."""
+
+
+class ProfileError(PetitgenError):
+    """The timing model cannot run a launch: it does not end, does not fit a CU, or its parameters are missing."""

@@ -56,9 +56,8 @@ Resolve = Callable[[Group, int], list[Piece]]  # (group, bytes of the whole acce
 
 def compile_flat(ins: Instruction) -> Step:
     """The step of a FLAT, GLOBAL or SCRATCH instruction."""
-    family, _, action = ins.mnemonic.partition("_")
-    verb, _, what = action.partition("_")
-    resolve = {"global": _global_resolver, "flat": _flat_resolver, "scratch": _scratch_resolver}[family](ins)
+    verb, _, what = ins.mnemonic.partition("_")[2].partition("_")
+    resolve = resolver(ins)
     if verb == "load" and what.startswith("lds_"):
         return _lds_load(ins, LOADS[what.removeprefix("lds_")], resolve)
     if verb == "load" and what in LOADS:
@@ -68,6 +67,12 @@ def compile_flat(ins: Instruction) -> Step:
     if verb == "atomic" and what in ATOMICS:
         return _atomic(ins, what, resolve)
     raise EmulationError(f"{ins.mnemonic}: no semantics")
+
+
+def resolver(ins: Instruction) -> Resolve:
+    """Where the lanes point: a function of the group and the bytes of the whole access."""
+    family = ins.mnemonic.partition("_")[0]
+    return {"global": _global_resolver, "flat": _flat_resolver, "scratch": _scratch_resolver}[family](ins)
 
 
 # --- what is done ---------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def _lanes(s: Group, ins: Instruction, address: Array, size: int, kind: str) -> 
     return offsets, active
 
 
-def _addresses(ins: Instruction) -> Callable[[Group], Array]:
+def lds_addresses(ins: Instruction) -> Callable[[Group], Array]:
     """addr + offset modulo 2**32 as int64: compilers rely on a negative address wrapping."""
     address, offset = operand(ins, "addr"), np.uint32(ins.mods.get("offset", 0))
     assert address is not None
@@ -105,7 +105,7 @@ def _put(s: Group, ins: Instruction, address: Array, values: list[Array], size: 
 
 
 def _read(ins: Instruction, width: Width) -> Step:
-    address, register = _addresses(ins), row_of(ins.dst[0])
+    address, register = lds_addresses(ins), row_of(ins.dst[0])
 
     def step(s: Group) -> None:
         for k, value in enumerate(_fetch(s, ins, address(s), width)):
@@ -115,7 +115,7 @@ def _read(ins: Instruction, width: Width) -> Step:
 
 
 def _write(ins: Instruction, width: Width) -> Step:
-    address, data = _addresses(ins), operand(ins, "data0")
+    address, data = lds_addresses(ins), operand(ins, "data0")
     assert data is not None
     register = row_of(data)
 
@@ -130,7 +130,7 @@ def _write(ins: Instruction, width: Width) -> Step:
 def _two_addresses(ins: Instruction, verb: str, size: int) -> Step:
     """offset0 and offset1 count elements (st64: 64 elements) from one address; the exchange returns the old
     values."""
-    address, words = _addresses(ins), size // 4
+    address, words = lds_addresses(ins), size // 4
     unit = size * (64 if verb.endswith("st64") else 1)
     places = [ins.mods.get("offset0", 0) * unit, ins.mods.get("offset1", 0) * unit]
     data = [row_of(o) for role in ("data0", "data1") if (o := operand(ins, role)) is not None]
@@ -154,7 +154,7 @@ def _two_addresses(ins: Instruction, verb: str, size: int) -> Step:
 
 
 def _atomic(ins: Instruction, name: str) -> Step:
-    atomic, address = DS_ATOMICS[name], _addresses(ins)
+    atomic, address = DS_ATOMICS[name], lds_addresses(ins)
     first, second = operand(ins, "data0"), operand(ins, "data1")
     assert first is not None
     registers = [row_of(o) for o in (first, second) if o is not None]
@@ -173,7 +173,7 @@ def _atomic(ins: Instruction, name: str) -> Step:
 def _permute(ins: Instruction) -> Step:
     """Lane i sends its data to lane (addr / 4) % 64; the highest sender wins; lanes that nobody sends to get
     0."""
-    address, data, register = _addresses(ins), operand(ins, "data0"), row_of(ins.dst[0])
+    address, data, register = lds_addresses(ins), operand(ins, "data0"), row_of(ins.dst[0])
     assert data is not None
     source = row_of(data)
 
@@ -189,7 +189,7 @@ def _permute(ins: Instruction) -> Step:
 
 def _bpermute(ins: Instruction) -> Step:
     """Lane i receives the data of lane (addr / 4) % 64; a lane that is off sends 0."""
-    address, data, register = _addresses(ins), operand(ins, "data0"), row_of(ins.dst[0])
+    address, data, register = lds_addresses(ins), operand(ins, "data0"), row_of(ins.dst[0])
     assert data is not None
     source = row_of(data)
 
