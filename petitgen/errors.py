@@ -52,3 +52,11 @@ class DriverError(PetitgenError):
 
 class ProfileError(PetitgenError):
     """The timing model cannot run a launch: it does not end, does not fit a CU, or its parameters are missing."""
+
+
+class ExecutorError(PetitgenError):
+    """Work could not be given to other processes or machines, or one of them died."""
+
+
+class TuneError(PetitgenError):
+    """Tuning could not be run: nothing built for it, a device that is not there, shapes that are none."""

@@ -22,45 +22,56 @@ if TYPE_CHECKING:
 @options.names
 @options.arch
 @click.option("--shape", "shapes", multiple=True, metavar="M,N,K", help="A shape to verify at. Repeatable.")
+@click.option(
+    "--slices", multiple=True, type=click.IntRange(1), help="Workgroups that share a tile along K. Repeatable."
+)
 @options.generated
-@click.option("-j", "--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
+@options.jobs
+@options.dask
 @click.option("--sanitize", is_flag=True, help="Also look for faults that results do not show. Slower.")
 @options.as_json
 def verify(
     names: tuple[str, ...],
     arch: str | None,
     shapes: tuple[str, ...],
+    slices: tuple[int, ...],
     generated: Path,
     jobs: int | None,
+    dask: str | None,
     sanitize: bool,
     as_json: bool,
 ) -> None:
     """Run built kernels on the emulated device and compare with a float64 reference.
 
-    Without --shape each kernel runs at sizes below, at and above its tile, with random and nasty data. The
-    exit status is 1 when anything is wrong. With --sanitize missing waits and wait states, races, undefined
-    values and accesses out of place are wrong, too.
+    Without --shape each kernel runs at sizes below, at and above its tile, with random and nasty data; without
+    --slices, too, each of these also runs with 2 or 3 workgroups a tile. The exit status is 1 when anything is
+    wrong. With --sanitize missing waits and wait states, races, undefined values and accesses out of place are
+    wrong, too.
 
     \b
     Examples:
       petitgen verify
       petitgen verify 'gemm_nvfp4_bf16__gfx942_*'
-      petitgen verify --arch gfx90a --shape 17,4096,4096
+      petitgen verify --arch gfx90a --shape 17,4096,4096 --slices 1 --slices 8
       petitgen verify --sanitize 'gemm_nvfp4_*_m16*'
       petitgen verify --json > report.json
     """
+    from petitgen import executors
     from petitgen.verify import parse_shape, run, select
 
     targets = select(generated, names, arch)
     wanted = [parse_shape(text) for text in shapes] or None
-    report = run(
-        targets,
-        shapes=wanted,
-        jobs=jobs,
-        sanitize=sanitize,
-        progress=None if as_json else Table(targets),
-    )
-    if not wanted:
+    with executors.dask(dask) as executor:
+        report = run(
+            targets,
+            shapes=wanted,
+            jobs=jobs,
+            sanitize=sanitize,
+            progress=None if as_json else Table(targets),
+            slices=slices,
+            executor=executor,
+        )
+    if not wanted and not slices:
         _record(generated, targets, report)
     if as_json:
         click.echo(json.dumps(to_json(report), indent=1))

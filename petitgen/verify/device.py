@@ -18,6 +18,7 @@ from petitgen.verify.limits import check_arch, check_limits
 from runtime.descriptors import buffer_resource, extent
 from runtime.manifest import Kernel
 from runtime.packing import PackedWeight
+from runtime.workspace import counter_bytes, partial_bytes
 
 GUARD_BYTES = 256  # before and after every buffer; keeps the buffer's start aligned
 GUARD = 0xFF  # NaN in every type that a kernel reads
@@ -61,18 +62,21 @@ def execute(
     lda: int,
     ldc: int,
     sanitize: bool = False,
+    slices: int = 1,
 ) -> Execution:
     """C = A x W^T on the emulator.
 
-    a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements. The gaps between rows of
-    A hold NaN, those of C a sentinel. `sanitize`: look for faults that results do not show; buffers that the
-    manifest calls out_of_range may be accessed past their end. Raises EmulationError, with the findings so
-    far, when the kernel does what the device cannot, and VerifyError when the operands are not the kernel's.
+    a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements; slices: workgroups that share a
+    tile along K. The gaps between rows of A hold NaN, those of C a sentinel, partial sums that nobody has written
+    are NaN, and the counters of arrivals have to be zero again in the end. `sanitize`: look for faults that results
+    do not show; buffers that the manifest calls out_of_range may be accessed past their end. Raises EmulationError,
+    with the findings so far, when the kernel does what the device cannot, and VerifyError when the operands are not
+    the kernel's.
     """
     dtype = FLOAT_TYPES[kernel.activations].dtype
     _check(kernel, a, dtype, weights, arch)
     (m, k), n = a.shape, weights.n
-    check_limits(kernel, m, n, k, lda, ldc)
+    check_limits(kernel, m, n, k, lda, ldc, slices)
     memory = DeviceMemory()
     contents = {
         "a": _pitched(a, lda),
@@ -80,14 +84,14 @@ def execute(
         "s": weights.scales.reshape(-1),
         "o": weights.outer.view(np.uint8),
         "c": np.full(extent(m, n, ldc, dtype.itemsize), SENTINEL, np.uint8),
+        "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
+        "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
     }
     buffers = {name: _place(memory, name, data) for name, data in contents.items()}
-    scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc}
+    scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
     kernarg = _kernarg(kernel, buffers, scalars, arch)
-    grid = kernel.grid.size(m=m, n=n, k=k)
-    limit = (
-        math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
-    )
+    grid = kernel.grid.size(m=m, n=n, k=k, slices=slices)
+    limit = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
     sanitizer = Sanitizer(_intended(kernel, kernarg)) if sanitize else False
     result = launch(
         code_object,
@@ -99,12 +103,11 @@ def execute(
         limit=limit,
         sanitize=sanitizer,
     )
-    after = {
-        name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()
-    }
+    after = {name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()}
     c, written = _rows(after["c"][GUARD_BYTES:], m, n, ldc, dtype)
     watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
     watched["c"][GUARD_BYTES:][written] = False
+    watched["p"][GUARD_BYTES : GUARD_BYTES + buffers["p"].size] = False
     trespasses = [_trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
     return Execution(c, tuple(trespasses), result.total, result.findings)
 
@@ -154,9 +157,7 @@ def _intended(kernel: Kernel, kernarg: bytes) -> list[bytes]:
     return [kernarg[arg.offset : arg.offset + arg.size] for arg in kernel.kernarg.args if arg.out_of_range]
 
 
-def _rows(
-    data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype
-) -> tuple[NDArray, NDArray[np.int64]]:
+def _rows(data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype) -> tuple[NDArray, NDArray[np.int64]]:
     """C as an array, and the indices of its bytes in `data`."""
     offsets = np.arange(m)[:, None] * ldc * dtype.itemsize + np.arange(n * dtype.itemsize)
     return np.ascontiguousarray(data[offsets]).view(dtype), offsets
@@ -164,9 +165,7 @@ def _rows(
 
 def _trespass(buffer: _Buffer, changed: NDArray[np.bool_]) -> str:
     first = int(np.argmax(changed)) - GUARD_BYTES
-    place = (
-        f"byte {first} of {buffer.size}" if 0 <= first < buffer.size else f"{_outside(first, buffer.size)}"
-    )
+    place = f"byte {first} of {buffer.size}" if 0 <= first < buffer.size else f"{_outside(first, buffer.size)}"
     return f"buffer {buffer.name}: {int(changed.sum())} bytes changed that must not, the first at {place}"
 
 

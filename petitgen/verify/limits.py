@@ -8,16 +8,16 @@ from runtime.manifest import Kernel
 from runtime.select import Problem, contract_of, refusal
 
 
-def check_limits(kernel: Kernel, m: int, n: int, k: int, lda: int, ldc: int) -> None:
+def check_limits(kernel: Kernel, m: int, n: int, k: int, lda: int, ldc: int, slices: int = 1) -> None:
     """VerifyError, with the limit, when the kernel does not take a problem of this size. lda, ldc: elements."""
-    for name, value in {"M": m, "N": n, "K": k}.items():
+    for name, value in {"M": m, "N": n, "K": k, "slices": slices}.items():
         if value < 1:
             raise VerifyError(f"{kernel.name}: {name} = {value}; at least 1 is needed")
     for name, pitch, row in (("A", lda, k), ("C", ldc, n)):
         if pitch < row:
             raise VerifyError(f"{kernel.name}: rows of {name} are {row} elements, but only {pitch} apart")
     problem = Problem(contract_of(kernel), m, n, k, lda, ldc)
-    reason = refusal(kernel, problem) or _weights_refusal(kernel, n, k)
+    reason = refusal(kernel, problem, slices) or _weights_refusal(kernel, n, k)
     if reason:
         raise VerifyError(f"{kernel.name} at M = {m}, N = {n}, K = {k}: {reason}")
 

@@ -1,29 +1,28 @@
-"""Verifies built kernels against the float64 reference, on as many processes as there are cores."""
+"""Verifies built kernels against the float64 reference, on as many processes as there are cores or on any executor."""
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from petitgen.emulator.sanitizer import Finding
 from petitgen.errors import EmulationError, PetitgenError, VerifyError
+from petitgen.executors import each
 from petitgen.verify.compare import Mismatch, compare
 from petitgen.verify.device import execute
 from petitgen.verify.inputs import Problem, make_problem
 from petitgen.verify.limits import check_arch, check_limits
 from petitgen.verify.reference import evaluate
-from petitgen.verify.shapes import BLOCK, MAX_PITCH, Shape, default_shapes
+from petitgen.verify.shapes import BLOCK, MAX_PITCH, Shape, default_shapes, in_slices
 from petitgen.verify.targets import Target
 from runtime.errors import RuntimeLibraryError
 from runtime.manifest import Kernel
 from runtime.packing import pack_nvfp4
+from runtime.workspace import splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,8 @@ def run(
     stop_early: bool = False,
     sanitize: bool = False,
     progress: Callable[[KernelReport], None] | None = None,
+    slices: Sequence[int] = (),
+    executor: Executor | None = None,
 ) -> Report:
     """Verify kernels. A wrong result is a finding in the report, not an exception.
 
@@ -102,41 +103,26 @@ def run(
     stop_early  leave a kernel at its first wrong case
     sanitize    look for faults that results do not show; they make a case wrong
     progress    called with each kernel's report as it is done
+    slices      workgroups a tile: each shape with each of these. None given: 1, and with the kernel's own shapes
+                2 or 3, too, if its workgroups can share a tile
+    executor    in place of processes of its own (petitgen.executors)
 
     VerifyError when a target's files are missing or do not match the manifest, or a shape does not suit it.
     """
     start = time.perf_counter()
-    plans = [_plan(target, shapes) for target in targets]
-    jobs = min(jobs or len(os.sched_getaffinity(0)), len(targets))
+    plans = [_plan(target, shapes, slices) for target in targets]
+    # The kernels with most work start first: none is left over at the end.
+    order = sorted(range(len(targets)), key=lambda i: -sum(s.m * s.n * s.k for s in plans[i]))
+    tasks = [(targets[i], plans[i], stop_early, sanitize) for i in order]
     done: dict[int, KernelReport] = {}
-    for index, report in _all(targets, plans, jobs, (stop_early, sanitize)):
-        done[index] = report
+    for index, report in each(verify_kernel, tasks, jobs=jobs, executor=executor):
+        done[order[index]] = report
         if progress:
             progress(report)
     return Report(tuple(done[i] for i in range(len(targets))), time.perf_counter() - start)
 
 
-def _all(
-    targets: Sequence[Target], plans: list[tuple[Shape, ...]], jobs: int, options: tuple[bool, bool]
-) -> Iterator[tuple[int, KernelReport]]:
-    """(index, report) as they come. The kernels with most work start first: none is left over at the end."""
-    order = sorted(range(len(targets)), key=lambda i: -sum(s.m * s.n * s.k for s in plans[i]))
-    if jobs <= 1:
-        yield from ((i, verify_kernel(targets[i], plans[i], *options)) for i in order)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(verify_kernel, targets[i], plans[i], *options): i for i in order}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise VerifyError("a verification process died, out of memory perhaps; try --jobs 1") from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _plan(target: Target, shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
+def _plan(target: Target, shapes: Sequence[Shape] | None, slices: Sequence[int]) -> tuple[Shape, ...]:
     """The shapes for a target. Whatever prevents running it is found here, before any kernel runs."""
     kernel = target.kernel()
     if (kernel.op, kernel.weights) != ("gemm", "nvfp4"):
@@ -149,8 +135,12 @@ def _plan(target: Target, shapes: Sequence[Shape] | None) -> tuple[Shape, ...]:
         )
     check_arch(kernel, target.arch)
     plan = tuple(shapes or default_shapes(kernel.tile, *_shape_facts(kernel)))
+    if slices:
+        plan = tuple(replace(shape, slices=count) for shape in plan for count in slices)
+    elif splits(kernel) and not shapes:
+        plan += in_slices(plan)
     for shape in plan:
-        check_limits(kernel, shape.m, shape.n, shape.k, *_pitches(kernel, shape))
+        check_limits(kernel, shape.m, shape.n, shape.k, *_pitches(kernel, shape), shape.slices)
     return plan
 
 
@@ -184,7 +174,7 @@ def _case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> Case:
     problem = make_problem(shape, kernel.activations)
     weights = pack_nvfp4(problem.weights.weight, problem.weights.weight_scale, problem.weights.weight_scale_2)
     try:
-        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize)
+        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize, shape.slices)
     except (PetitgenError, RuntimeLibraryError) as error:
         faults = error.findings if isinstance(error, EmulationError) else ()
         return Case(shape, lda, ldc, str(error), None, "", (), 0, time.perf_counter() - start, faults)

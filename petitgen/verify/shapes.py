@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle, product
 
 from petitgen.errors import VerifyError
@@ -21,6 +21,7 @@ class Shape:
 
     pad_a, pad_c  elements of gap after each row of A and C (the pitch is rounded up to what the kernel takes)
     lone          A has exactly one subnormal number in each `lone` rows; 0: rows of every kind
+    slices        workgroups that share a tile along K
     """
 
     m: int
@@ -29,6 +30,7 @@ class Shape:
     pad_a: int = 0
     pad_c: int = 0
     lone: int = 0
+    slices: int = 1
 
     def lda(self, multiple: int = 1) -> int:
         """Row pitch of A."""
@@ -41,7 +43,8 @@ class Shape:
     def __str__(self) -> str:
         pads = f"+{self.pad_a},{self.pad_c}" if self.pad_a or self.pad_c else ""
         lone = f", a subnormal in {self.lone} rows" if self.lone else ""
-        return f"{self.m}x{self.n}x{self.k}{pads}{lone}"
+        slices = f" in {self.slices} slices" if self.slices > 1 else ""
+        return f"{self.m}x{self.n}x{self.k}{pads}{slices}{lone}"
 
 
 def parse_shape(text: str) -> Shape:
@@ -55,9 +58,7 @@ def parse_shape(text: str) -> Shape:
     return Shape(m, n, k)
 
 
-def default_shapes(
-    tile: Mapping[str, int], k_multiple: int = BLOCK, max_pitch: int = MAX_PITCH
-) -> tuple[Shape, ...]:
+def default_shapes(tile: Mapping[str, int], k_multiple: int = BLOCK, max_pitch: int = MAX_PITCH) -> tuple[Shape, ...]:
     """M or N = 1; one below, at and above the tile in M and N, K from one block; row gaps; many tiles; far rows.
 
     tile: the manifest's: m, n, k (depth of A in one step) and stages (of weights in flight). max_pitch: the
@@ -68,6 +69,11 @@ def default_shapes(
     ragged = _round_up(tile["k"] + 1, k_multiple)
     single = (Shape(1, 1, k_multiple), Shape(1, tile["n"] + 1, ragged), Shape(tile["m"] + 1, 1, ragged))
     return (*single, *edges, *_gaps(tile, ragged, max_pitch), *_many(tile, k_multiple, ragged))
+
+
+def in_slices(shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+    """The same shapes with two or three workgroups a tile by turns; for small K these are more than have work."""
+    return tuple(replace(shape, slices=count) for shape, count in zip(shapes, cycle((2, 3)), strict=False))
 
 
 def _gaps(tile: Mapping[str, int], k: int, max_pitch: int) -> Iterator[Shape]:
