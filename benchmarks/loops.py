@@ -82,13 +82,20 @@ class Figures:
         return self.bound / self.mca if self.mca else None
 
 
-def measure(code: CodeObject, name: str | None = None, rows: int | None = None, mca: bool = True) -> Figures | None:
+def measure(
+    code: CodeObject,
+    name: str | None = None,
+    rows: int | None = None,
+    mca: bool = True,
+    loop: Sequence[Instruction] | None = None,
+) -> Figures | None:
     """Figures of a kernel's hot loop, None if it has no loop.
 
     rows: rows of A a wave multiplies (whole matrix instructions), for the figure per weight.
+    loop: one turn of it, for a loop that has others inside it; otherwise it is looked for.
     """
     kernel = code.kernel(name)
-    loop = hot_loop(disassemble(kernel.code, code.arch))
+    loop = hot_loop(disassemble(kernel.code, code.arch)) if loop is None else loop
     return _figures(code.arch, kernel, loop, rows, mca) if loop else None
 
 
