@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import loops
 import numpy as np
 
-import loops
 from petit.problems import DTYPES
 from petit.wheel import Entry, Kind, Tile
 from petitgen.emulator import launch
@@ -54,13 +55,13 @@ def measure(entry: Entry, kind: Kind, tile: Tile, mca: bool = True) -> loops.Fig
 def longest_turn(executed: Sequence[Instruction]) -> list[Instruction]:
     """What is executed between two passes of one backward branch; of all branches the longest that repeats itself."""
     taken: dict[int, list[int]] = defaultdict(list)
-    for i, (one, following) in enumerate(zip(executed, executed[1:], strict=False)):
+    for i, (one, following) in enumerate(itertools.pairwise(executed)):
         if one.mnemonic.startswith(("s_branch", "s_cbranch")) and following.pc <= one.pc:
             taken[one.pc].append(i)
     best: list[Instruction] = []
     for places in taken.values():
-        turns = [executed[a + 1 : b + 1] for a, b in zip(places, places[1:], strict=False)]
-        for turn, again in zip(turns, turns[1:], strict=False):
+        turns = [executed[a + 1 : b + 1] for a, b in itertools.pairwise(places)]
+        for turn, again in itertools.pairwise(turns):
             same = [one.pc for one in turn] == [one.pc for one in again]
             best = turn if same and len(turn) > len(best) else best
     return list(best)
