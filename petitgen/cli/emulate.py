@@ -24,14 +24,12 @@ from runtime.descriptors import buffer_resource
 
 @click.command(short_help="Run any gfx90a or gfx942 code object on the emulated device.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--kernel", metavar="NAME", help="Kernel to run; not needed where there is only one.")
-@click.option("--grid", metavar="X[,Y[,Z]]", help="Workgroups.  [default: 1]", default="1")
-@click.option("--block", metavar="X[,Y[,Z]]", help="Work-items a workgroup.  [default: 64]", default="64")
-@click.option(
-    "--arg", "arguments", multiple=True, metavar="SPEC", help="A kernel argument, in order. See below."
-)
-@click.option("--buffer", "buffers", multiple=True, metavar="SPEC", help="A buffer for ptr= and rsrc=.")
-@click.option("--dynamic-lds", default=0, metavar="BYTES", help="LDS beyond what the kernel declares.")
+@options.kernel
+@options.grid
+@options.block
+@options.arguments
+@options.buffers
+@options.dynamic_lds
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random contents.")
 @click.option("--dump", multiple=True, metavar="NAME=FILE.npy", help="Write a buffer after the run.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N wave-instructions.")
@@ -98,8 +96,8 @@ def emulate(
     if trace and as_json:
         raise click.UsageError("--trace prints text: not together with --json")
     request = Request(
-        grid=_numbers(grid, "--grid"),
-        block=_numbers(block, "--block"),
+        grid=options.numbers(grid, "--grid"),
+        block=options.numbers(block, "--block"),
         arguments=tuple(parse(text) for text in arguments),
         buffers=tuple(parse_buffer(text) for text in buffers),
         beyond=beyond,
@@ -163,16 +161,6 @@ def _sanitizer(request: Request, arch: str, placed: Mapping[str, Buffer]) -> San
         )
     buffers = [placed[name] for name in request.beyond]
     return Sanitizer(intended=[buffer_resource(b.address, b.spec.nbytes, arch) for b in buffers])
-
-
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not 1 <= len(numbers) <= 3 or min(numbers) < 1:
-        raise EmulationError(f"{option} {text}: one to three numbers with commas between, each at least 1")
-    return numbers
 
 
 def _dumps(texts: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
