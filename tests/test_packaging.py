@@ -32,6 +32,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("petitgen/profiler/page", "*", "petitgen/profiler/page"),
         ("runtime", "*.json", "runtime"),
         ("configs", "**/*.yaml", "petitgen/_data/configs"),
+        ("configs/tuned", "*.csv", "runtime/_data/tuned"),
         ("templates", "**/*.j2", "petitgen/_data/templates"),
     ],
 )
@@ -48,10 +49,16 @@ def test_an_installed_copy_finds_its_own_specs(installed: Path, tmp_path: Path) 
         "print(petitgen.paths.CONFIGS, len([render(i) for i in load_catalog().instances]))"
     )
     environment = {"PYTHONPATH": str(installed), "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     configs, count = done.stdout.split()
     assert Path(configs) == installed / "petitgen/_data/configs"
     assert int(count) > 0
+
+
+def test_an_installed_runtime_finds_its_own_tuned_tables(installed: Path, tmp_path: Path) -> None:
+    script = "from runtime import tuned; path = tuned.packaged('gfx942'); print(path); tuned.read(path)"
+    environment = {"PYTHONPATH": str(installed), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == installed / "runtime/_data/tuned/gfx942.csv"
