@@ -93,10 +93,15 @@ class Compiler:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise."""
+    """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise.
+
+    sums  float32 sums are carried times a power of two not below this one: what they lose where float32 ends is more
+          by that, and how far from overflow they are (docs/verification.md)
+    """
 
     unit: float
     accumulate: float
+    sums: float
 
 
 GridAxis = int | tuple[str, int]
@@ -235,6 +240,8 @@ def _check_tolerance(place: str, tolerance: Tolerance) -> None:
         value = getattr(tolerance, field.name)
         if not (math.isfinite(value) and value >= 0):
             raise ManifestError(f"{place}.tolerance.{field.name}: expected a finite number from 0, got {value}")
+    if not tolerance.sums:
+        raise ManifestError(f"{place}.tolerance.sums: expected a power of two, got 0")
 
 
 def _check_kernarg(place: str, kernarg: Kernarg) -> None:

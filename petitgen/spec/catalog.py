@@ -126,7 +126,7 @@ class _Family:
                 abi=abi,
                 limits=Limits(registers=arch.registers // tile.occupancy, lds_bytes=arch.lds_bytes),
                 constraints=Constraints(**spec["constraints"]),
-                tolerance=Tolerance(self.formats["activations"][a]["unit"], spec["tolerance"]["accumulate"]),
+                tolerance=self._tolerance(a, tile),
             )
 
     def _known(self, name: str, kind: str) -> str:
@@ -140,6 +140,12 @@ class _Family:
         if name not in self.archs:
             raise self._error(f"archs: {name!r} is not in archs.yaml; allowed: {', '.join(self.archs)}")
         return self.archs[name]
+
+    def _tolerance(self, activations: str, tile: Tile) -> Tolerance:
+        stated = self.spec["tolerance"]
+        return Tolerance(
+            self.formats["activations"][activations]["unit"], stated["accumulate"], stated["sums"][tile.loop]
+        )
 
     @staticmethod
     def _tile(index: int, facts: dict[str, Any]) -> Tile:

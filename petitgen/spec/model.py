@@ -136,10 +136,12 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise."""
+    """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise. sums: the least power of two that sums are carried
+    times."""
 
     unit: float
     accumulate: float
+    sums: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from petitgen.verify.inputs import FLOAT_TYPES
 from petitgen.verify.limits import check_arch, check_limits
 from runtime.descriptors import buffer_resource, extent
 from runtime.manifest import Kernel
+from runtime.orders import reorder
 from runtime.packing import PackedWeight
 from runtime.workspace import counter_bytes, partial_bytes
 
@@ -80,7 +81,7 @@ def execute(
     memory = DeviceMemory()
     contents = {
         "a": _pitched(a, lda),
-        "w": weights.codes.reshape(-1),
+        "w": reorder(weights.codes, kernel.order).reshape(-1),
         "s": weights.scales.reshape(-1),
         "o": weights.outer.view(np.uint8),
         "c": np.full(extent(m, n, ldc, dtype.itemsize), SENTINEL, np.uint8),

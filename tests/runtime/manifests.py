@@ -73,7 +73,7 @@ def kernel(
         "block": 256,
         "grid": {"x": ["n", tile_n], "y": ["m", tile_m], "z": ["slices", 1] if split else 1},
         "constraints": {"k_multiple": 16, "lda_multiple": 8, "ldc_multiple": 1, "max_pitch": 1 << 22},
-        "tolerance": {"unit": 2.0**-8, "accumulate": 2.0**-20},
+        "tolerance": {"unit": 2.0**-8, "accumulate": 2.0**-20, "sums": 2.0**-8},
     }
     return copy.deepcopy({**entry, **changes})
 

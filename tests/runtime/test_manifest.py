@@ -58,7 +58,7 @@ KERNEL: dict[str, Any] = {
     "block": 256,
     "grid": {"x": ["n", 64], "y": ["m", 16], "z": 1},
     "constraints": {"k_multiple": 16},
-    "tolerance": {"unit": 0.00390625, "accumulate": 9.5367431640625e-07},
+    "tolerance": {"unit": 0.00390625, "accumulate": 9.5367431640625e-07, "sums": 0.00390625},
 }
 GOOD: dict[str, Any] = {"schema": 2, "petitgen": "0.1.0", "arch": "gfx942", "kernels": {NAME: KERNEL}}
 SCHEMA = json.loads((Path(runtime.manifest.__file__).parent / "manifest.schema.json").read_text())
@@ -147,6 +147,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "extent": (lambda k: k["kernarg"]["args"][0].update(max_bytes=-1), "'a' has max_bytes -1, below 0"),
     "tolerance": (lambda k: k["tolerance"].update(unit=-1.0), "tolerance.unit: expected a finite number from 0"),
+    "sums": (lambda k: k["tolerance"].update(sums=0), "tolerance.sums: expected a power of two, got 0"),
     "path": (lambda k: k.update(file="../x.hsaco"), "not a plain file name"),
 }
 

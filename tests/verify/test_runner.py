@@ -53,6 +53,7 @@ def made_up_kernel() -> manifest.Kernel:
         "op": "gemm",
         "weights": "nvfp4",
         "activations": "bf16",
+        "order": "fp16",
         "symbol": "symbol_of_it",
         "file": f"{NAME}.hsaco",
         "sha256": hashlib.sha256(CODE).hexdigest(),
@@ -65,11 +66,11 @@ def made_up_kernel() -> manifest.Kernel:
         "flags": (),
         "resources": manifest.Resources(8, 0, 8, 0, 0, 0, 0, 8, 64, 256),
         "kernarg": manifest.Kernarg(offset + 4, tuple(args)),
-        "tile": {"m": 4, "n": 8, "k": 32, "stages": 1},
+        "tile": {"m": 4, "n": 8, "k": 32, "stages": 1, "unit": 128},
         "block": 128,
         "grid": manifest.Grid(("n", 8), ("m", 4), 1),
         "constraints": {"k_multiple": 16, "lda_multiple": 8, "ldc_multiple": 1, "max_pitch": 2048},
-        "tolerance": manifest.Tolerance(2.0**-8, 2.0**-20),
+        "tolerance": manifest.Tolerance(2.0**-8, 2.0**-20, 2.0**-8),
     }
     return manifest.Kernel(**facts)
 
@@ -96,14 +97,10 @@ class Device:
 
     def __call__(self, code_object, symbol, grid, block, kernarg, *, memory, limit, sanitize):
         where = {argument.name: argument for argument in made_up_kernel().kernarg.args}
-        scalars = {
-            n: struct.unpack_from("<I", kernarg, where[n].offset)[0] for n in ("m", "n", "k", "lda", "ldc")
-        }
+        scalars = {n: struct.unpack_from("<I", kernarg, where[n].offset)[0] for n in ("m", "n", "k", "lda", "ldc")}
         buffers = {name: self.resource(kernarg, where[name].offset) for name in "awsoc"}
         assert limit > 1000
-        self.launches.append(
-            (code_object, symbol, grid, block, scalars, {k: v[1] for k, v in buffers.items()})
-        )
+        self.launches.append((code_object, symbol, grid, block, scalars, {k: v[1] for k, v in buffers.items()}))
         c = self.multiply(memory, buffers, **scalars)
         for i, row in enumerate(c):
             memory.write(buffers["c"][0] + i * scalars["ldc"] * ITEM, row)
@@ -228,9 +225,7 @@ def test_what_cannot_be_verified_is_refused_before_anything_runs(device, generat
         run(select(generated), shapes=[Shape(1, 1, 24)], jobs=1)
     with pytest.raises(VerifyError, match=r"no kernel 'gemm_x'"):
         run([Target(generated / "gfx942/manifest.json", "gemm_x")])
-    with pytest.raises(
-        VerifyError, match=r"matches no built kernel; did you mean gemm_nvfp4_bf16__gfx942_made_up\?"
-    ):
+    with pytest.raises(VerifyError, match=r"matches no built kernel; did you mean gemm_nvfp4_bf16__gfx942_made_up\?"):
         select(generated, ["gemm_nvfp4_bf16__gfx942_mode_up"])
     with pytest.raises(VerifyError, match="petitgen build"):
         select(generated, arch="gfx90a")
@@ -255,9 +250,7 @@ def test_the_sanitizer_is_on_only_when_asked_for(device, generated):
 
 def test_the_sanitizer_knows_the_buffers_that_may_be_left(device, generated, monkeypatch):
     facts = made_up_kernel()
-    kept = [
-        dataclasses.replace(a, out_of_range=a.name in "ac" and a.kind == "buffer") for a in facts.kernarg.args
-    ]
+    kept = [dataclasses.replace(a, out_of_range=a.name in "ac" and a.kind == "buffer") for a in facts.kernarg.args]
     kernarg = dataclasses.replace(facts.kernarg, args=tuple(kept))
     monkeypatch.setattr(Target, "kernel", lambda self: dataclasses.replace(facts, kernarg=kernarg))
     fake = device()
@@ -324,7 +317,7 @@ def test_the_command_answers_in_json(device, generated):
     assert result.exit_code == 1
     data = json.loads(result.output)
     assert data["ok"] is False
-    assert data["kernels"][0]["cases"][0]["shape"] == {"m": 2, "n": 2, "k": 16, "pad_a": 0, "pad_c": 0, "lone": 0}
+    assert data["kernels"][0]["cases"][0]["shape"] == {"m": 2, "n": 2, "k": 16, "pad_a": 0, "pad_c": 0, "lone": 0, "slices": 1}
     assert "2 bytes before its start" in data["kernels"][0]["cases"][0]["trespasses"][0]
 
 
