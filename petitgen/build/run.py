@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,15 @@ from pathlib import Path
 from petitgen.build.describe import describe
 from petitgen.build.objects import ObjectCache, object_key
 from petitgen.build.output import OutputDirectory
-from petitgen.errors import PetitgenError
+from petitgen.errors import ExecutorError, PetitgenError
 from petitgen.spec.model import KernelInstance
 from petitgen.toolchain import Choice, CompileError, choose
 from petitgen.toolchain.cachedir import cache_root
+from petitgen.toolchain.elsewhere import compile_on
 from runtime.manifest import Kernel
 
 Render = Callable[[KernelInstance], str]
+MOST_ELSEWHERE = 256  # kernels that workers of an executor have at a time; a thread here waits for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,15 @@ class _Job:
     work: Path
     cache: ObjectCache
     render: Render
+    executor: Executor | None
+
+    def compile(self, source: str) -> bytes:
+        compiler, name, arch = self.choice.selected, self.instance.name, self.instance.arch.name
+        if self.executor is not None:
+            return compile_on(self.executor, compiler, arch, name, source)
+        path = self.work / f"{name}.hip"
+        path.write_text(source, encoding="utf-8")
+        return compiler.compile(path, arch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +107,22 @@ def build(
     cache: Path | None = None,
     observer: Observer | None = None,
     render: Render | None = None,
+    executor: Executor | None = None,
 ) -> Report:
     """Build `selected` into output/<arch>/, dropping what is no longer in `matrix` (every instance there is).
 
     hipcc   a compiler named on purpose (petitgen.toolchain.choose)
     jobs    compilers at a time; default: one a core
     cache   directory of compiled objects; default: below the user's cache directory
+    executor  where compilers run, in place of here (petitgen.executors); its workers have the compiler of this
+              machine at the same path. Everything else is done here
     Kernels that fail are in the report, not raised. Raises ToolchainError when there is no compiler for an
     arch, BuildError when the output directory cannot be written to.
     """
     observer = observer or Observer()
     render = render or _default_render()
     archs = sorted({instance.arch.name for instance in selected})
-    workers = jobs or os.cpu_count() or 1
+    workers = min(MOST_ELSEWHERE, len(selected) or 1) if executor else jobs or os.cpu_count() or 1
     objects = ObjectCache(cache or cache_root() / "objects")
     with ExitStack() as stack:
         stack.callback(observer.ended)
@@ -121,7 +135,7 @@ def build(
         observer.started(len(selected))
         made = _make_all(
             [
-                _Job(one, choices[one.arch.name], places[one.arch.name].work, objects, render)
+                _Job(one, choices[one.arch.name], places[one.arch.name].work, objects, render, executor)
                 for one in selected
             ],
             pool,
@@ -161,15 +175,13 @@ def _make(job: _Job) -> _Made:
         code = job.cache.get(key)
         state = "cached" if code is not None else "compiled"
         if code is None:
-            path = job.work / f"{name}.hip"
-            path.write_text(source, encoding="utf-8")
-            code = compiler.compile(path, arch)
+            code = job.compile(source)
             job.cache.put(key, code)
         kernel = describe(instance, source, code, compiler)
     except CompileError as error:
-        return _Made(
-            Outcome(name, arch, "failed", time.monotonic() - start, None, error.output, error.command), source
-        )
+        return _Made(Outcome(name, arch, "failed", time.monotonic() - start, None, error.output, error.command), source)
+    except ExecutorError:  # no other kernel will fare better
+        raise
     except (PetitgenError, OSError) as error:  # OSError: a full disk, say
         return _Made(Outcome(name, arch, "failed", time.monotonic() - start, None, str(error)), source)
     return _Made(Outcome(name, arch, state, time.monotonic() - start, kernel), source, code)

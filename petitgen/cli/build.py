@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from petitgen import executors
 from petitgen.build.run import Observer, Outcome, Report
 from petitgen.build.run import build as run_build
 from petitgen.cli import options
@@ -25,6 +26,7 @@ from petitgen.spec import load_catalog
 @options.configs
 @options.hipcc
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Compilers at a time.  [default: one a core]")
+@options.dask
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
@@ -39,6 +41,7 @@ def build(
     configs: Path | None,
     hipcc: str | None,
     jobs: int | None,
+    dask: str | None,
     cache: Path | None,
     quiet: bool,
     as_json: bool,
@@ -58,15 +61,17 @@ def build(
     selected = catalog.select(names, arch)
     observer = Observer() if quiet or as_json else progress(sys.stderr.isatty())
     start = time.monotonic()
-    report = run_build(
-        selected,
-        catalog.instances,
-        generated,
-        hipcc=hipcc,
-        jobs=jobs,
-        cache=cache,
-        observer=observer,
-    )
+    with executors.dask(dask) as executor:
+        report = run_build(
+            selected,
+            catalog.instances,
+            generated,
+            hipcc=hipcc,
+            jobs=jobs,
+            cache=cache,
+            observer=observer,
+            executor=executor,
+        )
     if as_json:
         click.echo(json.dumps(_as_data(report), indent=1))
     elif not quiet:
@@ -145,12 +150,8 @@ def _failure(outcome: Outcome, generated: Path) -> str:
 
 def _summary(report: Report, seconds: float) -> str:
     states = [outcome.state for outcome in report.outcomes]
-    counts = [
-        f"{states.count(state)} {state}" for state in ("compiled", "cached", "failed") if state in states
-    ]
-    return (
-        f"{len(states)} kernels in {seconds:.1f} s: {', '.join(counts)}; {report.output}/<arch>/manifest.json"
-    )
+    counts = [f"{states.count(state)} {state}" for state in ("compiled", "cached", "failed") if state in states]
+    return f"{len(states)} kernels in {seconds:.1f} s: {', '.join(counts)}; {report.output}/<arch>/manifest.json"
 
 
 def _as_data(report: Report) -> dict[str, Any]:

@@ -41,6 +41,9 @@ class CompileError(ToolchainError):
         self.command = command
         self.output = output
 
+    def __reduce__(self) -> tuple[type[CompileError], tuple[str, str, str]]:
+        return type(self), (self.name, self.command, self.output)  # from a worker process, whole
+
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
