@@ -32,7 +32,8 @@ _BUFFERS = ("MUBUF", "MTBUF")
 class AccessCheck:
     """Accesses of one launch.
 
-    intended   descriptors (16 bytes) whose out-of-range accesses are meant
+    intended   descriptors (16 bytes) whose out-of-range accesses are meant, through them or a window that the kernel
+               makes of one
     per_group  waves of a workgroup
     past_lds   accesses past the workgroup's LDS are meant
     scratch    report scratch accesses
@@ -110,12 +111,23 @@ class AccessCheck:
         if self.intended:
             words = np.ascontiguousarray(group.sgpr[:, resource.index : resource.index + 4])
             for descriptor in np.unique(words, axis=0):
-                if descriptor.tobytes() in self.intended:
+                if self._meant(descriptor):
                     bad[(words == descriptor).all(axis=1)] = False
         if bad.any():
             records = int(group.sgpr[np.flatnonzero(bad.any(axis=1))[0], resource.index + 2])
             message = f"outside the {records} bytes (or records) of the descriptor in {resource.name}"
             self._add("out-of-range", message, group, ins, bad)
+
+    def _meant(self, words: Array) -> bool:
+        """Is a descriptor (4 dwords) one whose tail is meant, or a window of one: same flags, inside it or empty?"""
+        if words.tobytes() in self.intended:
+            return True
+        base, records = _extent(words)
+        return any(
+            words[3] == whole[3] and (records == 0 or first <= base and base + records <= first + size)
+            for whole in (np.frombuffer(descriptor, np.uint32) for descriptor in self.intended)
+            for first, size in (_extent(whole),)
+        )
 
     def _add(self, check: str, message: str, group: Group, ins: Instruction, bad: NDArray[np.bool_]) -> None:
         """`bad`: waves (n,) or lanes (n, 64)."""
@@ -140,3 +152,8 @@ def private(group: Group, ins: Instruction) -> bool:
         return False
     swizzle, add_tid = group.su32[resource.index + 1] >> np.uint32(31), group.su32[resource.index + 3] >> np.uint32(23)
     return bool((swizzle & add_tid & np.uint32(1)).all())
+
+
+def _extent(words: Array) -> tuple[int, int]:
+    """Address and bytes of a raw buffer descriptor (stride 0)."""
+    return int(words[0]) | (int(words[1]) & 0xFFFF) << 32, int(words[2])

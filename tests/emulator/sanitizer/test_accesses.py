@@ -48,16 +48,30 @@ def test_tails_that_are_meant(arch):
         return m.find(text)
 
     assert run([descriptor]) == []
-    assert len(run([descriptor[:8] + b"\xff" + descriptor[9:]])) == 1
+    assert len(run([descriptor[:8] + b"\x10" + descriptor[9:]])) == 1
 
 
 @BOTH
 def test_waves_with_descriptors_of_their_own(arch):
     m, descriptor = with_descriptor(arch, 240, waves=2)
     m.sanitizer.intended = frozenset({descriptor})
-    m.s[1, 6] = 128
+    m.s[1, 4] += 128  # as long as the whole: its end is not meant
     (found,) = m.find("buffer_load_dword v2, v0, s[4:7], 0 offen")
-    assert (found.wave, found.lanes, found.count) == (1, 0xFFFF_FFFF_0000_0000, 1)
+    assert (found.wave, found.lanes, found.count) == (1, 0xF000_0000_0000_0000, 1)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("moved", "records", "meant"),
+    [(128, 112, True), (128, 113, False), (0, 128, True), (-4, 128, False), (4096, 0, True), (4096, 4, False)],
+)
+def test_windows_of_a_descriptor_whose_tail_is_meant(arch, moved, records, meant):
+    m, descriptor = with_descriptor(arch, 240)
+    m.sanitizer.intended = frozenset({descriptor})
+    m.s[:, 4] += np.uint32(moved & 0xFFFFFFFF)
+    m.s[:, 6] = records
+    m.v[0] = 0x10000  # out of range of every window
+    assert bool(m.find("buffer_load_dword v2, v0, s[4:7], 0 offen")) is not meant
 
 
 @BOTH
