@@ -14,12 +14,14 @@ _DWORDS = BRICK_K // 32
 
 # Powers of two of what the matrix unit multiplies (templates/lib/codes.hip.j2): an E2M1 code in the position of the type.
 _CODE_EXPONENT = {"bf16": -126, "fp16": -14}
-# A is brought up by it, so that products with such codes are normal f32 numbers.
-_A_EXPONENT = {"bf16": 63, "fp16": 0}
+# bf16: rows of A are brought up by it, so that products with such codes are normal f32 numbers; twice for rows whose
+# largest number is below 2^_TINY, where f32 would otherwise end too soon.
+_WIDENING = 63
+_TINY = -40
 # What a scale has as f32, relative to its value: E4M3FN read as FNUZ; MX bytes, see runtime.formats.MX_LARGEST.
 _SCALE_EXPONENT = {"nvfp4": -1, "mxfp4": MX_LARGEST - 127}
-# Sums of bf16 products are kept down by it where they leave a workgroup: the largest ones would leave f32.
-_SUM_EXPONENT = {"bf16": -32, "fp16": 0}
+# Sums that workgroups exchange: those of the largest bf16 numbers would leave f32.
+_KEPT_DOWN = 32
 
 # bytes a lane loads of a column's scales in one brick -> type, load
 _SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32"), 2: ("u32", "load_b16"), 1: ("u32", "load_b8")}
@@ -79,14 +81,18 @@ class ResidentContext:
     parameters: tuple[Parameter, ...]
     code_exponent: int
     widen: bool
-    a_exponent: int
-    a_factor: str
-    a_limit: str
+    widening: int
+    widening_factor: str
+    tiny_exponent: int
+    tiny_bits: str
+    large_exponent: int
+    large_bits: str
+    mfma_rows: int
+    rows_place: int  # in LDS: a dword for each row of A
+    left_exponent: int  # what sums are short of, widening aside
+    kept_down: int
     stage_parameters: str
     stage_arguments: str
-    sum_factor: str
-    large_factor: str
-    outer_factor: str
 
 
 def resident_context(instance: KernelInstance) -> ResidentContext:
@@ -99,8 +105,6 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
     span = 2 if _groups_of_part(fmt.block, pack) > 4 else 1
     scale_type, scale_load = _SCALE_LOADS[lane_scales]
     a_bytes, partial_bytes = rows * WIDTH * t.k * 2, t.waves_k * rows * WIDTH * t.n * 4
-    left = _A_EXPONENT[activations] + _CODE_EXPONENT[activations] + _SCALE_EXPONENT[weights]
-    kept = _SUM_EXPONENT[activations]
     widen = activations == "bf16"
     return ResidentContext(
         name=instance.name,
@@ -131,26 +135,35 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         weight_registers=columns * (4 + -(-lane_scales // 4)),
         a_bytes=a_bytes,
         partial_bytes=partial_bytes,
-        lds_bytes=max(a_bytes, partial_bytes),
+        lds_bytes=max(a_bytes, partial_bytes) + (rows * WIDTH * 4 if widen else 0),
         mfma_builtin=MFMA[activations, WIDTH],
         operand_type=OPERANDS[activations],
         accumulator_type=ACCUMULATORS[WIDTH],
         parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
         code_exponent=_CODE_EXPONENT[activations],
         widen=widen,
-        a_exponent=_A_EXPONENT[activations],
-        a_factor=_power(_A_EXPONENT[activations]),
-        a_limit=_power(127 - _A_EXPONENT[activations]),
-        stage_parameters=", Watch& watch, u32 pass" if widen else "",
-        stage_arguments=", watch, pass" if widen else "",
-        sum_factor=_power(kept - left),
-        large_factor=_power(kept - left + _A_EXPONENT[activations]),
-        outer_factor=_power(-kept if widen else -left),
+        widening=_WIDENING,
+        widening_factor=_power(_WIDENING),
+        tiny_exponent=_TINY,
+        tiny_bits=_bf16_bits(_TINY),
+        large_exponent=127 - _WIDENING,
+        large_bits=_bf16_bits(127 - _WIDENING),
+        mfma_rows=rows * WIDTH,
+        rows_place=max(a_bytes, partial_bytes),
+        left_exponent=-_CODE_EXPONENT[activations] - _SCALE_EXPONENT[weights],
+        kept_down=_KEPT_DOWN,
+        stage_parameters=", Row& state" if widen else "",
+        stage_arguments=", row" if widen else "",
     )
 
 
 def _power(exponent: int) -> str:
     return f"{float.hex(2.0**exponent)}f"
+
+
+def _bf16_bits(exponent: int) -> str:
+    """The bits of 2^exponent as bf16, a C literal."""
+    return f"{(exponent + 127) << 7:#x}"
 
 
 def _groups_of_part(block: int, pack: int) -> int:
