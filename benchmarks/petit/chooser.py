@@ -30,11 +30,11 @@ def kind(arch: str, weights: str, activations: str) -> Kind:
 def refusal(weights: str, activations: str, n: int, k: int) -> str | None:
     """Why Petit does not multiply by such a weight, or None."""
     if weights == "mxfp4" and activations != "bf16":
-        return "MXFP4 weights go with bf16 activations only"
-    if k % 256:
-        return f"K = {k} is no multiple of 256: process_{weights}_scales raises"
+        return "MXFP4 goes with bf16 only"
+    if k % 256:  # process_*_scales raises
+        return f"K = {k} is no multiple of 256"
     if n % 64:  # n % 16 is checked; NVFP4's scales are repacked 64 columns at a time, and what is left is not written
-        return f"N = {n} is no multiple of 64: it leaves scales unwritten"
+        return f"N = {n} is no multiple of 64"
     return None
 
 

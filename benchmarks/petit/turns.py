@@ -53,7 +53,10 @@ def measure(entry: Entry, kind: Kind, tile: Tile, mca: bool = True) -> loops.Fig
 
 
 def longest_turn(executed: Sequence[Instruction]) -> list[Instruction]:
-    """What is executed between two passes of one backward branch; of all branches the longest that repeats itself."""
+    """What is executed between two passes of one backward branch; of all branches the longest that repeats itself.
+
+    Where it starts in the turn depends on the branch.
+    """
     taken: dict[int, list[int]] = defaultdict(list)
     for i, (one, following) in enumerate(itertools.pairwise(executed)):
         if one.mnemonic.startswith(("s_branch", "s_cbranch")) and following.pc <= one.pc:

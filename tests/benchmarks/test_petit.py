@@ -1,0 +1,109 @@
+"""The parts of benchmarks/petit.py that need neither Petit's wheel nor built kernels."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from petit import chooser, problems, turns, wheel
+
+from petitgen.isa import Instruction
+
+# Every tile of Petit 0.0.3, as its kernels' names have them.
+TILES = """
+16x32x256_1x1x4 16x32x512_1x1x4 16x64x128_1x2x2 16x64x256_1x2x2 16x64x512_1x2x2 16x128x64_1x4x1 32x32x256_1x1x4
+32x32x256_2x1x2 32x32x512_2x1x2 32x64x128_2x2x1 32x64x256_2x2x1 32x64x512_2x2x1 32x128x128_2x2x1 64x32x128_4x1x1
+64x32x256_2x1x2 64x64x128_2x2x1 64x64x256_2x2x1 64x96x128_2x1x2 64x128x128_2x2x1 80x128x128_1x2x2 96x64x128_2x2x1
+96x96x128_2x1x2 128x64x128_2x2x1 128x128x64_2x2x1 128x192x64_2x2x1 128x256x64_2x2x1 160x64x128_2x2x1
+160x128x64_2x2x1 160x192x64_2x2x1 160x256x64_2x2x1 192x128x64_2x2x1 192x192x64_2x2x1 192x256x64_2x2x1
+224x128x64_2x2x1 224x192x64_2x2x1 224x256x64_2x2x1 256x128x64_2x2x1 256x192x64_2x2x1 256x256x64_2x2x1
+"""
+
+# (M, N, K): what ChooseDefaultFp4Fp16Solution of the shipped extension module answered, called with bf16, NVFP4.
+ANSWERS = {
+    (1, 8192, 8192): "16x32x512_1x1x4",
+    (8, 8192, 8192): "16x32x512_1x1x4",
+    (15, 8192, 8192): "32x32x256_1x1x4",
+    (16, 8192, 8192): "32x32x256_1x1x4",
+    (24, 8192, 8192): "16x32x512_1x1x4",
+    (32, 8192, 8192): "64x32x256_2x1x2",
+    (64, 8192, 8192): "128x64x128_2x2x1",
+    (65, 8192, 8192): "256x256x64_2x2x1",
+    (4096, 8192, 8192): "256x256x64_2x2x1",
+    (1, 4096, 1792): "16x32x256_1x1x4",
+    (16, 320, 256): "32x32x256_1x1x4",
+    (128, 2880, 512): "256x192x64_2x2x1",
+    (128, 320, 256): "160x64x128_2x2x1",
+}
+
+
+def tile(text: str) -> wheel.Tile:
+    return wheel.Tile(*(int(part) for part in text.replace("_", "x").split("x")))
+
+
+@pytest.mark.parametrize("shape", ANSWERS, ids=str)
+def test_the_chooser_answers_as_the_shipped_one(shape: tuple[int, int, int]) -> None:
+    tiles = [tile(text) for text in TILES.split()]
+    assert len(tiles) == 39
+    for offered in (tiles, tiles[::-1]):
+        assert str(chooser.choose(offered, *shape)) == ANSWERS[shape]
+
+
+def test_the_chooser_has_nothing_for_columns_no_tile_divides() -> None:
+    with pytest.raises(ValueError, match="N = 48"):
+        chooser.choose([tile(text) for text in TILES.split()], 16, 48, 1024)
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "n", "k", "says"),
+    [
+        ("nvfp4", "bf16", 5120, 2880, "K = 2880"),
+        ("nvfp4", "fp16", 96, 1024, "N = 96"),
+        ("mxfp4", "fp16", 64, 256, "bf16 only"),
+        ("mxfp4", "bf16", 64, 256, None),
+    ],
+)
+def test_what_petit_refuses(weights: str, activations: str, n: int, k: int, says: str | None) -> None:
+    found = chooser.refusal(weights, activations, n, k)
+    assert found is None if says is None else says in (found or "")
+
+
+def test_a_tile_divides_the_problem_rows_first() -> None:
+    assert tile("128x64x128_2x2x1").grid(129, 640) == (2, 10)
+    assert tile("16x32x512_1x1x4").block == 256
+
+
+def instruction(pc: int, mnemonic: str = "v_add_f32") -> Instruction:
+    return Instruction(pc, 4, "gfx942", mnemonic, "VOP2", (), (), {}, (0,), mnemonic)
+
+
+def test_a_turn_is_the_longest_stretch_that_repeats() -> None:
+    """Twice an inner loop of two passes inside an outer loop, a prologue before and a rest after it."""
+    inner = [instruction(8), instruction(12, "s_cbranch_scc1")]
+    turn = [instruction(4), *inner, *inner, instruction(16, "s_cbranch_scc0")]
+    executed = [instruction(0), *turn, *turn, *turn, *turn, instruction(20), instruction(24)]
+    assert sorted(one.pc for one in turns.longest_turn(executed)) == [4, 8, 8, 12, 12, 16]  # from whichever branch
+    assert turns.longest_turn(executed[:7]) == []
+
+
+@pytest.mark.parametrize("weights", problems.FORMATS)
+def test_the_reference_is_the_definition_of_the_format(weights: str) -> None:
+    gemm = problems.make(weights, "bf16", 2, 3, 64)
+    block = {"nvfp4": 16, "mxfp4": 32}[weights]
+    expected = np.zeros((2, 3))
+    for column in range(3):
+        for k in range(64):
+            byte = int(gemm.codes[column, k // 2])
+            code = byte >> 4 if k % 2 else byte & 15
+            value = (0, 0.5, 1, 1.5, 2, 3, 4, 6)[code & 7] * (-1 if code & 8 else 1)
+            stored = gemm.scales[column, k // block]
+            scale = float(stored.view(ml_dtypes.float8_e4m3fn)) if block == 16 else 2.0 ** (int(stored) - 127)
+            expected[:, column] += gemm.a[:, k].astype(np.float64) * value * scale * float(gemm.outer)
+    assert np.allclose(problems.expected(gemm).y, expected, rtol=1e-12, atol=1e-12)
+    assert not ((gemm.codes & 15 == 8) | (gemm.codes >> 4 == 8)).any()
