@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from petitgen.emulator import DeviceMemory, launch
 from petitgen.emulator.sanitizer import Finding, Sanitizer
 from petitgen.errors import VerifyError
-from petitgen.verify.inputs import FLOAT_TYPES
+from petitgen.verify.floats import FLOAT_TYPES
 from petitgen.verify.limits import check_arch, check_limits
 from runtime.descriptors import buffer_resource, extent
 from runtime.manifest import Kernel

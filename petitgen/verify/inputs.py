@@ -1,4 +1,4 @@
-"""Checkpoint tensors and activations that a kernel can get wrong.
+"""Problems that a kernel can get wrong.
 
 Rows of A and rows of W are of different kinds inside one problem: every element of C meets one kind of each,
 so one launch covers the product of them. Half of the rows are plain random: a wrong layout cannot hide there.
@@ -8,57 +8,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from petitgen.verify.shapes import BLOCK, Shape
+from petitgen.verify.checkpoints import SCHEMES, Checkpoint, make_checkpoint
+from petitgen.verify.floats import FLOAT_TYPES, FloatType
+from petitgen.verify.shapes import Shape
 
-MAX_CODE, NEGATIVE_MAX_CODE, NEGATIVE_ZERO_CODE = 0x7, 0xF, 0x8
-MAX_SCALE, SIGN_BIT, NAN_SCALES = 0x7E, 0x80, (0x7F, 0xFF)
-NEAR_ONE = (0x30, 0x48)  # e4m3fn codes of 0.5 up to (not including) 4
 LONE = "lone subnormal"
 LOAD = 8  # activations that a kernel loads at once, 16 bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FloatType:
-    """An activation type.
-
-    largest  the largest magnitude promised to work (bf16: sums of products must stay inside f32)
-    small    normal numbers far below 1
-    faint    an outer scale that pushes results down to the subnormal numbers of the type
-    loud     an outer scale that overflows the type for the largest rows only
-    """
-
-    name: str
-    dtype: np.dtype
-    largest: float
-    small: float
-    faint: float
-    loud: float
-
-
-BF16 = FloatType("bf16", np.dtype(ml_dtypes.bfloat16), 2.0**64, 2.0**-60, 2.0**-120, 2.0**100)
-FP16 = FloatType("fp16", np.dtype(np.float16), 65504.0, 2.0**-10, 2.0**-22, 2.0**8)
-FLOAT_TYPES = {kind.name: kind for kind in (BF16, FP16)}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Checkpoint:
-    """NVFP4 tensors as ModelOpt writes them, but with one outer scale a row (fused projections have several).
-
-    weight         u8 [N, K/2], low nibble = even k
-    weight_scale   u8 [N, K/16], E4M3FN codes
-    weight_scale_2 f32 [N]
-    """
-
-    weight: NDArray[np.uint8]
-    weight_scale: NDArray[np.uint8]
-    weight_scale_2: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,20 +35,22 @@ class Problem:
     w_kinds: tuple[str, ...]
 
 
-def make_problem(shape: Shape, activations: str, seed: int = 0) -> Problem:
-    """The problem for a shape: always the same for the same arguments. activations: bf16 or fp16."""
+def make_problem(
+    shape: Shape, activations: str, weights: str = "nvfp4", seed: int = 0, whole_range: bool = False
+) -> Problem:
+    """The problem for a shape: always the same for the same arguments.
+
+    activations: bf16 or fp16. weights: nvfp4 or mxfp4. whole_range: activations up to the largest of their type, not
+    to FloatType.largest.
+    """
     float_type = FLOAT_TYPES[activations]
-    rng = np.random.default_rng(zlib.crc32(f"{shape} {activations} {seed}".encode()))
-    w_kinds = _assign(shape.n, list(COLUMN_KINDS), rng)
+    if whole_range:
+        float_type = replace(float_type, largest=float(ml_dtypes.finfo(float_type.dtype).max))
+    rng = np.random.default_rng(zlib.crc32(f"{shape} {weights} {activations} {seed}".encode()))
+    w_kinds = _assign(shape.n, list(SCHEMES[weights].kinds), rng)
     a_kinds, a = _lone_subnormals(rng, shape, float_type) if shape.lone else _all_kinds(rng, shape, float_type)
-    columns = [COLUMN_KINDS[kind](rng, shape.k, float_type) for kind in w_kinds]
-    codes = np.stack([column.codes for column in columns])
-    weights = Checkpoint(
-        weight=(codes[:, 0::2] | codes[:, 1::2] << 4).astype(np.uint8),
-        weight_scale=np.stack([column.scales for column in columns]),
-        weight_scale_2=np.array([column.outer for column in columns], np.float32),
-    )
-    return Problem(shape, float_type, a, weights, a_kinds, w_kinds)
+    checkpoint = make_checkpoint(weights, w_kinds, shape.k, float_type, rng)
+    return Problem(shape, float_type, a, checkpoint, a_kinds, w_kinds)
 
 
 def _assign(count: int, kinds: Sequence[str], rng: Generator) -> tuple[str, ...]:
@@ -200,79 +164,4 @@ ROW_KINDS: dict[str, RowMaker] = {
     "one hot": _one_hot,
     "nan": _with(np.nan),
     "infinite": _with(np.inf),
-}
-
-
-# Rows of W, columns of C: (rng, k, type) -> Column.
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """codes u8 [k] in 0..15, scales u8 [k/16] E4M3FN, outer scale."""
-
-    codes: NDArray[np.uint8]
-    scales: NDArray[np.uint8]
-    outer: float
-
-
-def _column(
-    codes: Callable[[Generator, int], NDArray],
-    scales: Callable[[Generator, int], NDArray],
-    outer: Callable[[FloatType], float] = lambda t: 1.0,
-) -> Callable[[Generator, int, FloatType], Column]:
-    def make(rng: Generator, k: int, t: FloatType) -> Column:
-        factor = rng.uniform(0.5, 2.0) * outer(t)
-        return Column(codes(rng, k).astype(np.uint8), scales(rng, k // BLOCK).astype(np.uint8), factor)
-
-    return make
-
-
-def _any_codes(rng: Generator, k: int) -> NDArray:
-    return rng.integers(0, 16, k)
-
-
-def _constant(value: int) -> Callable[[Generator, int], NDArray]:
-    return lambda rng, count: np.full(count, value)
-
-
-def _alternating_codes(rng: Generator, k: int) -> NDArray:
-    return np.where(np.arange(k) % 2, NEGATIVE_MAX_CODE, MAX_CODE)
-
-
-def _near_one(rng: Generator, blocks: int) -> NDArray:
-    return rng.integers(*NEAR_ONE, blocks)
-
-
-def _negative(rng: Generator, blocks: int) -> NDArray:
-    """Every other scale negative, in a random order."""
-    return _near_one(rng, blocks) | SIGN_BIT * rng.permutation(np.arange(blocks) % 2 ^ 1)
-
-
-def _any_finite(rng: Generator, blocks: int) -> NDArray:
-    return rng.integers(0, MAX_SCALE + 1, blocks) | rng.integers(0, 2, blocks) << 7
-
-
-def _some_zero(rng: Generator, blocks: int) -> NDArray:
-    return np.where(rng.integers(0, 2, blocks), _near_one(rng, blocks), SIGN_BIT * rng.integers(0, 2, blocks))
-
-
-def _one_nan(rng: Generator, blocks: int) -> NDArray:
-    scales = _near_one(rng, blocks)
-    scales[rng.integers(blocks)] = rng.choice(NAN_SCALES)
-    return scales
-
-
-COLUMN_KINDS: dict[str, Callable[[Generator, int, FloatType], Column]] = {
-    "random": _column(_any_codes, _near_one),
-    "maximum": _column(_constant(MAX_CODE), _constant(MAX_SCALE)),
-    "alternating": _column(_alternating_codes, _constant(MAX_SCALE)),
-    "zero": _column(_constant(0), _near_one),
-    "negative zero": _column(_constant(NEGATIVE_ZERO_CODE), _near_one),
-    "any scale": _column(_any_codes, _any_finite),
-    "subnormal scale": _column(_any_codes, lambda rng, blocks: rng.integers(1, 8, blocks)),
-    "zero scale": _column(_any_codes, _some_zero),
-    "negative scale": _column(_any_codes, _negative),
-    "nan scale": _column(_any_codes, _one_nan),
-    "faint outer": _column(_any_codes, _near_one, lambda t: t.faint),
-    "loud outer": _column(_any_codes, _near_one, lambda t: t.loud),
 }

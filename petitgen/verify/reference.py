@@ -1,7 +1,8 @@
 """What C must be, in float64, from the checkpoint tensors.
 
-Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale)
-on the tables of ml_dtypes. It shares nothing with packing or templates: an error there cannot repeat itself.
+Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale; MXFP4:
+E2M1 codes, an E8M0 scale for 32) on the tables of ml_dtypes. It shares nothing with packing or templates: an error there
+cannot repeat itself.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.verify.inputs import BF16, Checkpoint, Problem
-from petitgen.verify.shapes import BLOCK
+from petitgen.verify.checkpoints import Checkpoint
+from petitgen.verify.inputs import Problem
 
 E2M1 = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float64)
 E4M3FN = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64)
+E8M0 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e8m0fnu).astype(np.float64)
+MX_FLOOR = 2.0**-190  # an MXFP4 scale of this times the column's largest, or less, counts as zero (docs/formats.md)
 
 F32_SMALLEST_NORMAL = 2.0**-126
 F32_SMALLEST_SUBNORMAL = 2.0**-149
 COLUMNS_AT_ONCE = 512  # bounds the memory that large problems take
-SUM_SCALE = 2.0**-8  # kernels may carry their sums times a power of two, not below this one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,33 +40,51 @@ class Reference:
     underflow: NDArray[np.float64]
 
 
-def dequantize(weights: Checkpoint) -> NDArray[np.float64]:
-    """W without the outer scale, f64 [N, K]; NaN where the block scale is NaN. Exact."""
+def dequantize(weights: Checkpoint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """W without the outer scale, f64 [N, K], NaN where the block scale is NaN; and the outer scale, f64 [N]. Exact.
+
+    MXFP4 has no outer scale. The largest scale of each row is taken for one, as float32 sums do in effect: what is
+    small beside it loses bits, or counts as zero from MX_FLOOR down.
+    """
     low, high = weights.weight & 0xF, weights.weight >> 4
     codes = np.stack([low, high], axis=-1).reshape(weights.weight.shape[0], -1)
-    return E2M1[codes] * np.repeat(E4M3FN[weights.weight_scale], BLOCK, axis=1)
+    scales, outer = _SCALES[weights.format](weights)
+    return E2M1[codes] * np.repeat(scales, codes.shape[1] // scales.shape[1], axis=1), outer
 
 
-def evaluate(problem: Problem, flushes: bool) -> Reference:
-    """The reference of a problem.
+def _nvfp4_scales(weights: Checkpoint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    assert weights.weight_scale_2 is not None
+    return E4M3FN[weights.weight_scale], weights.weight_scale_2.astype(np.float64)
 
-    flushes: the matrix cores of the architecture flush subnormals (gfx90a); only `underflow` depends on it.
+
+def _mxfp4_scales(weights: Checkpoint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    scales = E8M0[weights.weight_scale]
+    outer = np.nan_to_num(scales, nan=0.0).max(axis=1)
+    outer[outer == 0] = 1.0  # every scale is NaN
+    relative = scales / outer[:, None]
+    relative[relative <= MX_FLOOR] = 0.0
+    return relative, outer
+
+
+_SCALES = {"nvfp4": _nvfp4_scales, "mxfp4": _mxfp4_scales}
+
+
+def evaluate(problem: Problem, flushes: bool, sums: float = 2.0**-8) -> Reference:
+    """The reference of a problem. Only `underflow` depends on the kernel:
+
+    flushes  the matrix cores of the architecture flush subnormals (gfx90a)
+    sums     the least power of two that sums are carried times (the manifest's tolerance)
     """
     a, (m, n) = problem.a.astype(np.float64), (problem.shape.m, problem.shape.n)
     y, magnitude, underflow = (np.empty((m, n)) for _ in range(3))
     for first in range(0, n, COLUMNS_AT_ONCE):
         part = slice(first, first + COLUMNS_AT_ONCE)
-        weights = _columns(problem.weights, part)
-        w, outer = dequantize(weights), weights.weight_scale_2.astype(np.float64)
+        w, outer = dequantize(problem.weights.rows(part))
         with np.errstate(invalid="ignore", over="ignore"):
             y[:, part] = _product(a, w) * outer
             magnitude[:, part] = (np.abs(a) @ np.abs(w).T) * np.abs(outer)
-            underflow[:, part] = _underflow(problem, a, w, flushes) * np.abs(outer)
+            underflow[:, part] = _underflow(problem, a, w, flushes, sums) * np.abs(outer)
     return Reference(y, magnitude, underflow)
-
-
-def _columns(weights: Checkpoint, part: slice) -> Checkpoint:
-    return Checkpoint(weights.weight[part], weights.weight_scale[part], weights.weight_scale_2[part])
 
 
 def _product(a: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -85,7 +105,7 @@ def _product(a: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float
 
 
 def _underflow(
-    problem: Problem, a: NDArray[np.float64], w: NDArray[np.float64], flushes: bool
+    problem: Problem, a: NDArray[np.float64], w: NDArray[np.float64], flushes: bool, sums: float
 ) -> NDArray[np.float64]:
     """Absolute loss where f32 ends, outer scale not included: K roundings at the last subnormal place.
 
@@ -94,9 +114,9 @@ def _underflow(
     """
     k = a.shape[1]
     if not flushes:
-        return np.full((a.shape[0], w.shape[0]), k * F32_SMALLEST_SUBNORMAL / SUM_SCALE)
-    loss = np.full((a.shape[0], w.shape[0]), 2 * k * F32_SMALLEST_NORMAL / SUM_SCALE)
-    if problem.float_type is BF16:
+        return np.full((a.shape[0], w.shape[0]), k * F32_SMALLEST_SUBNORMAL / sums)
+    loss = np.full((a.shape[0], w.shape[0]), 2 * k * F32_SMALLEST_NORMAL / sums)
+    if problem.float_type.name == "bf16":
         subnormal = np.where(np.abs(a) < F32_SMALLEST_NORMAL, np.abs(a), 0.0)
         loss += subnormal @ np.nan_to_num(np.abs(w)).T
     return loss

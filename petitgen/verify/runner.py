@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -12,17 +13,20 @@ from functools import lru_cache
 from petitgen.emulator.sanitizer import Finding
 from petitgen.errors import EmulationError, PetitgenError, VerifyError
 from petitgen.executors import each
+from petitgen.verify.checkpoints import SCHEMES
 from petitgen.verify.compare import Mismatch, compare
 from petitgen.verify.device import execute
 from petitgen.verify.inputs import Problem, make_problem
 from petitgen.verify.limits import check_arch, check_limits
 from petitgen.verify.reference import evaluate
-from petitgen.verify.shapes import BLOCK, MAX_PITCH, Shape, default_shapes, in_slices
+from petitgen.verify.shapes import MAX_PITCH, Shape, default_shapes, in_slices
 from petitgen.verify.targets import Target
 from runtime.errors import RuntimeLibraryError
 from runtime.manifest import Kernel
-from runtime.packing import pack_nvfp4
+from runtime.packing import pack
 from runtime.workspace import splits
+
+HEADROOM = 2.0**-32  # sums carried times this, or less, hold products of the largest activations
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def run(
 def _plan(target: Target, shapes: Sequence[Shape] | None, slices: Sequence[int]) -> tuple[Shape, ...]:
     """The shapes for a target. Whatever prevents running it is found here, before any kernel runs."""
     kernel = target.kernel()
-    if (kernel.op, kernel.weights) != ("gemm", "nvfp4"):
+    if kernel.op != "gemm" or kernel.weights not in SCHEMES:
         raise VerifyError(f"{kernel.name}: no reference for {kernel.op} with {kernel.weights} weights")
     if not target.path.is_file():
         raise VerifyError(f"{target.path}: no such code object; build it with: petitgen build {kernel.name}")
@@ -146,7 +150,8 @@ def _plan(target: Target, shapes: Sequence[Shape] | None, slices: Sequence[int])
 
 def _shape_facts(kernel: Kernel) -> tuple[int, int]:
     """The multiple of K, and the largest row pitch."""
-    return kernel.constraints.get("k_multiple", BLOCK), kernel.constraints.get("max_pitch", MAX_PITCH)
+    multiple = math.lcm(SCHEMES[kernel.weights].block, kernel.constraints["k_multiple"])
+    return multiple, kernel.constraints.get("max_pitch", MAX_PITCH)
 
 
 def _pitches(kernel: Kernel, shape: Shape) -> tuple[int, int]:
@@ -171,14 +176,15 @@ def verify_kernel(
 def _case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> Case:
     start = time.perf_counter()
     lda, ldc = _pitches(kernel, shape)
-    problem = make_problem(shape, kernel.activations)
-    weights = pack_nvfp4(problem.weights.weight, problem.weights.weight_scale, problem.weights.weight_scale_2)
+    sums = kernel.tolerance.sums
+    problem = make_problem(shape, kernel.activations, kernel.weights, whole_range=sums <= HEADROOM)
+    weights = pack(kernel.weights, *problem.weights.tensors)
     try:
         done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize, shape.slices)
     except (PetitgenError, RuntimeLibraryError) as error:
         faults = error.findings if isinstance(error, EmulationError) else ()
         return Case(shape, lda, ldc, str(error), None, "", (), 0, time.perf_counter() - start, faults)
-    reference = evaluate(problem, flushes=_flushes(target.arch))
+    reference = evaluate(problem, flushes=_flushes(target.arch), sums=sums)
     mismatch = compare(done.c, reference, kernel.tolerance, kernel.activations)
     took = time.perf_counter() - start
     kinds = _kinds(problem, mismatch.index) if mismatch else ""

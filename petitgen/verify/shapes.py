@@ -10,7 +10,7 @@ from petitgen.errors import VerifyError
 from runtime.formats import BRICK_K
 
 VECTOR = 8  # elements of C that a kernel may store at once when N and ldc allow it
-BLOCK = 16  # K values that share one NVFP4 scale: the smallest K
+BLOCK = 16  # K values that share a scale in the format with the smallest blocks: the smallest K
 MAX_PITCH = 1 << 22  # row pitch in elements where a kernel names no limit; rows are then 8 MiB apart
 FAR_ROWS = 5  # at that pitch 32 MiB and more: no offset of fewer than 25 bits reaches the last row
 
@@ -48,7 +48,7 @@ class Shape:
 
 
 def parse_shape(text: str) -> Shape:
-    """A shape from 'M,N,K'. Raises VerifyError when the text is no shape NVFP4 can have."""
+    """A shape from 'M,N,K'. Raises VerifyError when the text is no shape that any format can have."""
     try:
         m, n, k = (int(part) for part in text.replace("x", ",").split(","))
     except ValueError:

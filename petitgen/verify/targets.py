@@ -39,9 +39,7 @@ class Target:
         """The manifest's facts of the kernel. VerifyError when it is not there."""
         manifest = _load(self.manifest)
         if self.name not in manifest.kernels:
-            raise VerifyError(
-                f"{self.manifest}: no kernel {self.name!r}{_suggest(self.name, list(manifest.kernels))}"
-            )
+            raise VerifyError(f"{self.manifest}: no kernel {self.name!r}{_suggest(self.name, list(manifest.kernels))}")
         return manifest.kernels[self.name]
 
 
@@ -58,9 +56,7 @@ def select(generated: Path, patterns: Sequence[str] = (), arch: str | None = Non
         )
     for pattern in patterns:
         if not any(fnmatchcase(target.name, pattern) for target in targets):
-            raise VerifyError(
-                f"{pattern!r} matches no built kernel{_suggest(pattern, [t.name for t in targets])}"
-            )
+            raise VerifyError(f"{pattern!r} matches no built kernel{_suggest(pattern, [t.name for t in targets])}")
     return [t for t in targets if not patterns or any(fnmatchcase(t.name, pattern) for pattern in patterns)]
 
 

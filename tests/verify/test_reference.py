@@ -6,7 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from petitgen.verify.inputs import BF16, FP16, Checkpoint, Problem, make_problem
+from petitgen.verify.checkpoints import SCHEMES, Checkpoint
+from petitgen.verify.floats import BF16, FP16
+from petitgen.verify.inputs import Problem, make_problem
 from petitgen.verify.reference import dequantize, evaluate
 from petitgen.verify.shapes import Shape
 
@@ -37,11 +39,18 @@ def one_by_one(a, codes, scales, outer, float_type=BF16) -> Problem:
     return Problem(shape, float_type, a.astype(float_type.dtype), checkpoint, (), ())
 
 
+def mx_problem(a, codes, scales, float_type=BF16) -> Problem:
+    """The same for MXFP4."""
+    nv = one_by_one(a, codes, scales, np.ones(codes.shape[0]), float_type)
+    weights = Checkpoint(nv.weights.weight, nv.weights.weight_scale, None, "mxfp4")
+    return Problem(nv.shape, float_type, nv.a, weights, (), ())
+
+
 def test_every_code_under_every_scale_is_dequantized_as_the_formats_define():
     codes = np.tile(np.arange(16), (256, 1))
     problem = one_by_one(np.ones((1, 16)), codes, np.arange(256)[:, None], np.ones(256))
     expected = [[e2m1(code) * e4m3fn(scale) for code in range(16)] for scale in range(256)]
-    np.testing.assert_array_equal(dequantize(problem.weights), expected)
+    np.testing.assert_array_equal(dequantize(problem.weights)[0], expected)
 
 
 def test_a_product_written_out_term_by_term():
@@ -89,6 +98,88 @@ def test_underflow_is_granted_only_where_f32_ends():
     assert half.underflow[0, 0] < 2.0**-110 < half.y[0, 0]  # nothing is granted here
 
 
+# ---- MXFP4 ----------------------------------------------------------------------------------------
+
+
+def test_every_mxfp4_code_under_every_scale_alone_in_its_row():
+    codes = np.tile(np.arange(32) % 16, (256, 1))
+    w, outer = dequantize(mx_problem(np.ones((1, 32)), codes, np.arange(256)[:, None]).weights)
+    expected = [[e2m1(code % 16) * 2.0 ** (scale - 127) for code in range(32)] for scale in range(255)]
+    np.testing.assert_array_equal((w * outer[:, None])[:255], expected)
+    assert np.isnan(w[255]).all()
+
+
+def test_an_mxfp4_product_written_out_term_by_term():
+    rng = np.random.default_rng(2)
+    m, n, k = 3, 4, 96
+    a = rng.integers(-8, 8, (m, k)) / 4
+    codes, scales = (
+        rng.integers(0, 16, (n, k)),
+        rng.integers(0, 20, (n, k // 32)) + np.array([[0], [100], [127], [230]]),
+    )
+    reference = evaluate(mx_problem(a, codes, scales), flushes=False)
+    for i in range(m):
+        for j in range(n):
+            terms = [a[i, q] * e2m1(codes[j, q]) * 2.0 ** (int(scales[j, q // 32]) - 127) for q in range(k)]
+            least = 1e-13 * sum(map(abs, terms))
+            assert reference.y[i, j] == pytest.approx(sum(terms), rel=1e-13, abs=least)
+            assert reference.magnitude[i, j] == pytest.approx(sum(map(abs, terms)), rel=1e-13)
+
+
+def test_mxfp4_blocks_count_as_zero_from_2_to_the_minus_190_of_the_largest():
+    codes = np.full((1, 160), 0x2)  # 1.0
+    scales = np.array([[254, 65, 64, 63, 0]])
+    one_hot = np.eye(160)[::32]  # the first element of each block
+    y = evaluate(mx_problem(one_hot, codes, scales), flushes=False).y
+    assert y[:, 0].tolist() == [2.0**127, 2.0**-62, 0.0, 0.0, 0.0]
+
+
+def test_a_nan_mxfp4_scale_is_nan_down_its_whole_column_and_nowhere_else():
+    scales = np.full((3, 2), 127)
+    scales[1, 1], scales[2] = 0xFF, 0xFF
+    y = evaluate(mx_problem(np.zeros((2, 64)), np.zeros((3, 64), int), scales), False).y
+    np.testing.assert_array_equal(np.isnan(y), [[False, True, True]] * 2)
+
+
+def test_mxfp4_underflow_is_granted_beside_the_largest_scale_of_the_column():
+    ones = (np.ones((1, 32)), np.full((2, 32), 0x2), np.array([[127], [227]]))
+    granted = evaluate(mx_problem(*ones), flushes=False, sums=2.0**-32).underflow[0]
+    assert granted.tolist() == [32 * 2.0**-117, 32 * 2.0**-17]
+    assert evaluate(mx_problem(*ones), flushes=False).underflow[0, 0] == 32 * 2.0**-141
+
+
+@pytest.mark.parametrize("activations", ["bf16", "fp16"])
+def test_mxfp4_problems_hold_every_kind(activations):
+    problem = make_problem(Shape(40, 60, 32 * 7), activations, "mxfp4")
+    assert set(problem.w_kinds) == set(SCHEMES["mxfp4"].kinds)
+    scales = {kind: problem.weights.weight_scale[problem.w_kinds.index(kind)].astype(int) for kind in problem.w_kinds}
+    assert (scales["nan scale"] == 0xFF).sum() == 1
+    assert (scales["smallest scale"] == 0).all()
+    assert (scales["largest scale"] == 254).all()
+    assert set(scales["floor"]) == {254, 65, 64, 63, 0}  # 189 binades below the largest are kept, 190 are not
+    everything = scales["any scale"]
+    assert everything.max() - everything.min() > 60
+    for kind, row in scales.items():
+        assert (row != 0xFF).all() or kind == "nan scale"
+    floor = problem.w_kinds.index("floor")
+    under_largest = np.repeat(scales["floor"] == 254, 16)
+    assert set(problem.weights.weight[floor][under_largest]) == {0x80}
+    assert len(set(problem.weights.weight[floor][~under_largest])) > 20
+    assert problem.weights.weight_scale_2 is None
+
+
+def test_a_row_of_a_single_mxfp4_block_has_every_kind():
+    assert make_problem(Shape(1, 60, 32), "bf16", "mxfp4").weights.weight_scale.shape == (60, 1)
+
+
+def test_activations_reach_the_largest_of_the_type_where_that_is_promised():
+    usual, whole = (
+        make_problem(Shape(40, 2, 64), "bf16", whole_range=whole).a.astype(float) for whole in (False, True)
+    )
+    finite = [np.abs(a[np.isfinite(a)]).max() for a in (usual, whole)]
+    assert finite == [2.0**64, 255 * 2.0**120]
+
+
 @pytest.mark.parametrize("activations", ["bf16", "fp16"])
 def test_problems_hold_every_kind_and_are_always_the_same(activations):
     first, again = (make_problem(Shape(40, 40, 80), activations) for _ in range(2))
@@ -131,5 +222,6 @@ def test_lone_subnormals_stand_everywhere_and_alone(activations, normal):
 
 
 def test_the_tables_of_the_reference_are_float64_and_not_float32():
-    assert dequantize(make_problem(Shape(1, 2, 16), "bf16").weights).dtype == np.float64
+    for part in dequantize(make_problem(Shape(1, 2, 16), "bf16").weights):
+        assert part.dtype == np.float64
     assert np.dtype(ml_dtypes.bfloat16) == BF16.dtype
