@@ -153,6 +153,13 @@ class DeviceMemory:
         self._last = (low, low + self._extent(low))
         return low <= start and end <= self._last[1]
 
+    def allocation(self, offset: int) -> tuple[int, int] | None:
+        """(first, size) of the allocation that holds an arena offset; None if none does."""
+        if not self.contains(offset, offset + 1):
+            return None
+        start = self._starts[bisect.bisect_right(self._starts, offset) - 1]
+        return start, self._sizes[start]
+
     def outside(self, starts: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
         """Elementwise: is [start, start+size) not inside one allocation? `starts` are arena offsets."""
         if self._ends_array is None:

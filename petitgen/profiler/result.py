@@ -39,7 +39,6 @@ BOUNDS: dict[str, str] = {
     "MFMA": "matrix units",
     "VALU": "vector ALUs",
     "latency": "no unit is busy most of the time: waves wait for one another or for memory",
-    "launch": "starting the kernel takes longer than running it",
 }
 
 # Instruction classes: ClassUse.name, and Hot.name.
@@ -65,12 +64,14 @@ class Roofline:
     """The two roofs of the modelled device, and the kernel's place under them.
 
     hbm_peak       bytes/us, the documented peak (not derated)
+    hbm_achievable bytes/us that streams reach on the hardware: what the model gives a launch at most
     mfma_peak      flop/us, documented peak of the matrix instruction the kernel uses; 0 if it uses none
     intensity      flop/byte of the problem; None without one
-    flops_per_us   flop/us of the problem in the modelled time; None without one
+    flops_per_us   flop/us of the problem in the modelled time less launch_us; None without one
     """
 
     hbm_peak: float
+    hbm_achievable: float
     mfma_peak: float
     intensity: float | None
     flops_per_us: float | None
@@ -207,8 +208,10 @@ class Profile:
     time_us                 from launch to end, launch_us of it before the first wave starts and after the last ends
     clocks                  of the CU clock, without launch_us
     bound                   of BOUNDS;  bounds: the time each resource alone would need, longest first
-    hbm_fraction            ideal time of problem.bytes at the documented peak / time_us; None without a problem
-    mfma_fraction           ideal time of problem.flops at the documented peak / time_us; None without a problem or MFMA
+    hbm_fraction            ideal time of problem.bytes at the documented peak / (time_us - launch_us); None without a
+                            problem. roofline.hbm_achievable / hbm_peak is the most that it can be
+    mfma_fraction           ideal time of problem.flops at the documented peak / (time_us - launch_us); None without a
+                            problem or matrix instructions
     cu_coverage             share of the CUs that get work at all
     cu_balance              mean over peak of the work of a CU: what the last round leaves idle
     rounds                  most workgroups a CU runs one after another, by the slots it has
