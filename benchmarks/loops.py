@@ -7,8 +7,10 @@ Names and globs select built kernels (`petitgen build`); a path ending in .hsaco
 kernels. --rows: rows of A that one wave multiplies, for kernels that are not ours; without it there is no figure per weight.
 llvm-mca 19 is looked for as llvm-mca-19 or llvm-mca; without it its column is empty.
 
-One unit is 4 clocks, as in LLVM's scheduling model. MUBUF instructions are timed as global ones of the same size:
-llvm-mca crashes on MUBUF. Figures are relative: one wave alone, every load 80 units away, no LDS conflicts.
+One unit is 4 clocks, as in LLVM's scheduling model. llvm-mca crashes on MUBUF; such an access is timed as a typed buffer
+access (MTBUF) of the same size. --as-global takes a global access in its place, which llvm-mca counts with LDS accesses
+too, so that a wait for LDS waits for memory: published figures of Petit were taken that way.
+Figures are relative: one wave alone, every load 80 units away, no LDS conflicts.
 """
 
 from __future__ import annotations
@@ -88,6 +90,7 @@ def measure(
     rows: int | None = None,
     mca: bool = True,
     loop: Sequence[Instruction] | None = None,
+    as_global: bool = False,
 ) -> Figures | None:
     """Figures of a kernel's hot loop, None if it has no loop.
 
@@ -96,7 +99,9 @@ def measure(
     """
     kernel = code.kernel(name)
     loop = hot_loop(disassemble(kernel.code, code.arch)) if loop is None else loop
-    return _figures(code.arch, kernel, loop, rows, mca) if loop else None
+    if not loop:
+        return None
+    return _figures(code.arch, kernel, loop, rows, mca_units(loop, code.arch, as_global) if mca else None)
 
 
 def hot_loop(program: Sequence[Instruction]) -> list[Instruction]:
@@ -151,7 +156,7 @@ def _is_mfma(one: Instruction) -> bool:
     return one.mnemonic.startswith("v_mfma")
 
 
-def _figures(arch: str, kernel: Kernel, loop: Sequence[Instruction], rows: int | None, mca: bool) -> Figures:
+def _figures(arch: str, kernel: Kernel, loop: Sequence[Instruction], rows: int | None, mca: float | None) -> Figures:
     matrix = [one for one in loop if _is_mfma(one)]
     vector = [one for one in loop if one.mnemonic.startswith("v_") and not _is_mfma(one)]
     shapes = [_shape(one) for one in matrix]
@@ -173,7 +178,7 @@ def _figures(arch: str, kernel: Kernel, loop: Sequence[Instruction], rows: int |
         nops=sum(one.mnemonic == "s_nop" for one in loop),
         weights=macs / (rows * 64) if rows else None,
         bound=sum(UNITS[arch, "x".join(map(str, shape))] for shape in shapes),
-        mca=mca_units(loop, arch) if mca else None,
+        mca=mca,
         registers=resources.vgpr_count,
         accumulation=resources.agpr_count,
         spills=resources.vgpr_spill_count + resources.sgpr_spill_count,
@@ -205,15 +210,20 @@ def _waves_per_simd(kernel: Kernel) -> int:
 
 
 # ---- llvm-mca ---------------------------------------------------------------------------------------------------------
-_BUFFER = re.compile(r"buffer_(\w+) (\S+), (\S+), s\[(\d+):\d+\], \S+(.*)")
+_BUFFER = re.compile(r"buffer_(load|store)_(\w+) (\S+), (\S+), (s\[(\d+):\d+\]), (\S+)(.*)")
+_TYPED = {"dword": "x", "dwordx2": "xy", "dwordx3": "xyz", "dwordx4": "xyzw"}
+_FORMAT = "format:[BUF_DATA_FORMAT_32_32_32_32,BUF_NUM_FORMAT_FLOAT]"
 
 
-def mca_units(loop: Sequence[Instruction], arch: str) -> float | None:
-    """llvm-mca 19's time of one turn of the loop in units of 4 clocks; None without the tool."""
+def mca_units(loop: Sequence[Instruction], arch: str, as_global: bool = False) -> float | None:
+    """llvm-mca 19's time of one turn of the loop in units of 4 clocks; None without the tool.
+
+    as_global: time buffer accesses as global ones.
+    """
     tool = shutil.which("llvm-mca-19") or shutil.which("llvm-mca")
     if tool is None:
         return None
-    text = "\n".join(_mca_lines(loop)) + "\n"
+    text = "\n".join(_mca_lines(loop, as_global)) + "\n"
     few, many = (_total_cycles(tool, text, arch, turns) for turns in MCA_TURNS)
     return (many - few) / (MCA_TURNS[1] - MCA_TURNS[0])
 
@@ -228,30 +238,32 @@ def _total_cycles(tool: str, text: str, arch: str, turns: int) -> int:
     return int(found[1])
 
 
-def _mca_lines(loop: Sequence[Instruction]) -> Iterator[str]:
+def _mca_lines(loop: Sequence[Instruction], as_global: bool) -> Iterator[str]:
     for one in loop:
         if _is_branch(one):
             continue
         if one.encoding == "MUBUF":
-            yield _as_global(one)
+            yield _without_mubuf(one, as_global)
         elif one.encoding == "SCRATCH":
             yield re.sub(r"^scratch_(load|store)(.*?), off(, s\d+)?(.*)$", r"global_\1\2, v[0:1], off\4", one.text)
         else:
             yield one.text
 
 
-def _as_global(one: Instruction) -> str:
-    """A global access of the same size: the offset register, where there is one, with a scalar base."""
+def _without_mubuf(one: Instruction, as_global: bool) -> str:
+    """The same access as a typed buffer one, or as a global one with the buffer's base."""
     found = _BUFFER.fullmatch(one.text)
     if not found:
-        raise SystemExit(f"no global form of {one.text!r}")
-    what, data, address, base, rest = found.groups()
+        raise SystemExit(f"no other form of {one.text!r} for llvm-mca")
+    way, size, data, address, buffer, first, scalar, rest = found.groups()
     offset = re.search(r"offset:(\d+)", rest)
-    tail = f" offset:{min(int(offset[1]), 4095)}" if offset else ""
+    if not as_global:
+        mode = "offen " * ("offen" in rest) + (offset[0] if offset else "")
+        return f"tbuffer_{way}_format_{_TYPED.get(size, 'x')} {data}, {address}, {buffer}, {scalar} {_FORMAT} {mode}"
     place = "v0" if address == "off" else address
-    if what.startswith("store"):
-        return f"global_{what} {place}, {data}, s[{base}:{int(base) + 1}]{tail}"
-    return f"global_{what} {data}, {place}, s[{base}:{int(base) + 1}]{tail}"
+    operands = f"{place}, {data}" if way == "store" else f"{data}, {place}"
+    tail = f" {offset[0]}" if offset else ""
+    return f"global_{way}_{size} {operands}, s[{first}:{int(first) + 1}]{tail}"
 
 
 # ---- the command ------------------------------------------------------------------------------------------------------
@@ -286,6 +298,7 @@ def main() -> None:
     parser.add_argument("what", nargs="+", help="code objects, names or globs of built kernels")
     parser.add_argument("--rows", type=int, help="rows of A one wave multiplies, for kernels not ours")
     parser.add_argument("--kernel", help="only kernels of a code object whose name matches this regular expression")
+    parser.add_argument("--as-global", action="store_true", help="time buffer accesses as global ones")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     found: list[Figures] = []
@@ -293,7 +306,7 @@ def main() -> None:
     for path in (path for what in options.what for path in _code_objects(what)):
         code = CodeObject.load(path)
         names = [name for name in code.kernels if re.search(options.kernel or "", name)]
-        measured = (measure(code, name, options.rows or ours.get(name)) for name in names)
+        measured = (measure(code, name, options.rows or ours.get(name), as_global=options.as_global) for name in names)
         found += [figures for figures in measured if figures]
     if options.json:
         print(
