@@ -35,7 +35,7 @@ def tensor(x: np.ndarray, lib: Any) -> Any:
 
 
 def weight(ops: Any, one: Case, lib: Any) -> tuple[Any, ...]:
-    return ops.tensors(one.weight, "cpu" if lib.virtual else f"cuda:{lib.device}")
+    return ops.tensors(one.weight, "cpu" if lib.virtual else f"cuda:{lib.device}", one.activations)
 
 
 def array(y: Any, like: np.ndarray) -> np.ndarray:

@@ -160,7 +160,7 @@ def everything():
         w = weight(16, 32)
         x = np.full((2, 32), 0.5, np.float16)
         assert (lib.gemm(x, w) == 16).all()
-        out = lib.gemm(lib.array(x, pitch=40), w.to(lib))
+        out = lib.gemm(lib.array(x, pitch=40), w.to(lib, activations="fp16"))
         assert (lib.numpy(out) == 16).all()
         plan = lib.plan(w, 2, "fp16")
         lib.synchronize()
@@ -256,7 +256,7 @@ def gemm():
 
 if __name__ == "__main__":
     lib = runtime.load(arch, device, kernels)
-    w, x = weight(16, 32).to(lib), lib.array(np.ones((2, 32), np.float16))
+    w, x = weight(16, 32).to(lib, activations="fp16"), lib.array(np.ones((2, 32), np.float16))
     lib.gemm(x, w)
     child = os.fork()
     if child == 0:
@@ -312,7 +312,7 @@ for device in lib.devices:
     plan = lib.plan(w, 2, "fp16", device=device)
     plan(there, y)
 try:
-    lib.gemm(lib.array(x, device=1), w.to(lib, device=2))
+    lib.gemm(lib.array(x, device=1), w.to(lib, 2, "fp16"))
 except OperandError as error:
     assert "x is on device 1, the weight on device 2" in str(error)
 else:
