@@ -209,6 +209,11 @@ class Hip:
             self.call("hipStreamIsCapturing", stream) != self._module.hipStreamCaptureStatus.hipStreamCaptureStatusNone
         )
 
+    def begin_capture(self, stream: Any) -> None:
+        """Launches on `stream` go into a graph until hipStreamEndCapture; other threads are not affected."""
+        mode = self._module.hipStreamCaptureMode.hipStreamCaptureModeThreadLocal
+        self.call("hipStreamBeginCapture", stream, mode)
+
     # ---- giving back --------------------------------------------------------------------------
     def release(self, call: str, handle: Any, epoch: Epoch) -> None:
         """hipFree or hipModuleUnload, from wherever the garbage collector happens to run: never raises.

@@ -6,7 +6,8 @@ One CSV file an architecture, <arch>.csv, a line a problem:
     gfx942,304,gemm_nvfp4_bf16,16,8192,8192,gemm_nvfp4_bf16__gfx942_m16n32k256_w1x2x2,4,11.71,model
 
 cu_num is the number of compute units of the device, us the time in microseconds, and measured what took it: the timing
-model ("model") or a device ("device"). `petitgen tune` writes them. Those that come with the package are in
+model ("model"), a device ("device") or the virtual GPU ("virtual": times that mean nothing, for tests). `petitgen tune`
+writes them. Those that come with the package are in
 configs/tuned/; files or folders named in $PETITGEN_TUNED (several with ":") go before them, the first before the
 others, problem by problem.
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 from runtime.errors import TunedTableError
 
 VARIABLE = "PETITGEN_TUNED"
-MEASURED = ("model", "device")
+MEASURED = ("model", "device", "virtual")
 _HERE = Path(__file__).resolve().parent
 
 
@@ -48,7 +49,8 @@ class Row:
         return self.arch, self.cu_num, self.contract, self.m, self.n, self.k
 
     def __str__(self) -> str:
-        return f"tuned on the {self.measured}: {self.us:.2f} us at m={self.m}"
+        device = "virtual device" if self.measured == "virtual" else self.measured
+        return f"tuned on the {device}: {self.us:.2f} us at m={self.m}"
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
@@ -131,7 +133,7 @@ def _row(path: Path, number: int, line: list[str]) -> Row:
     if min(row.cu_num, row.m, row.n, row.k, row.slices) < 1 or not 0 < row.us < float("inf"):
         raise TunedTableError(f"{path}:{number}: {','.join(line):.200}: numbers start at 1, times above 0")
     if measured not in MEASURED:
-        raise TunedTableError(f"{path}:{number}: measured is {measured!r:.60}: {' or '.join(MEASURED)} is needed")
+        raise TunedTableError(f"{path}:{number}: measured is {measured!r:.60}: one of {', '.join(MEASURED)} is needed")
     return row
 
 

@@ -156,7 +156,10 @@ def test_what_the_user_names_goes_before_the_package_row_by_row(tmp_path: Path, 
         ("gfx942,many,gemm_nvfp4_bf16,16,8192,4096,name,1,10,model", r":2: .*invalid literal for int.*'many'"),
         ("gfx942,304,gemm_nvfp4_bf16,16,8192,4096,name,0,10,model", ":2: .*numbers start at 1"),
         ("gfx942,304,gemm_nvfp4_bf16,16,8192,4096,name,1,nan,model", ":2: .*times above 0"),
-        ("gfx942,304,gemm_nvfp4_bf16,16,8192,4096,name,1,10,guess", ":2: measured is 'guess': model or device"),
+        (
+            "gfx942,304,gemm_nvfp4_bf16,16,8192,4096,name,1,10,guess",
+            ":2: measured is 'guess': one of model, device, virtual",
+        ),
     ],
 )
 def test_damaged_lines_are_refused_with_their_place(tmp_path: Path, line: str, message: str):

@@ -1,0 +1,114 @@
+"""Tuning many problems: a weight at a time, on any executor, into a table as results come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from petitgen.errors import PetitgenError, TuneError
+from petitgen.executors import each
+from petitgen.tune.search import MOST, Measure, Try, search
+from runtime import tuned
+from runtime.errors import RuntimeLibraryError
+from runtime.manifest import Kernel, Manifest
+from runtime.select import Problem, contract_of
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One weight [n, k] with each of these numbers of rows, for a device with so many compute units.
+
+    directory  holds the manifest; kernels: names of those that may be chosen
+    most       kernels measured for a problem
+    """
+
+    directory: Path
+    contract: str
+    n: int
+    k: int
+    rows: tuple[int, ...]
+    compute_units: int
+    kernels: tuple[str, ...]
+    most: int = MOST
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one problem: the row for the table, all that was measured (best first), or why there is none."""
+
+    contract: str
+    m: int
+    n: int
+    k: int
+    seconds: float
+    row: tuned.Row | None = None
+    tries: tuple[Try, ...] = ()
+    error: str = ""
+
+
+def tune_weight(task: Task, measure: Measure, measured: str) -> tuple[Result, ...]:
+    """In this process. measured: "model" or "device", for the table."""
+    manifest = Manifest.load(task.directory)
+    kernels = [manifest.kernels[name] for name in task.kernels]
+    return tuple(_tune(task, m, manifest.arch, kernels, measure, measured) for m in task.rows)
+
+
+def _tune(task: Task, m: int, arch: str, kernels: Sequence[Kernel], measure: Measure, measured: str) -> Result:
+    start = time.perf_counter()
+    problem = Problem(task.contract, m, task.n, task.k, task.k, task.n)
+    nothing = Result(task.contract, m, task.n, task.k, 0.0)
+    try:
+        tries = search(kernels, problem, arch, task.compute_units, measure, task.most)
+    except (PetitgenError, RuntimeLibraryError) as error:
+        return replace(nothing, seconds=time.perf_counter() - start, error=str(error))
+    best = tries[0]
+    row = tuned.Row(
+        arch, task.compute_units, task.contract, m, task.n, task.k, best.kernel, best.slices, best.us, measured
+    )
+    return replace(nothing, seconds=time.perf_counter() - start, row=row, tries=tuple(tries))
+
+
+def on_model(task: Task) -> tuple[Result, ...]:
+    """tune_weight on the timing model: for workers, needs nothing but the built kernels."""
+    from petitgen.tune.model import Model
+
+    return tune_weight(task, Model(task.directory, task.compute_units), "model")
+
+
+def tune(
+    tasks: Sequence[Task],
+    call: Callable[[Task], tuple[Result, ...]] = on_model,
+    *,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+) -> Iterator[tuple[Result, ...]]:
+    """The results of each task as they come. jobs, executor: see petitgen.executors.each."""
+    # The weights with most work first: none is left over at the end.
+    order = sorted(tasks, key=lambda task: -len(task.rows) * task.n * task.k)
+    for _, results in each(call, [(task,) for task in order], jobs=jobs, executor=executor):
+        yield results
+
+
+def merge(path: Path, rows: Sequence[tuned.Row]) -> None:
+    """Put rows into a table, in place of those for the same problems. TuneError if it cannot be read or written."""
+    try:
+        there = {row.problem: row for row in (tuned.read(path) if path.is_file() else [])}
+        tuned.write(path, {**there, **{row.problem: row for row in rows}}.values())
+    except (OSError, RuntimeLibraryError) as error:
+        raise TuneError(f"{path}: the table cannot be written: {error}") from error
+
+
+def contracts(manifest: Manifest, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """The names of the kernels for each contract, of these contracts or all. TuneError for one there is none for."""
+    found: dict[str, list[str]] = {}
+    for kernel in manifest.kernels.values():
+        found.setdefault(contract_of(kernel), []).append(kernel.name)
+    for name in names:
+        if name not in found:
+            raise TuneError(
+                f"no kernel for {name} is built for {manifest.arch}; there are some for {', '.join(sorted(found))}"
+            )
+    return {name: tuple(sorted(found[name])) for name in names or sorted(found)}
