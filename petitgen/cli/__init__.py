@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Read built code objects: resources, instructions, assembly.",
     ),
     "verify": ("petitgen.verify.command:verify", "Run built kernels on the emulator against float64."),
+    "tune": ("petitgen.cli.tune:tune", "Find the fastest kernel for each problem, on the model or a device."),
     "emulate": (
         "petitgen.cli.emulate:emulate",
         "Run any gfx90a or gfx942 code object on the emulated device.",
@@ -66,9 +67,7 @@ class Failure(click.ClickException):
         click.echo(f"petitgen: {self.message}", err=True)
 
 
-@click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
-)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="petitgen")
 def main() -> None:
     """Ahead-of-time FP4/FP8 GEMM kernels for AMD gfx90a and gfx942.
