@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from petitgen.profiler.palette import PLAIN, SERIES, STALL
 from petitgen.profiler.result import CAUSES, Profile
@@ -11,14 +11,17 @@ from petitgen.profiler.scales import Linear, Log, Tick
 from petitgen.profiler.words import microseconds, percent
 
 LINE = 20  # height of a bar and its gap
+WORDS = 14  # of a line of text
 
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """The roof of one device: corners (x, y) of a line, and its words."""
+    """The roof of one device, corners (x, y) of a line, and its words. reach: the slope that streams really get to."""
 
     points: tuple[tuple[float, float], ...]
+    reach: tuple[tuple[float, float], ...]
     text: str
+    text_y: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,40 +90,62 @@ def roofline(profiles: Sequence[Profile], titles: Sequence[str]) -> RooflineChar
     if not placed:
         return None
     left, right, top, bottom = 64.0, 880.0, 16.0, 370.0
-    peaks = {  # Tbyte/s, Tflop/s; without matrix instructions there is only the one roof
-        one.product: (one.roofline.hbm_peak / 1e6, one.roofline.mfma_peak / 1e6) for one in profiles
-    }
-    knees = [flops / bandwidth for bandwidth, flops in peaks.values() if flops]
-    x = Log.around([*knees, *(intensity for _, intensity, _, _ in placed)], left, right)
-    heights = [flops or bandwidth * x.high for bandwidth, flops in peaks.values()]
-    y = Log.around([*heights, *(reached for _, _, reached, _ in placed)], bottom, top)
+    peaks = {_Peaks.of(one): None for one in profiles}  # of equal ones the first: an ordered set
+    x = Log.around([*(one.knee for one in peaks if one.flops), *(place[1] for place in placed)], left, right)
+    y = Log.around([*(one.at(x.high) for one in peaks), *(place[2] for place in placed)], bottom, top)
     points = []
     for number, intensity, reached, title in placed:
-        roof = _roof_at(peaks[profiles[number].product], intensity)
+        roof = _Peaks.of(profiles[number]).at(intensity)
         points.append(Point(x(intensity), y(reached), y(roof), number + 1, colour_of(number), title))
-    roofs = tuple(Roof(_corners(x, y, peak), _roof_text(product, peak)) for product, peak in peaks.items())
     return RooflineChart(
-        900, 420, left, right, top, bottom, tuple(x.ticks()), tuple(y.ticks()), roofs, tuple(points)
+        900, 420, left, right, top, bottom, tuple(x.ticks()), tuple(y.ticks()),
+        _readable([one.roof(x, y) for one in peaks]), tuple(points),
     )  # fmt: skip
 
 
-def _roof_at(peak: tuple[float, float], intensity: float) -> float:
-    bandwidth, flops = peak
-    return min(bandwidth * intensity, flops or bandwidth * intensity)
+def _readable(roofs: Iterable[Roof]) -> tuple[Roof, ...]:
+    """The words of roofs that lie close together stand above each other."""
+    placed: list[Roof] = []
+    for roof in sorted(roofs, key=lambda roof: -roof.text_y):
+        highest = placed[-1].text_y - WORDS if placed else roof.text_y
+        placed.append(replace(roof, text_y=min(roof.text_y, highest)))
+    return tuple(placed)
 
 
-def _corners(x: Log, y: Log, peak: tuple[float, float]) -> tuple[tuple[float, float], ...]:
-    """Where the roof enters the chart (from the left or from below), its knee, and where it leaves on the right."""
-    bandwidth, flops = peak
-    start = max(x.low, y.low / bandwidth)
-    at = [start, *([flops / bandwidth] if flops else []), x.high]
-    return tuple((x(one), y(_roof_at(peak, one))) for one in at)
+@dataclass(frozen=True, slots=True)
+class _Peaks:
+    """What bounds a launch: Tbyte/s on paper and as streams reach it, Tflop/s (0 without matrix instructions)."""
 
+    product: str
+    bandwidth: float
+    reached: float
+    flops: float
 
-def _roof_text(product: str, peak: tuple[float, float]) -> str:
-    bandwidth, flops = peak
-    matrix = f", {flops:.0f} Tflop/s" if flops else ""
-    return f"{product}: {bandwidth:.1f} TB/s{matrix}"
+    @staticmethod
+    def of(profile: Profile) -> _Peaks:
+        roof = profile.roofline
+        return _Peaks(profile.product, roof.hbm_peak / 1e6, roof.hbm_achievable / 1e6, roof.mfma_peak / 1e6)
+
+    @property
+    def knee(self) -> float:
+        return self.flops / self.bandwidth
+
+    def at(self, intensity: float) -> float:
+        slope = self.bandwidth * intensity
+        return min(slope, self.flops) if self.flops else slope
+
+    def roof(self, x: Log, y: Log) -> Roof:
+        """Where it enters the chart, from the left or from below, its knee, and where it leaves on the right."""
+        corners = [max(x.low, y.low / self.bandwidth), *([self.knee] if self.flops else []), x.high]
+        begin = max(x.low, y.low / self.reached)
+        end = min(self.flops / self.reached, x.high) if self.flops else x.high
+        matrix = f", {self.flops:.0f} Tflop/s" if self.flops else ""
+        return Roof(
+            tuple((x(one), y(self.at(one))) for one in corners),
+            tuple((x(one), y(self.reached * one)) for one in (begin, end)) if begin < end else (),
+            f"{self.product}: {self.bandwidth:.1f} TB/s (streams reach {self.reached:.1f}){matrix}",
+            y(self.at(x.high)) - 6,
+        )
 
 
 def stall_bars(profile: Profile) -> BarChart:

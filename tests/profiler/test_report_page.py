@@ -96,7 +96,7 @@ def test_what_is_shown_at_all() -> None:
 
 
 def test_without_timeline_or_problem_the_pictures_are_left_out() -> None:
-    bare = Roofline(5.3e6, 0.0, None, None)
+    bare = Roofline(5.3e6, 4.3e6, 0.0, None, None)
     text = page([entry(problem=None, roofline=bare, hbm_fraction=None, mfma_fraction=None)])
     assert len(pictures(text)) == 3
     assert "Roofline" not in text
@@ -166,7 +166,7 @@ def test_short_numbers(value: float, text: str) -> None:
 
 
 def at(intensity: float, reached: float, hbm: float = 5.3e6, mfma: float = 1.3e9) -> Profile:
-    return profile(roofline=Roofline(hbm, mfma, intensity, reached))
+    return profile(roofline=Roofline(hbm, 0.8 * hbm, mfma, intensity, reached))
 
 
 def test_a_point_at_half_of_the_roof_is_a_factor_two_below_it() -> None:
@@ -193,7 +193,12 @@ def test_the_roof_bends_where_bandwidth_meets_the_matrix_peak() -> None:
     marks = {_number(one.text): one.at for one in chart.x_ticks}
     place = marks[50] + (marks[200] - marks[50]) * math.log(1.3e9 / 5.3e6 / 50, 4)
     assert knee[0] == pytest.approx(place)
-    assert chart.roofs[0].text == "MI300X: 5.3 TB/s, 1300 Tflop/s"
+    assert chart.roofs[0].text == "MI300X: 5.3 TB/s (streams reach 4.2), 1300 Tflop/s"
+    (_, low), (_, high) = chart.roofs[0].reach
+    assert high == pytest.approx(knee[1]), "the dotted slope ends at the matrix peak"
+    decades = (marks[200] - marks[50]) / math.log10(4)
+    assert chart.roofs[0].reach[1][0] - knee[0] == pytest.approx(decades * math.log10(1 / 0.8))
+    assert low > high
 
 
 def test_each_device_has_its_roof_and_each_launch_its_point() -> None:
@@ -203,6 +208,14 @@ def test_each_device_has_its_roof_and_each_launch_its_point() -> None:
     assert len(chart.roofs) == 2
     assert [(one.number, one.title) for one in chart.points] == [(1, "a"), (2, "b"), (3, "c")]
     assert chart.points[0].roof < chart.points[1].roof, "the lower roof is further down"
+
+
+def test_words_of_roofs_that_are_near_do_not_lie_on_each_other() -> None:
+    chart = charts.roofline([at(60.0, 2e8), at(60.0, 2e8, mfma=1.31e9), at(60.0, 2e8, mfma=1.32e9)], ["a", "b", "c"])
+    assert chart
+    heights = sorted(roof.text_y for roof in chart.roofs)
+    assert len(heights) == 3
+    assert all(b - a >= 12 for a, b in itertools.pairwise(heights))
 
 
 def test_a_kernel_without_matrix_instructions_has_only_the_slope() -> None:
