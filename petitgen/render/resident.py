@@ -82,13 +82,11 @@ class ResidentContext:
     code_exponent: int
     widen: bool
     widening: int
-    widening_factor: str
     tiny_exponent: int
     tiny_bits: str
     large_exponent: int
     large_bits: str
     mfma_rows: int
-    rows_place: int  # in LDS: a dword for each row of A
     left_exponent: int  # what sums are short of, widening aside
     kept_down: int
     stage_parameters: str
@@ -135,7 +133,7 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         weight_registers=columns * (4 + -(-lane_scales // 4)),
         a_bytes=a_bytes,
         partial_bytes=partial_bytes,
-        lds_bytes=max(a_bytes, partial_bytes) + (rows * WIDTH * 4 if widen else 0),
+        lds_bytes=max(a_bytes, partial_bytes + (rows * WIDTH * 4 if widen else 0)),
         mfma_builtin=MFMA[activations, WIDTH],
         operand_type=OPERANDS[activations],
         accumulator_type=ACCUMULATORS[WIDTH],
@@ -143,22 +141,16 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         code_exponent=_CODE_EXPONENT[activations],
         widen=widen,
         widening=_WIDENING,
-        widening_factor=_power(_WIDENING),
         tiny_exponent=_TINY,
         tiny_bits=_bf16_bits(_TINY),
         large_exponent=127 - _WIDENING,
         large_bits=_bf16_bits(127 - _WIDENING),
         mfma_rows=rows * WIDTH,
-        rows_place=max(a_bytes, partial_bytes),
         left_exponent=-_CODE_EXPONENT[activations] - _SCALE_EXPONENT[weights],
         kept_down=_KEPT_DOWN,
         stage_parameters=", Row& state" if widen else "",
         stage_arguments=", row" if widen else "",
     )
-
-
-def _power(exponent: int) -> str:
-    return f"{float.hex(2.0**exponent)}f"
 
 
 def _bf16_bits(exponent: int) -> str:

@@ -17,7 +17,7 @@ def check_tile(tile: Tile, arch: Arch, where: str) -> None:
 def _resident(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
     threads, turn = t.waves * arch.wave_size, t.stages * t.stage_k
     rows = max(t.m, 16)
-    lds = max(rows * t.k * 2, t.waves_k * rows * t.n * 4)
+    lds = max(rows * t.k * 2, t.waves_k * rows * t.n * 4 + rows * 4)
     return [
         (t.m not in (4, 8, 16, 32, 64), f"m: {t.m} is not allowed with a resident loop; 4, 8, 16, 32 and 64 are"),
         (t.waves_m != 1, f"waves: {t.waves_m} along m; a resident loop has one"),
