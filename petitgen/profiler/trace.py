@@ -19,7 +19,7 @@ from petitgen.emulator.dispatch import Dispatch
 from petitgen.emulator.operands import operand
 from petitgen.emulator.program import Block, Program, Step, compile_step
 from petitgen.emulator.scheduler import Scheduler
-from petitgen.emulator.state import LANES, M0, Group
+from petitgen.emulator.state import AGPR, LANES, M0, Batch, Group
 from petitgen.errors import DecodeError, EmulationError, ProfileError
 from petitgen.isa import CodeObject, Instruction, Kernel, decode
 from petitgen.isa.model import Kind
@@ -60,18 +60,32 @@ class Recording:
     """What the steps of a run note down, in order.
 
     visits     block number, waves
-    events     site number, waves, addresses (n, 64), active lanes (n, 64) or None for all
+    events     site number, waves, index into `accesses`; what LDS sees repeats, so it is kept once
+    accesses   addresses (n, 64), active lanes (n, 64) or None for all
     """
 
     sites: list[Site] = field(default_factory=list)
     visits: list[tuple[int, Index]] = field(default_factory=list)
-    events: list[tuple[int, Index, NDArray[np.int64], NDArray[np.bool_] | None]] = field(default_factory=list)
+    events: list[tuple[int, Index, int]] = field(default_factory=list)
+    accesses: list[tuple[NDArray[np.int64], NDArray[np.bool_] | None]] = field(default_factory=list)
+    known: dict[tuple[int, bytes, bytes], int] = field(default_factory=dict)
     once: bool = False  # stop when a load from memory comes round again: only the first of each site is wanted
     seen: dict[int, int] = field(default_factory=dict)
     waves: int = 0
 
+    def keep(self, number: int, site: Site, addresses: NDArray[np.int64], active: NDArray[np.bool_] | None) -> int:
+        """Where in `accesses` an access is, now."""
+        new = len(self.accesses)
+        if site.space == "lds":
+            key = number, addresses.tobytes(), b"" if active is None else active.tobytes()
+            found = self.known.setdefault(key, new)
+            if found != new:
+                return found
+        self.accesses.append((addresses, active))
+        return new
 
-class Enough(Exception):
+
+class _EnoughError(Exception):
     """A recording with `once` has what it wants."""
 
 
@@ -145,12 +159,12 @@ class TracedProgram(Program):
                     count = recording.seen.get(number, 0) + s.n
                     recording.seen[number] = count
                     if count > 2 * recording.waves:
-                        raise Enough
+                        raise _EnoughError
                     if count > recording.waves:
                         return
                 elif site.space == "lds":
                     return
-            recording.events.append((number, s.index, addresses, active))
+            recording.events.append((number, s.index, recording.keep(number, site, addresses, active)))
 
         return step
 
@@ -176,16 +190,23 @@ def record(program: TracedProgram, dispatch: Dispatch, *, once: bool = False) ->
     offset = 0
     try:
         for batch in dispatch.batches():
-            batch.vgpr[...] = 0  # what is not executed reads as zero
+            _clear(batch, dispatch.kernel)
             first_visit, first_event = len(recording.visits), len(recording.events)
             scheduler.run(batch, dispatch.entry)
             _renumber(recording, first_visit, first_event, offset)
             offset += batch.waves
-    except Enough:
+    except _EnoughError:
         pass
     except EmulationError as error:
         raise ProfileError(f"{dispatch.kernel.name}: the trace stopped: {error}") from error
     return recording
+
+
+def _clear(batch: Batch, kernel: Kernel) -> None:
+    """Registers of which nothing is known hold zero: what is not executed reads as that. v0 holds the work-items."""
+    vgprs, total = kernel.descriptor.accum_offset, kernel.descriptor.vgpr_count
+    batch.vgpr[1 : min(vgprs, total)] = 0
+    batch.vgpr[AGPR : AGPR + max(total - vgprs, 0)] = 0
 
 
 def _renumber(recording: Recording, visit: int, event: int, offset: int) -> None:
@@ -193,7 +214,7 @@ def _renumber(recording: Recording, visit: int, event: int, offset: int) -> None
     if not offset:
         return
     recording.visits[visit:] = [(block, waves + offset) for block, waves in recording.visits[visit:]]
-    recording.events[event:] = [(e[0], e[1] + offset, e[2], e[3]) for e in recording.events[event:]]
+    recording.events[event:] = [(site, waves + offset, access) for site, waves, access in recording.events[event:]]
 
 
 # --- what an instruction accesses ------------------------------------------------------------------

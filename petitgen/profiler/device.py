@@ -1,0 +1,168 @@
+"""The memory beyond the CUs: what workgroups that run at the same time share, and where their bytes come from.
+
+Sharing is counted, not assumed: the workgroups of the first round are run up to where a load comes round again, and
+the lines of each load are compared, within an XCD and across the device. Workgroups that run at the same time are
+taken to keep in step, so that a line that several of them want is fetched once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petitgen.emulator.memory import BASE, DeviceMemory
+from petitgen.profiler.simulate import ATOMIC, LOAD, STORE, Sites
+from petitgen.profiler.streams import lines_of
+from petitgen.profiler.timing import Timing
+from petitgen.profiler.trace import Recording, Site
+
+Index = NDArray[np.int64]
+Floats = NDArray[np.float64]
+_KINDS = {"load": LOAD, "store": STORE, "atomic": ATOMIC}
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """By site: lines wanted in an XCD, and on the device, over lines asked for by its workgroups. 1 is no sharing."""
+
+    xcd: Floats
+    device: Floats
+
+
+def sharing(recording: Recording, numbers: Index, timing: Timing) -> Sharing:
+    """From a recording of one wave of each of the workgroups `numbers`, which run at the same time."""
+    count = len(recording.sites)
+    xcd, device = np.ones(count), np.ones(count)
+    for site in range(count):
+        chosen = [(waves, recording.accesses[access]) for s, waves, access in recording.events if s == site]
+        if not chosen or recording.sites[site].space != "memory" or recording.sites[site].kind != "load":
+            continue
+        addresses = np.concatenate([a for _, (a, _) in chosen])
+        masks = None
+        if any(active is not None for _, (_, active) in chosen):
+            masks = np.concatenate([np.ones(a.shape, bool) if m is None else m for _, (a, m) in chosen])
+        waves = np.concatenate([w for w, _ in chosen])
+        counts, _, lines = lines_of(addresses, masks, recording.sites[site].size, timing.l2_line)
+        if not lines.size:
+            continue
+        where = np.repeat(numbers[waves] % timing.xcds, counts)
+        xcd[site] = np.unique(lines * timing.xcds + where).size / lines.size
+        device[site] = np.unique(lines).size / lines.size
+    return Sharing(xcd, device)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """By site, of each byte that leaves an L1: what goes to the Infinity Cache, and to HBM; latency beyond the L1.
+
+    footprint  bytes of device memory that the launch touches
+    """
+
+    mall: Floats
+    hbm: Floats
+    latency: Floats
+    footprint: float
+
+
+def allocations(recording: Recording, memory: DeviceMemory) -> list[tuple[int, int] | None]:
+    """By site: the allocation (arena offset, bytes) that its first access is in."""
+    found: list[tuple[int, int] | None] = [None] * len(recording.sites)
+    for site, _, access in recording.events:
+        if found[site] is None and recording.sites[site].space == "memory":
+            addresses, active = recording.accesses[access]
+            inside = addresses if active is None else addresses[active]
+            if inside.size:
+                found[site] = memory.allocation(int(inside.flat[0]))
+    return found
+
+
+def wanted(recording: Recording, per_group: Index, timing: Timing) -> Floats:
+    """By site: bytes that a workgroup asks for, each line of it once; mean of the traced workgroups."""
+    group = np.repeat(np.arange(per_group.size - 1), np.diff(per_group))
+    total = np.zeros(len(recording.sites))
+    by_site: dict[int, list[tuple[Index, int]]] = {}
+    for site, waves, access in recording.events:
+        by_site.setdefault(site, []).append((waves, access))
+    for site, events in by_site.items():
+        one = recording.sites[site]
+        if one.space != "memory":
+            continue
+        pieces = []
+        for waves, access in events:
+            addresses, active = recording.accesses[access]
+            counts, _, lines = lines_of(addresses, active, one.size, timing.l2_line)
+            pieces.append(lines + (np.repeat(group[waves], counts) << 44))
+        total[site] = np.unique(np.concatenate(pieces)).size * timing.l2_line / (per_group.size - 1)
+    return total
+
+
+def origin(
+    sites: list[Site],
+    where: list[tuple[int, int] | None],
+    want: Floats,
+    shared: Sharing,
+    workgroups: int,
+    warm: tuple[int, ...],
+    timing: Timing,
+) -> Origin:
+    """Where the bytes of each site come from, over the whole launch.
+
+    A buffer's bytes come from HBM once if the launch's footprint fits the last cache, and else for each round of
+    workgroups anew, in proportion. What an XCD read in an earlier round is in its L2 in the same way.
+    """
+    count = len(sites)
+    mall, hbm, latency = np.zeros(count), np.zeros(count), np.full(count, float(timing.l2_latency))
+    reads = np.array([s.space == "memory" and s.kind == "load" and not s.scratch for s in sites], bool)
+    buffers = {a for a, read in zip(where, reads, strict=True) if a is not None and read}
+    rounds = {b: _total(b, where, reads, want * shared.device) * workgroups for b in buffers}
+    once = {b: min(float(b[1]), rounds[b]) for b in buffers}
+    xcd_rounds = {b: _total(b, where, reads, want * shared.xcd) * workgroups / timing.xcds for b in buffers}
+    xcd_once = {b: min(float(b[1]), xcd_rounds[b]) for b in buffers}
+    footprint, xcd_footprint = sum(once.values()), sum(xcd_once.values())
+    last_cache = timing.mall_bytes or timing.l2_bytes
+    fits = min(1.0, last_cache / max(footprint, 1.0))
+    xcd_fits = min(1.0, timing.l2_bytes / max(xcd_footprint, 1.0))
+    for i, site in enumerate(sites):
+        buffer = where[i]
+        if site.space != "memory" or buffer is None:
+            continue
+        is_warm = buffer[0] + BASE in warm
+        if not reads[i]:
+            _written(i, site, is_warm, mall, hbm, latency, timing)
+            continue
+        kept = (1 - xcd_once[buffer] / max(xcd_rounds[buffer], 1.0)) * xcd_fits
+        first = 0.0 if is_warm else once[buffer] * fits
+        cold = min(1.0, (first + rounds[buffer] * (1 - fits)) / max(rounds[buffer], 1.0))
+        beyond = shared.xcd[i] * (1 - kept)
+        hbm[i] = min(beyond, shared.device[i] * cold) if timing.mall_bytes else beyond * cold
+        mall[i] = beyond if timing.mall_bytes else 0.0
+        far = cold * timing.hbm_latency + (1 - cold) * (timing.mall_latency or timing.l2_latency)
+        latency[i] = kept * timing.l2_latency + (1 - kept) * far
+    return Origin(mall, hbm, latency, footprint)
+
+
+def _total(
+    buffer: tuple[int, int], where: list[tuple[int, int] | None], reads: NDArray[np.bool_], want: Floats
+) -> float:
+    return float(sum(w for w, a, read in zip(want, where, reads, strict=True) if read and a == buffer))
+
+
+def _written(i: int, site: Site, is_warm: bool, mall: Floats, hbm: Floats, latency: Floats, timing: Timing) -> None:
+    """Stores and atomics: through L2 to memory; scratch and what is warm stays in the last cache."""
+    stays = is_warm or site.scratch or site.kind == "atomic"
+    if timing.mall_bytes:
+        mall[i], hbm[i] = (0.0 if site.scratch else 1.0), (0.0 if stays else 1.0)
+    else:
+        hbm[i] = 0.0 if stays else 1.0
+    if site.kind == "atomic" and timing.mall_bytes:
+        latency[i] = timing.mall_latency
+
+
+def as_sites(sites: list[Site], source: Origin) -> Sites:
+    """What the simulation wants to know of the sites."""
+    if not sites:
+        return Sites(np.zeros(1, np.int64), np.zeros(1), np.zeros(1), np.zeros(1))
+    kinds = np.array([_KINDS[s.kind] for s in sites], np.int64)
+    return Sites(kinds, source.latency, source.mall, source.hbm)
