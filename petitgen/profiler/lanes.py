@@ -1,4 +1,4 @@
-"""Geometry of the timeline: one lane a wave slot, the SIMDs of a compute unit below one another."""
+"""Geometry of the timeline: the waves of each SIMD of a compute unit, one after the other in as few lanes as hold them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ THIN, THICK, TALL = (
     192.0,
 )  # height of a lane; of all of them, as long as they are neither thinner nor thicker
 
-Lane = tuple[int, int]  # SIMD, slot
+Lane = tuple[int, int]  # SIMD, number in it
+Wave = tuple[int, int, int]  # SIMD, workgroup, wave
 State = tuple[str, str]  # Event.state; Event.name for "issue", "" for a stall
 
 
@@ -55,14 +56,18 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The top of each lane, and how high a lane is drawn."""
+    """Where each wave is drawn: lane of a wave, top of a lane, and how high a lane is."""
 
+    lanes: Mapping[Wave, Lane]
     tops: Mapping[Lane, float]
     height: float
 
     @property
     def bottom(self) -> float:
         return max(self.tops.values()) + self.height + 2
+
+    def top(self, wave: Wave) -> float:
+        return self.tops[self.lanes[wave]]
 
     def labels(self) -> tuple[Label, ...]:
         """The SIMDs, each in the middle of its lanes."""
@@ -99,7 +104,7 @@ def overview(profile: Profile) -> Lanes | None:
     x, rows = Linear(first, last, LEFT, WIDTH - 10.0), _rows(events)
     edges = np.linspace(first, last, COLUMNS + 1)
     paths: defaultdict[State, list[str]] = defaultdict(list)
-    for lane, own in _by_lane(events).items():
+    for lane, own in _by_lane(events, rows).items():
         for state, start, end in _runs(own, edges):
             width = x(edges[end]) - x(edges[start])
             paths[state].append(_rectangle(x(edges[start]), rows.tops[lane], width, rows.height))
@@ -145,7 +150,7 @@ def _stretch(event: Event, x: Linear, rows: Rows, texts: Mapping[int, str]) -> S
     )
     who = f"workgroup {event.workgroup}, wave {event.wave}"
     fill = state_colour(event.state, event.name)
-    return Stretch(start, rows.tops[event.simd, event.slot], end - start, fill, f"{what} ({who})")
+    return Stretch(start, rows.top(_wave(event)), end - start, fill, f"{what} ({who})")
 
 
 def _lanes(
@@ -168,17 +173,38 @@ def _legend(shown: Iterable[State]) -> tuple[tuple[str, str], ...]:
 
 def _rows(events: Sequence[Event]) -> Rows:
     """Lanes in order, a gap before each further SIMD."""
-    lanes = sorted({(event.simd, event.slot) for event in events})
+    placed = _placed(events)
+    lanes = sorted(set(placed.values()))
     simds = sorted({simd for simd, _ in lanes})
     pitch = min(max(TALL // len(lanes), THIN), THICK)
-    return Rows({lane: n * pitch + simds.index(lane[0]) * GAP for n, lane in enumerate(lanes)}, pitch - 1)
+    return Rows(placed, {lane: n * pitch + simds.index(lane[0]) * GAP for n, lane in enumerate(lanes)}, pitch - 1)
 
 
-def _by_lane(events: Sequence[Event]) -> dict[Lane, list[Event]]:
+def _placed(events: Sequence[Event]) -> dict[Wave, Lane]:
+    """A lane for each wave: the first of its SIMD that the wave before has left."""
+    lives: dict[Wave, tuple[int, int]] = {}
+    for event in events:
+        start, end = lives.get(_wave(event), (event.start, event.end))
+        lives[_wave(event)] = min(start, event.start), max(end, event.end)
+    free: defaultdict[int, list[int]] = defaultdict(list)  # by SIMD and lane: when its last wave ends
+    placed = {}
+    for wave, (start, end) in sorted(lives.items(), key=lambda life: (life[1], life[0])):
+        ends = free[wave[0]]
+        lane = next((number for number, last in enumerate(ends) if last <= start), len(ends))
+        ends[lane : lane + 1] = [end]
+        placed[wave] = (wave[0], lane)
+    return placed
+
+
+def _by_lane(events: Sequence[Event], rows: Rows) -> dict[Lane, list[Event]]:
     lanes: defaultdict[Lane, list[Event]] = defaultdict(list)
     for event in events:
-        lanes[event.simd, event.slot].append(event)
+        lanes[rows.lanes[_wave(event)]].append(event)
     return lanes
+
+
+def _wave(event: Event) -> Wave:
+    return event.simd, event.workgroup, event.wave
 
 
 def _runs(events: Sequence[Event], edges: NDArray[np.float64]) -> list[tuple[State, int, int]]:

@@ -266,8 +266,8 @@ def boxes(shown: lanes.Lanes) -> dict[str, list[tuple[float, float, float]]]:
     }
 
 
-def event(start: int, end: int, state: str = "issue", name: str = "MFMA", simd: int = 0, slot: int = 0) -> Event:
-    return Event(simd, slot, 0, 0, start, end, state, name, 0x24)
+def event(start: int, end: int, state: str = "issue", name: str = "MFMA", simd: int = 0, wave: int = 0) -> Event:
+    return Event(simd, 0, 0, wave, start, end, state, name, 0x24)
 
 
 def test_the_overview_shows_who_takes_most_of_the_time() -> None:
@@ -288,7 +288,7 @@ def test_the_overview_shows_who_takes_most_of_the_time() -> None:
 
 
 def test_each_wave_has_a_lane_of_its_own() -> None:
-    events = [event(0, 100, "barrier", "barrier", simd, slot) for simd in range(4) for slot in range(5)]
+    events = [event(0, 100, "barrier", "barrier", simd, wave) for simd in range(4) for wave in range(5)]
     shown = lanes.overview(profile(timeline=tuple(events)))
     assert shown
     tops = sorted(y for _, y, _ in boxes(shown)["barrier"])
@@ -298,6 +298,16 @@ def test_each_wave_has_a_lane_of_its_own() -> None:
     assert [label.text for label in shown.labels] == [f"SIMD {simd}" for simd in range(4)]
     for number, label in enumerate(shown.labels):
         assert tops[5 * number] < label.y < tops[5 * number + 4] + shown.lane
+
+
+def test_a_wave_takes_the_lane_that_another_has_left() -> None:
+    """Two at a time on a SIMD: the third begins where the first ends, on the other SIMD there is only one."""
+    spans = ((0, 60), (0, 100), (60, 130), (110, 120))
+    events = [event(start, end, "barrier", "barrier", 0, wave) for wave, (start, end) in enumerate(spans)]
+    shown = lanes.detail(profile(timeline=(*events, event(5, 50, simd=1))))
+    assert shown
+    first, second, third, fourth, other = (one.y for one in shown.stretches)
+    assert first == third < second == fourth < other
 
 
 def test_the_detail_shows_single_instructions() -> None:
@@ -317,9 +327,9 @@ def test_the_detail_shows_single_instructions() -> None:
 def test_a_busy_timeline_stays_small() -> None:
     """Eight waves a SIMD that issue every 4 clocks for a long time: the page is to be read by a browser, too."""
     events = tuple(
-        event(clock, clock + 4, "issue", name, simd, slot)
+        event(clock, clock + 4, "issue", name, simd, wave)
         for simd in range(4)
-        for slot in range(8)
+        for wave in range(8)
         for clock, name in zip(range(0, 12000, 4), itertools.cycle(("VALU", "MFMA", "LDS")), strict=False)
     )
     shown = lanes.detail(profile(timeline=events))
