@@ -143,6 +143,29 @@ def test_the_virtual_gpu_is_tuned_and_said_to_mean_nothing(tmp_path: Path, monke
         assert "tuned on the virtual device" in selection.why
 
 
+@pytest.mark.compiler
+def test_the_model_is_asked_and_the_table_says_so(tmp_path: Path):
+    from petitgen.profiler import profile_gemm
+
+    place = ["--generated", str(tmp_path / "generated"), "--arch", "gfx942"]
+    assert CliRunner().invoke(main, ["build", "-q", *place, "gemm_nvfp4_bf16__*_m16n*"]).exit_code == 0
+    command = ["tune", *place, "--shapes", "512,512", "-m", "5", "--candidates", "2", "--jobs", "1"]
+    for units in (304, 38):
+        more = [] if units == 304 else ["--cus", str(units)]
+        done = CliRunner().invoke(main, [*command, *more, "-o", str(tmp_path / "t.csv")])
+        assert done.exit_code == 0, done.output
+    rows = tuned.read(tmp_path / "t.csv")
+    assert [(row.cu_num, row.m, row.n, row.k, row.measured) for row in rows] == [
+        (38, 5, 512, 512, "model"),
+        (304, 5, 512, 512, "model"),
+    ]
+    manifest = Manifest.load(tmp_path / "generated" / "gfx942")
+    for row in rows:
+        kernel = manifest.kernels[row.kernel]
+        found = profile_gemm(kernel, manifest.directory, 5, 512, 512, row.slices, compute_units=row.cu_num)
+        assert row.us == pytest.approx(found.time_us, rel=1e-5)
+
+
 def test_results_are_plain_data(directory: Path):
     from dataclasses import asdict
 
