@@ -18,7 +18,7 @@ from runtime.estimate import Estimate, estimate, slice_counts
 from runtime.manifest import Kernel
 from runtime.memory import ITEM_BYTES, number
 from runtime.tuned import Table
-from runtime.workspace import counter_bytes, partial_bytes, splits, tiles
+from runtime.workspace import partial_bytes, splits, tiles
 
 _LOG = logging.getLogger(__name__)
 MOST_SLICES = 1 << 10
@@ -91,8 +91,6 @@ def contract_of(kernel: Kernel) -> str:
 
 def refusal(kernel: Kernel, problem: Problem, slices: int = 1) -> str | None:
     """Why a kernel cannot take a problem in that many slices, or None."""
-    if slices > 1 and not splits(kernel):
-        return "its workgroups cannot share a tile: slices has to be 1"
     for name, value in kernel.constraints.items():
         if name not in _CONSTRAINTS:
             return f"it has the constraint {name}, which this runtime does not know"
@@ -102,15 +100,24 @@ def refusal(kernel: Kernel, problem: Problem, slices: int = 1) -> str | None:
     extents = {
         "a": extent(problem.m, problem.k, problem.lda, ITEM_BYTES),
         "c": extent(problem.m, problem.n, problem.ldc, ITEM_BYTES),
-        "p": partial_bytes(kernel, problem.m, problem.n, slices),
-        "t": counter_bytes(kernel, problem.m, problem.n, slices),
     }
     for argument in kernel.kernarg.args:
         size = extents.get(argument.name, 0)
-        if size > argument.max_bytes and argument.name in ("p", "t"):
-            return f"partial sums of {slices} slices take {size} bytes, {argument.max_bytes} is the limit: take fewer"
         if size > argument.max_bytes:
             return f"{argument.name.upper()} takes {size} bytes, {argument.max_bytes} is the limit: split it along M"
+    return _too_many(kernel, problem, slices)
+
+
+def _too_many(kernel: Kernel, problem: Problem, slices: int) -> str | None:
+    """Why not in so many slices, or None."""
+    if slices == 1:
+        return None
+    if not splits(kernel):
+        return "its workgroups cannot share a tile: slices has to be 1"
+    size = partial_bytes(kernel, problem.m, problem.n, slices)
+    limit = min((argument.max_bytes for argument in kernel.kernarg.args if argument.name in ("p", "t")), default=0)
+    if size > limit:
+        return f"partial sums of {slices} slices take {size} bytes, {limit} is the limit: take fewer"
     return None
 
 
@@ -183,12 +190,13 @@ Candidate = tuple[Estimate, Kernel, int]
 def _ranked(
     kernels: Iterable[Kernel], problem: Problem, arch: str, compute_units: int, slices: int | None = None
 ) -> list[Candidate]:
+    """Of kernels that take the problem, the cheapest first."""
     m, n, k = problem.m, problem.n, problem.k
     found = [
         (estimate(kernel, m, n, k, count, arch, compute_units), kernel, count)
         for kernel in kernels
         for count in ([slices] if slices else slice_counts(kernel, m, n, k, compute_units))
-        if refusal(kernel, problem, count) is None
+        if _too_many(kernel, problem, count) is None
     ]
     return sorted(found, key=_order)
 
