@@ -21,6 +21,7 @@ typedef u32 u32x4 __attribute__((ext_vector_type(4)));
 typedef short i16x2 __attribute__((ext_vector_type(2)));
 typedef unsigned short u16x2 __attribute__((ext_vector_type(2)));
 typedef short i16x4 __attribute__((ext_vector_type(4)));
+typedef float f32x2 __attribute__((ext_vector_type(2)));
 typedef float f32x4 __attribute__((ext_vector_type(4)));
 typedef float f32x16 __attribute__((ext_vector_type(16)));
 typedef _Float16 f16x2 __attribute__((ext_vector_type(2)));
@@ -28,10 +29,14 @@ typedef _Float16 f16x4 __attribute__((ext_vector_type(4)));
 
 template <typename To, typename From> DEVICE To bits(From x) { return __builtin_bit_cast(To, x); }
 
-// Every wave's LDS writes are done before any wave goes on. Global loads stay in flight: a fence would wait for them.
+// Every wave's LDS writes are done before any wave goes on. Global loads stay in flight: a fence would wait for them. The
+// wait is a builtin, so that the compiler knows it has been and adds none of its own; the statements round it keep memory
+// accesses on their side.
 DEVICE void synchronize() {
-  asm volatile("s_waitcnt lgkmcnt(0)\n\t"  // this wave's LDS reads and writes
-               "s_barrier" ::: "memory");
+  constexpr int LDS_DONE = 0xc07f;  // lgkmcnt(0), the other counters at their largest
+  asm volatile("" ::: "memory");
+  __builtin_amdgcn_s_waitcnt(LDS_DONE);
+  asm volatile("s_barrier" ::: "memory");
 }
 
 // The compiler moves no instruction across.
