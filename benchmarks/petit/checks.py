@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from petit import chooser, problems
-from petit.sides import Setting, our_selection, ours_of, petit_of
+from petit.sides import Setting, our_selection, ours_of, petit_of, petit_tiles
 from petit.wheel import Tile
 from petitgen.errors import PetitgenError
 from runtime.errors import RuntimeLibraryError
@@ -39,12 +39,11 @@ class Used:
 
 def used(setting: Setting, shapes: Sequence[tuple[int, int, int]]) -> Used:
     """Every kernel that either side takes for these problems, in the order of the problems."""
-    petit = petit_of(setting.wheel).gemms.get(chooser.kind(setting.arch, setting.weights, setting.activations), {})
     tiles: dict[Tile, None] = {}
     kernels: dict[str, tuple[Kernel, bool]] = {}
     for m, n, k in shapes:
         if chooser.refusal(setting.weights, setting.activations, n, k) is None:
-            tiles[chooser.choose(petit, m, n, k)] = None
+            tiles.update(dict.fromkeys(petit_tiles(setting, (m, n, k))))
         chosen = our_selection(setting, (m, n, k))
         split = chosen.slices > 1 or kernels.get(chosen.kernel.name, (None, False))[1]
         kernels[chosen.kernel.name] = chosen.kernel, split

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from petit.wheel import Kind, Tile
 
 SMALL_M = 64
+MACS, LATENCY = 1024, 1500.0  # multiply-adds a clock and compute unit of gfx942; clocks from a load to its use, about
 
 
 def kind(arch: str, weights: str, activations: str) -> Kind:
@@ -36,6 +37,21 @@ def refusal(weights: str, activations: str, n: int, k: int) -> str | None:
     if n % 64:  # n % 16 is checked; NVFP4's scales are repacked 64 columns at a time, and what is left is not written
         return f"N = {n} is no multiple of 64"
     return None
+
+
+def promising(tiles: Iterable[Tile], m: int, n: int, k: int, compute_units: int, count: int) -> list[Tile]:
+    """The tiles that a rough estimate ranks first: what an auto-tuner would find its best among.
+
+    Its clocks: rounds over the compute units, each of K / tile.k steps, a step the larger of its matrix instructions
+    at half their peak and a step's latency.
+    """
+
+    def clocks(tile: Tile) -> float:
+        rounds = -(-(-(-m // tile.m) * n // tile.n) // compute_units)
+        return rounds * k / tile.k * max(tile.m * tile.n * tile.k / MACS * 2, LATENCY)
+
+    fitting = [tile for tile in tiles if n % tile.n == 0 and k % tile.k == 0]
+    return sorted(fitting, key=lambda tile: (clocks(tile), _by_area(tile)))[:count]
 
 
 def choose(tiles: Iterable[Tile], m: int, n: int, k: int) -> Tile:

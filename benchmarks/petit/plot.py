@@ -37,6 +37,9 @@ def _speedups(axes, rows: Sequence[Row]) -> None:
         axes.plot([place] * len(values), values, "o", color=OURS, alpha=0.25, markersize=4)
     means = [geometric_mean(row.speedup for row in rows if row.m == m) for m in ms]
     axes.plot(range(len(ms)), means, "-", color=OURS, label="geometric mean")
+    if all(row.best for row in rows):
+        best = [geometric_mean(row.speedup_best for row in rows if row.m == m) for m in ms]
+        axes.plot(range(len(ms)), best, "--", color=OURS, label="against the best of its tiles")
     axes.axhline(1, color=PETIT, linewidth=1, label="Petit 0.0.3")
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_formatter("{x:g}")

@@ -65,9 +65,20 @@ def summarize(rows: Sequence[Row], weights: Sequence[Weight]) -> Summary:
 
     last = ranks[-1] if ranks else MOST_RANKS
     groups = [_group("all", compared)]
-    groups += [_group(f"m = {m}", [r for r in compared if r.m == m]) for m in sorted({r.m for r in compared})]
+    ms = sorted({row.m for row in compared})
+    groups += [_group(f"m = {m}", [r for r in compared if r.m == m]) for m in ms]
     groups += [_group(f"TP {count}", [r for r in compared if at(r, count)]) for count in ranks]
     groups.append(_group(f"TP {last}, m <= {DECODE_ROWS}", [r for r in compared if at(r, last) and decode(r)]))
+    if any(row.best for row in compared):
+        groups += [
+            _group("its best tile: all", compared, _best),
+            *(_group(f"its best tile: m = {m}", [r for r in compared if r.m == m], _best) for m in ms),
+            _group(
+                f"its best tile: TP {last}, m <= {DECODE_ROWS}",
+                [r for r in compared if at(r, last) and decode(r)],
+                _best,
+            ),
+        ]
     large = [r for r in compared if decode(r) and r.n * r.k >= LARGE_WEIGHT]
     shares = [
         _share(f"HBM roofline, m <= {DECODE_ROWS}, weights >= 32 M", large, lambda s: s.hbm),
@@ -91,8 +102,16 @@ def _coverage(side: Side) -> float:
     return side.coverage
 
 
-def _group(name: str, rows: Iterable[Row]) -> Group:
-    values = [row.speedup for row in rows if row.speedup]
+def _speedup(row: Row) -> float | None:
+    return row.speedup
+
+
+def _best(row: Row) -> float | None:
+    return row.speedup_best
+
+
+def _group(name: str, rows: Iterable[Row], figure: Callable[[Row], float | None] = _speedup) -> Group:
+    values = [value for value in map(figure, rows) if value]
     if not values:
         return Group(name, 0, math.nan, math.nan, math.nan)
     return Group(name, len(values), math.exp(mean(map(math.log, values))), min(values), max(values))
@@ -138,8 +157,9 @@ def row_text(row: Row) -> str:
     )
     ours = f"{_side(row.ours)} " if row.ours else ""
     gain = f"{row.speedup:7.2f}" if row.speedup else f"{'-':>7}"
+    best = f"  ({row.best.kernel} {row.best.us:.1f} us, {row.speedup_best:.2f})" if row.best else ""
     kernel = f"{row.ours.kernel.partition('__')[2]} x{row.ours.slices}" if row.ours else ""
-    return f"{start} {petit} {ours}{gain}  {kernel}"
+    return f"{start} {petit} {ours}{gain}  {kernel}{best}"
 
 
 def _side(side: Side) -> str:

@@ -11,9 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from petit import chooser, problems, turns, wheel
+from petit import chooser, problems, sides, summary, turns, wheel
 
 from petitgen.isa import Instruction
+from petitgen.tune.shapes import Weight
 
 # Every tile of Petit 0.0.3, as its kernels' names have them.
 TILES = """
@@ -107,3 +108,32 @@ def test_the_reference_is_the_definition_of_the_format(weights: str) -> None:
             expected[:, column] += gemm.a[:, k].astype(np.float64) * value * scale * float(gemm.outer)
     assert np.allclose(problems.expected(gemm).y, expected, rtol=1e-12, atol=1e-12)
     assert not ((gemm.codes & 15 == 8) | (gemm.codes >> 4 == 8)).any()
+
+
+def side(us: float, hbm: float = 0.5) -> sides.Side:
+    return sides.Side("kernel", 1, 100, us, "HBM", hbm, 0.25, 0.75, 4, 2048.0)
+
+
+def test_the_summary_counts_a_problem_once_in_each_group_it_belongs_to() -> None:
+    weights = [
+        Weight(8192, 8192, (("a", 1, "o"), ("b", 8, "qkv"))),
+        Weight(1024, 2048, (("a", 8, "o"),)),
+        Weight(512, 2880, (("a", 8, "qkv"),)),
+    ]
+    rows = [
+        sides.Row(16, 8192, 8192, side(40), side(10)),
+        sides.Row(16, 1024, 2048, side(10), side(20)),
+        sides.Row(16, 512, 2880, None, side(1), refused="K"),
+        sides.Row(1024, 8192, 8192, side(90), side(10), best=side(30)),
+        sides.Row(1024, 1024, 2048, failed="no"),
+    ]
+    found = summary.summarize(rows, weights)
+    groups = {group.name: group for group in found.groups}
+    assert groups["all"].count == 3
+    assert groups["all"].geomean == pytest.approx((4 * 0.5 * 9) ** (1 / 3))
+    assert groups["TP 1"].geomean == pytest.approx(6)
+    assert groups["TP 8, m <= 16"].geomean == pytest.approx(2**0.5)
+    assert (groups["its best tile: all"].count, groups["its best tile: all"].geomean) == (1, pytest.approx(3))
+    assert (found.slower, found.refused, found.failed) == (1, 1, 1)
+    assert found.worst[0].n == 1024
+    assert [share.count for share in found.shares if share.name.startswith("HBM")] == [1]  # the other is small
