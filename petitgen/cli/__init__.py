@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "verify": ("petitgen.verify.command:verify", "Run built kernels on the emulator against float64."),
     "tune": ("petitgen.cli.tune:tune", "Find the fastest kernel for each problem, on the model or a device."),
+    "profile": ("petitgen.cli.profile:profile", "Model how long kernels take on a GPU, and why."),
     "emulate": (
         "petitgen.cli.emulate:emulate",
         "Run any gfx90a or gfx942 code object on the emulated device.",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from petitgen.cli.table import table as plain_table
-from petitgen.profiler.report import COLUMNS, HOT_COLUMNS, Entry, facts, hot_row, row
+from petitgen.profiler.report import COLUMNS, HOT_COLUMNS, Entry, facts, hot_row, row, wave_clocks
 from petitgen.profiler.words import microseconds, percent
 
 _FIGURE = re.compile(r"-|[0-9.]+(%| us| ms)?")
@@ -42,7 +42,8 @@ def _one(entry: Entry, hottest: int) -> str:
 
 
 def _hot(entry: Entry, hottest: int) -> str:
-    return table(HOT_COLUMNS, [hot_row(one, entry.profile) for one in entry.profile.hot[:hottest]])
+    total = wave_clocks(entry.profile)
+    return table(HOT_COLUMNS, [hot_row(one, total) for one in entry.profile.hot[:hottest]])
 
 
 def _stalls_side_by_side(entries: Sequence[Entry]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from petitgen.profiler.palette import PLAIN, SERIES, STALL
 from petitgen.profiler.result import CAUSES, Profile
-from petitgen.profiler.scales import Linear, Log, Tick
+from petitgen.profiler.scales import Linear, Log, Tick, short
 from petitgen.profiler.words import microseconds, percent
 
 LINE = 20  # height of a bar and its gap
@@ -166,7 +166,7 @@ def bound_bars(profile: Profile) -> BarChart:
 def unit_bars(profile: Profile) -> BarChart:
     """How busy the units of the CU are, with the instructions each got."""
     rows = [
-        (one.name, one.utilization, f"{percent(one.utilization)}, {one.issues} issued", PLAIN, "")
+        (one.name, one.utilization, f"{percent(one.utilization)}, {short(one.issues)} issued", PLAIN, "")
         for one in profile.classes
     ]
     return _bars(rows, 70)
@@ -175,7 +175,7 @@ def unit_bars(profile: Profile) -> BarChart:
 def _bars(rows: Iterable[tuple[str, float, str, str, str]], left: int) -> BarChart:
     """Shares: the scale ends at the longest, 100% or less."""
     rows = [row for row in rows if row[1] > 0]
-    width, room = 430, 130
+    width, room = 440, 140
     scale = Linear(0.0, max((row[1] for row in rows), default=1.0), left, width - room)
     bars = tuple(
         Bar(left, number * LINE, scale(share) - left, colour, label, value, title)

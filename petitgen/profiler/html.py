@@ -35,6 +35,7 @@ class Section:
     row: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    clocks: int
     stalls: charts.BarChart
     bounds: charts.BarChart
     units: charts.BarChart
@@ -83,6 +84,7 @@ def _section(number: int, entry: Entry) -> Section:
         row=report.row(entry),
         facts=report.facts(profile),
         notes=profile.notes,
+        clocks=round(profile.clocks),
         stalls=charts.stall_bars(profile),
         bounds=charts.bound_bars(profile),
         units=charts.unit_bars(profile),
@@ -95,7 +97,8 @@ def _section(number: int, entry: Entry) -> Section:
 
 def _lines(hot: Sequence[Hot], profile: Profile) -> tuple[Line, ...]:
     most = max((one.clocks for one in profile.hot), default=0.0) or 1.0
-    return tuple(Line(report.hot_row(one, profile), 100 * one.clocks / most, one.source) for one in hot)
+    total = report.wave_clocks(profile)
+    return tuple(Line(report.hot_row(one, total), 100 * one.clocks / most, one.source) for one in hot)
 
 
 @lru_cache

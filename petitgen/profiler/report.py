@@ -71,9 +71,8 @@ def row(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def hot_row(hot: Hot, profile: Profile) -> tuple[str, ...]:
-    """One instruction, under HOT_COLUMNS; time is its share of all wave-clocks."""
-    total = wave_clocks(profile)
+def hot_row(hot: Hot, total: float) -> tuple[str, ...]:
+    """One instruction, under HOT_COLUMNS; time is its share of all wave-clocks, of which there are `total`."""
     stalls = ", ".join(f"{cause} {percent(clocks / total)}" for cause, clocks in hot.stalls[:STALLS_SHOWN])
     return f"{hot.pc:#x}", hot.text, str(hot.issues), percent(hot.clocks / total), stalls
 
