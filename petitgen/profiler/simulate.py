@@ -10,13 +10,27 @@ for each site that the device model decides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.emulator.compiled import loops
-from petitgen.profiler.classes import BARRIER, BRANCH, LDS, MFMA, NO_WAIT, NOP, SALU, SMEM, TRANS, VMEM, WAIT
+from petitgen.profiler.classes import (
+    BARRIER,
+    BRANCH,
+    DEPENDENCIES,
+    LDS,
+    MFMA,
+    NO_WAIT,
+    NOP,
+    SALU,
+    SMEM,
+    TRANS,
+    VMEM,
+    WAIT,
+)
 from petitgen.profiler.result import CAUSES
 
 (
@@ -31,6 +45,45 @@ VM_RING, LGKM_RING, HISTORY = 64, 16, 64
 L1_TABLE = 1 << 13  # places of the L1's tag table
 BIN = 64  # clocks of a bin of bytes in flight
 LOAD, STORE, ATOMIC = range(3)
+
+# Counting references of arrays would take most of the time: nothing below makes an array, and nothing is counted.
+inlined = numba.njit(inline="always", _nrt=False)
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compiled at its first call; kept on disk where that can be."""
+    try:
+        return numba.njit(cache=True, error_model="numpy", _nrt=False)(function)
+    except RuntimeError as error:
+        if "cache" not in str(error):
+            raise
+        return numba.njit(error_model="numpy", _nrt=False)(function)
+
+
+# Columns of the arrays that the loops share. `code`, an instruction a row: distances and latencies come in pairs.
+KIND, CLOCKS, BESIDE, VMCNT, LGKMCNT, ACCESSES, DISTANCE, LATENCY = 0, 1, 2, 3, 4, 5, 6, 6 + DEPENDENCIES
+# `blocks`: rows of `code`, and the pcs it starts at and ends before
+FIRST, LAST, START, END = range(4)
+# `access`, and `sites`
+SITE, TAKES, ASKS, LINES_AT, LINES = range(5)
+S_KIND, S_LATENCY, S_MALL, S_HBM = range(4)
+# `state`, a wave slot a row. READY: not before this clock; KNOWN: accounted up to here
+(
+    LIVE, SIMD, AGE, GROUP, VISIT, FINAL, AT, ACCESS, READY, KNOWN, CAUSE, COUNT, WAITING, VM_COUNT, LG_COUNT,
+) = range(15)  # fmt: skip
+ISSUED = 16
+VM_DONE = ISSUED + HISTORY
+VM_STORE = VM_DONE + VM_RING
+LG_DONE = VM_STORE + VM_RING
+LG_SCALAR = LG_DONE + LGKM_RING
+STATE = LG_SCALAR + LGKM_RING
+# `units`: when each SIMD's units are free, and when it looks again; counters
+VALU_FREE, MFMA_FREE, NEXT, FILLS, FOLLOWING, RESIDENT, AGES, UNITS = 0, 4, 8, 12, 13, 14, 15, 16
+# `path`, as floats: vector memory, LDS, L2, Infinity Cache and HBM are free; sum of the residents' peers
+# `groups`: live waves, waves at the barrier, clock of the end. `tags`: line, fill number
+# `totals`: bytes * clocks in flight, -, clocks of the run, events, sum of latencies, loads beyond the L1; by class
+BUSY = 6
+ISSUES = len(CAUSES)  # of `stalls`: the column after those of the causes
 
 
 class Code(NamedTuple):
@@ -132,468 +185,563 @@ class Counts(NamedTuple):
     placed: NDArray[np.int64]
 
 
-class Waves(NamedTuple):
-    """State of the wave slots, (slots,) unless noted. `ready`: not before this clock; `known`: accounted up to here."""
-
-    live: NDArray[np.bool_]
-    simd: NDArray[np.int64]
-    age: NDArray[np.int64]
-    group: NDArray[np.int64]
-    visit: NDArray[np.int64]
-    final: NDArray[np.int64]
-    at: NDArray[np.int64]
-    access: NDArray[np.int64]
-    ready: NDArray[np.int64]
-    known: NDArray[np.int64]
-    cause: NDArray[np.int64]
-    count: NDArray[np.int64]
-    issued: NDArray[np.int64]  # (slots, HISTORY)
-    vm_count: NDArray[np.int64]
-    vm_done: NDArray[np.int64]  # (slots, VM_RING)
-    vm_store: NDArray[np.int64]
-    lg_count: NDArray[np.int64]
-    lg_done: NDArray[np.int64]  # (slots, LGKM_RING)
-    lg_scalar: NDArray[np.int64]
-    waiting: NDArray[np.bool_]
-
-
-class Units(NamedTuple):
-    """When each unit is free. float: vmem, lds, l2, mall, hbm at 0 to 4 of `path`; simd state in arrays of four.
-
-    next    (4,) next clock at which a SIMD looks;  tags, stamps: the L1
-    groups  (queue, 2): live waves, waves at the barrier
-    numbers [fills of the L1, next of the queue, resident workgroups, age]
-    """
-
-    valu: NDArray[np.int64]
-    mfma: NDArray[np.int64]
-    next: NDArray[np.int64]
-    path: NDArray[np.float64]
-    tags: NDArray[np.int64]
-    stamps: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    numbers: NDArray[np.int64]
-    peers: NDArray[np.float64]
-
-
-@loops
-def _note(w: Any, until: Any, state: Any, waves: Any, counts: Any, limit: Any) -> None:
+@inlined
+def _note(w: Any, until: Any, what: Any, state: Any, events: Any, totals: Any, limit: Any) -> None:
     """An event of the timeline, merged with the wave's last if they are one."""
-    n = int(counts.totals[3])
+    n = int(totals[3])
     if n >= limit:
         return
-    events = counts.events
-    events[n, 0], events[n, 1], events[n, 2] = w, waves.known[w], until
-    events[n, 3], events[n, 4], events[n, 5] = state, waves.at[w], waves.group[w]
-    counts.totals[3] = n + 1
+    events[n, 0], events[n, 1], events[n, 2] = w, state[w, KNOWN], until
+    events[n, 3], events[n, 4], events[n, 5] = what, state[w, AT], state[w, GROUP]
+    totals[3] = n + 1
 
 
-@loops
-def _settle(w: Any, t: Any, waves: Any, counts: Any, limit: Any) -> None:
+@inlined
+def _settle(w: Any, t: Any, state: Any, stalls: Any, events: Any, totals: Any, limit: Any) -> None:
     """Account the clocks up to `t` to what the wave waited for."""
-    passed = t - waves.known[w]
+    passed = t - state[w, KNOWN]
     if passed > 0:
-        counts.stalls[waves.at[w], waves.cause[w]] += passed
+        stalls[state[w, AT], state[w, CAUSE]] += passed
         if limit > 0:
-            _note(w, t, waves.cause[w], waves, counts, limit)
-        waves.known[w] = t
+            _note(w, t, state[w, CAUSE], state, events, totals, limit)
+        state[w, KNOWN] = t
 
 
-@loops
-def _launch(j: Any, t: Any, code: Any, traces: Any, queue: Any, waves: Any, units: Any, counts: Any) -> None:
+@inlined
+def _launch(
+    j: Any,
+    t: Any,
+    wave_of: Any,
+    visits: Any,
+    visited: Any,
+    accessed: Any,
+    blocks: Any,
+    queue: Any,
+    state: Any,
+    units: Any,
+    path: Any,
+    groups: Any,
+    placed: Any,
+    crowd: Any,
+) -> None:
     """Put workgroup j of the queue on the SIMDs, the emptiest first."""
-    trace = queue.trace[j]
-    first, last = traces.waves[trace], traces.waves[trace + 1]
-    begin = max(t, queue.start[j])
-    units.groups[j, 0], units.groups[j, 1] = last - first, 0
-    units.numbers[2] += 1
-    units.peers[0] += queue.peers[j]
+    trace = queue[j, 0]
+    first, last = wave_of[trace], wave_of[trace + 1]
+    begin = max(t, queue[j, 1])
+    groups[j, 0], groups[j, 1] = last - first, 0
+    units[RESIDENT] += 1
+    path[5] += queue[j, 2]
     for i in range(first, last):
-        crowd = np.zeros(SIMDS, np.int64)
+        crowd[:] = 0
         w = -1
-        for k in range(waves.live.size):
-            if waves.live[k]:
-                crowd[waves.simd[k]] += 1
+        for k in range(state.shape[0]):
+            if state[k, LIVE]:
+                crowd[state[k, SIMD]] += 1
             elif w < 0:
                 w = k
         simd = int(np.argmin(crowd))
-        waves.live[w], waves.simd[w], waves.group[w] = True, simd, j
-        waves.age[w] = units.numbers[3]
-        units.numbers[3] += 1
-        waves.visit[w], waves.final[w] = traces.visits[i], traces.visits[i + 1]
-        waves.at[w] = code.first[traces.blocks[traces.visits[i]]]
-        waves.access[w] = traces.accesses[i]
-        waves.ready[w] = waves.known[w] = begin
-        waves.count[w] = waves.vm_count[w] = waves.lg_count[w] = 0
-        waves.waiting[w] = False
-        counts.placed[j, i - first] = simd * 64 + w
-        units.next[simd] = min(units.next[simd], begin + (simd - begin) % 4)
+        state[w, LIVE], state[w, SIMD], state[w, GROUP] = True, simd, j
+        state[w, AGE] = units[AGES]
+        units[AGES] += 1
+        state[w, VISIT], state[w, FINAL] = visits[i], visits[i + 1]
+        state[w, AT] = blocks[visited[visits[i]], FIRST]
+        state[w, ACCESS] = accessed[i]
+        state[w, READY] = state[w, KNOWN] = begin
+        state[w, COUNT] = state[w, VM_COUNT] = state[w, LG_COUNT] = 0
+        state[w, WAITING] = False
+        placed[j, i - first] = simd * 64 + w
+        units[NEXT + simd] = min(units[NEXT + simd], begin + (simd - begin) % 4)
 
 
-@loops
-def _l1_misses(w: Any, r: Any, traces: Any, waves: Any, units: Any, machine: Any) -> Any:
+@inlined
+def _l1_misses(w: Any, r: Any, access: Any, lines: Any, state: Any, units: Any, tags: Any, machine: Any) -> Any:
     """Lines of an access that the L1 does not hold; it does from now on. Workgroups share nothing."""
     missed = 0
-    apart = waves.group[w] << 44
-    for k in range(traces.line_start[r], traces.line_start[r] + traces.line_count[r]):
-        line = traces.lines[k] + apart
+    apart = state[w, GROUP] << 44
+    for k in range(access[r, LINES_AT], access[r, LINES_AT] + access[r, LINES]):
+        line = lines[k] + apart
         place = (line ^ line >> 13 ^ line >> 44) & (L1_TABLE - 1)
-        if units.tags[place] != line or units.numbers[0] - units.stamps[place] >= machine.l1_lines:
+        if tags[place, 0] != line or units[FILLS] - tags[place, 1] >= machine.l1_lines:
             missed += 1
-            units.tags[place] = line
-            units.stamps[place] = units.numbers[0]
-            units.numbers[0] += 1
+            tags[place, 0] = line
+            tags[place, 1] = units[FILLS]
+            units[FILLS] += 1
     return missed
 
 
-@loops
-def _serve(t: Any, size: Any, site: Any, sites: Any, units: Any, machine: Any) -> Any:
+@inlined
+def _serve(t: Any, size: Any, site: Any, sites: Any, units: Any, path: Any, machine: Any) -> Any:
     """Clock at which `size` bytes have passed the servers beyond the L1 that they go to."""
-    share = units.numbers[2] / units.peers[0]
-    path = units.path
+    share = units[RESIDENT] / path[5]
     path[2] = max(path[2], t) + size / min(machine.link, machine.l2 * share)
     done = path[2]
-    if sites.mall[site] > 0:
-        path[3] = max(path[3], t) + size * sites.mall[site] / (machine.mall * share)
+    if sites[site, S_MALL] > 0:
+        path[3] = max(path[3], t) + size * sites[site, S_MALL] / (machine.mall * share)
         done = max(done, path[3])
-    if sites.hbm[site] > 0:
-        path[4] = max(path[4], t) + size * sites.hbm[site] / (machine.hbm * share)
+    if sites[site, S_HBM] > 0:
+        path[4] = max(path[4], t) + size * sites[site, S_HBM] / (machine.hbm * share)
         done = max(done, path[4])
     return done
 
 
-@loops
-def _memory(w: Any, t: Any, traces: Any, sites: Any, waves: Any, units: Any, machine: Any, counts: Any) -> Any:
+@inlined
+def _memory(
+    w: Any,
+    t: Any,
+    access: Any,
+    lines: Any,
+    sites: Any,
+    state: Any,
+    units: Any,
+    path: Any,
+    tags: Any,
+    moved: Any,
+    flight: Any,
+    totals: Any,
+    machine: Any,
+) -> Any:
     """A vector memory instruction: the clock at which it has returned."""
-    r = waves.access[w]
-    waves.access[w] = r + 1
-    site = traces.access_site[r]
-    clocks, size = traces.access_clocks[r], traces.access_bytes[r]
-    begin = max(units.path[0], t)
-    units.path[0] = begin + clocks
-    counts.busy[VMEM] += clocks
-    counts.sites[site, 0] += size
+    r = state[w, ACCESS]
+    state[w, ACCESS] = r + 1
+    site = access[r, SITE]
+    clocks, size = access[r, TAKES], access[r, ASKS]
+    begin = max(path[0], t)
+    path[0] = begin + clocks
+    totals[BUSY + VMEM] += clocks
+    moved[site, 0] += size
     done = begin + clocks + machine.l1_latency
-    if sites.kind[site] == LOAD:
-        size = _l1_misses(w, r, traces, waves, units, machine) * machine.line
+    if sites[site, S_KIND] == LOAD:
+        size = _l1_misses(w, r, access, lines, state, units, tags, machine) * machine.line
     if size > 0:
-        served = _serve(begin, size, site, sites, units, machine)
-        done = max(done, served + sites.latency[site])
-        counts.sites[site, 1] += size
-        if sites.kind[site] == LOAD:
-            counts.totals[0] += size * (done - t)
-            counts.totals[4] += done - t
-            counts.totals[5] += 1
-            last = counts.flight.size - 1
-            counts.flight[min(t // BIN, last)] += size
-            counts.flight[min(int(done) // BIN, last)] -= size
+        served = _serve(begin, size, site, sites, units, path, machine)
+        done = max(done, served + sites[site, S_LATENCY])
+        moved[site, 1] += size
+        if sites[site, S_KIND] == LOAD:
+            totals[0] += size * (done - t)
+            totals[4] += done - t
+            totals[5] += 1
+            last = flight.size - 1
+            flight[min(t // BIN, last)] += size
+            flight[min(int(done) // BIN, last)] -= size
     finished = int(done) + 1
-    n = waves.vm_count[w]
+    n = state[w, VM_COUNT]
     if n > 0:
-        finished = max(finished, waves.vm_done[w, (n - 1) % VM_RING])
-    waves.vm_done[w, n % VM_RING] = finished
-    waves.vm_store[w, n % VM_RING] = sites.kind[site] == STORE
-    waves.vm_count[w] = n + 1
+        finished = max(finished, state[w, VM_DONE + (n - 1) % VM_RING])
+    state[w, VM_DONE + n % VM_RING] = finished
+    state[w, VM_STORE + n % VM_RING] = sites[site, S_KIND] == STORE
+    state[w, VM_COUNT] = n + 1
     return finished
 
 
-@loops
-def _lgkm(w: Any, done: Any, scalar: Any, waves: Any) -> None:
+@inlined
+def _lgkm(w: Any, done: Any, scalar: Any, state: Any) -> None:
     """An operation that lgkmcnt counts, in order: scalar loads may overtake, but nobody can rely on it."""
-    n = waves.lg_count[w]
+    n = state[w, LG_COUNT]
     if n > 0:
-        done = max(done, waves.lg_done[w, (n - 1) % LGKM_RING])
-    waves.lg_done[w, n % LGKM_RING] = done
-    waves.lg_scalar[w, n % LGKM_RING] = scalar
-    waves.lg_count[w] = n + 1
+        done = max(done, state[w, LG_DONE + (n - 1) % LGKM_RING])
+    state[w, LG_DONE + n % LGKM_RING] = done
+    state[w, LG_SCALAR + n % LGKM_RING] = scalar
+    state[w, LG_COUNT] = n + 1
 
 
-@loops
-def _waits_until(w: Any, i: Any, code: Any, waves: Any) -> Any:
+@inlined
+def _waits_until(w: Any, i: Any, code: Any, state: Any) -> Any:
     """(clock, cause) that s_waitcnt lets the wave go on."""
     clock, cause = 0, VMEM_WAIT
-    n, left = waves.vm_count[w], code.vmcnt[i]
+    n, left = state[w, VM_COUNT], code[i, VMCNT]
     if left != NO_WAIT and n > left:
         place = (n - left - 1) % VM_RING
-        clock = waves.vm_done[w, place]
-        cause = STORE_WAIT if waves.vm_store[w, place] else VMEM_WAIT
-    n, left = waves.lg_count[w], code.lgkmcnt[i]
+        clock = state[w, VM_DONE + place]
+        cause = STORE_WAIT if state[w, VM_STORE + place] else VMEM_WAIT
+    n, left = state[w, LG_COUNT], code[i, LGKMCNT]
     if left != NO_WAIT and n > left:
         place = (n - left - 1) % LGKM_RING
-        if waves.lg_done[w, place] > clock:
-            clock = waves.lg_done[w, place]
-            cause = SMEM_WAIT if waves.lg_scalar[w, place] else LDS_WAIT
+        if state[w, LG_DONE + place] > clock:
+            clock = state[w, LG_DONE + place]
+            cause = SMEM_WAIT if state[w, LG_SCALAR + place] else LDS_WAIT
     return clock, cause
 
 
-@loops
-def _blocked(w: Any, t: Any, i: Any, used: Any, code: Any, waves: Any, units: Any, machine: Any) -> Any:
+@inlined
+def _blocked(w: Any, t: Any, i: Any, used: Any, code: Any, state: Any, units: Any, path: Any, machine: Any) -> Any:
     """(clock, cause): why the wave's instruction cannot issue now, and when to look again; cause -1 if it can."""
-    for d in range(code.distance.shape[1]):
-        back = code.distance[i, d]
+    for d in range(DEPENDENCIES):
+        back = code[i, DISTANCE + d]
         if back > 0:
-            there = waves.issued[w, (waves.count[w] - back) % HISTORY] + code.latency[i, d]
+            there = state[w, ISSUED + (state[w, COUNT] - back) % HISTORY] + code[i, LATENCY + d]
             if there > t:
-                return there, (MFMA_RESULT if code.kind[i - back] == MFMA else VALU_RESULT)
-    kind, s = code.kind[i], waves.simd[w]
+                return there, (MFMA_RESULT if code[i - back, KIND] == MFMA else VALU_RESULT)
+    kind, s = code[i, KIND], state[w, SIMD]
     if kind == WAIT:
-        clock, cause = _waits_until(w, i, code, waves)
+        clock, cause = _waits_until(w, i, code, state)
         return clock, (cause if clock > t else -1)
     if kind <= MFMA:
-        if units.valu[s] > t:
-            return units.valu[s], VALU_BUSY
-        if (kind == MFMA or not code.beside[i]) and units.mfma[s] > t:
-            return units.mfma[s], MFMA_BUSY
+        if units[VALU_FREE + s] > t:
+            return units[VALU_FREE + s], VALU_BUSY
+        if (kind == MFMA or not code[i, BESIDE]) and units[MFMA_FREE + s] > t:
+            return units[MFMA_FREE + s], MFMA_BUSY
         return t + machine.issue, (ARBITRATION if used[0] else -1)
     if SALU <= kind <= SMEM:
         return t + machine.issue, (ARBITRATION if used[1] else -1)
     if kind == LDS:
-        if units.path[1] - t > machine.lds_queue:
-            return int(units.path[1]) - machine.lds_queue + 1, LDS_BUSY
+        if path[1] - t > machine.lds_queue:
+            return int(path[1]) - machine.lds_queue + 1, LDS_BUSY
         return t + machine.issue, (ARBITRATION if used[2] else -1)
     if kind == VMEM:
-        n = waves.vm_count[w]
-        if n >= VM_RING - 1 and waves.vm_done[w, (n - VM_RING + 1) % VM_RING] > t:
-            return waves.vm_done[w, (n - VM_RING + 1) % VM_RING], VMEM_BUSY
-        if units.path[0] - t > machine.vmem_queue:
-            return int(units.path[0]) - machine.vmem_queue + 1, VMEM_BUSY
+        n = state[w, VM_COUNT]
+        if n >= VM_RING - 1 and state[w, VM_DONE + (n - VM_RING + 1) % VM_RING] > t:
+            return state[w, VM_DONE + (n - VM_RING + 1) % VM_RING], VMEM_BUSY
+        if path[0] - t > machine.vmem_queue:
+            return int(path[0]) - machine.vmem_queue + 1, VMEM_BUSY
         return t + machine.issue, (ARBITRATION if used[3] else -1)
     if kind == BRANCH:
         return t + machine.issue, (ARBITRATION if used[4] else -1)
     return t, -1
 
 
-@loops
+@inlined
 def _execute(
     w: Any,
     t: Any,
     i: Any,
     used: Any,
     code: Any,
-    traces: Any,
+    access: Any,
+    lines: Any,
     sites: Any,
-    waves: Any,
+    state: Any,
     units: Any,
+    path: Any,
+    tags: Any,
+    moved: Any,
+    flight: Any,
+    stalls: Any,
+    totals: Any,
     machine: Any,
-    counts: Any,
 ) -> None:
     """What issuing the instruction does to the units and to the wave's counters."""
-    kind, s, clocks = code.kind[i], waves.simd[w], code.clocks[i]
-    waves.ready[w] = t + machine.issue
+    kind, s, clocks = code[i, KIND], state[w, SIMD], code[i, CLOCKS]
+    state[w, READY] = t + machine.issue
     if kind <= TRANS:
         used[0] = True
-        units.valu[s] = t + clocks
-        counts.busy[kind] += clocks
+        units[VALU_FREE + s] = t + clocks
+        totals[BUSY + kind] += clocks
     elif kind == MFMA:
         used[0] = True
-        units.valu[s] = t + machine.mfma_issue
-        units.mfma[s] = t + clocks
-        counts.busy[kind] += clocks
+        units[VALU_FREE + s] = t + machine.mfma_issue
+        units[MFMA_FREE + s] = t + clocks
+        totals[BUSY + kind] += clocks
     elif kind == SALU:
         used[1] = True
-        counts.busy[kind] += clocks
+        totals[BUSY + kind] += clocks
     elif kind == SMEM:
         used[1] = True
-        counts.busy[kind] += clocks
-        _lgkm(w, t + machine.smem_latency, 1, waves)
+        totals[BUSY + kind] += clocks
+        _lgkm(w, t + machine.smem_latency, 1, state)
     elif kind == LDS:
         used[2] = True
-        if code.accesses[i]:
-            r = waves.access[w]
-            waves.access[w] = r + 1
-            clocks = traces.access_clocks[r]
-            counts.sites[traces.access_site[r], 0] += traces.access_bytes[r]
-        units.path[1] = max(units.path[1], t) + clocks
-        counts.busy[kind] += clocks
-        _lgkm(w, int(units.path[1]) + machine.lds_latency, 0, waves)
+        if code[i, ACCESSES]:
+            r = state[w, ACCESS]
+            state[w, ACCESS] = r + 1
+            clocks = access[r, TAKES]
+            moved[access[r, SITE], 0] += access[r, ASKS]
+        path[1] = max(path[1], t) + clocks
+        totals[BUSY + kind] += clocks
+        _lgkm(w, int(path[1]) + machine.lds_latency, 0, state)
     elif kind == VMEM:
         used[3] = True
-        if code.accesses[i]:
-            _memory(w, t, traces, sites, waves, units, machine, counts)
+        if code[i, ACCESSES]:
+            _memory(w, t, access, lines, sites, state, units, path, tags, moved, flight, totals, machine)
     elif kind == BRANCH:
         used[4] = True
-        counts.busy[kind] += clocks
+        totals[BUSY + kind] += clocks
     elif kind == NOP:
-        waves.ready[w] = t + clocks
-        counts.stalls[i, NOPS] += clocks - machine.issue
+        state[w, READY] = t + clocks
+        stalls[i, NOPS] += clocks - machine.issue
 
 
-@loops
-def _advance(w: Any, t: Any, i: Any, code: Any, traces: Any, waves: Any, machine: Any) -> Any:
+@inlined
+def _advance(w: Any, t: Any, i: Any, code: Any, blocks: Any, visited: Any, state: Any, machine: Any) -> Any:
     """To the next instruction; False if there is none. What follows a taken branch must be fetched."""
-    visit = waves.visit[w]
-    block = traces.blocks[visit]
-    waves.issued[w, waves.count[w] % HISTORY] = t
-    waves.count[w] += 1
-    waves.known[w] = waves.ready[w]  # the clocks of s_nop are accounted already
-    if i + 1 < code.last[block]:
-        waves.at[w] = i + 1
-        waves.cause[w] = ARBITRATION
+    visit = state[w, VISIT]
+    block = visited[visit]
+    state[w, ISSUED + state[w, COUNT] % HISTORY] = t
+    state[w, COUNT] += 1
+    state[w, KNOWN] = state[w, READY]  # the clocks of s_nop are accounted already
+    if i + 1 < blocks[block, LAST]:
+        state[w, AT] = i + 1
+        state[w, CAUSE] = ARBITRATION
         return True
-    if visit + 1 >= waves.final[w]:
+    if visit + 1 >= state[w, FINAL]:
         return False
-    waves.visit[w] = visit + 1
-    following = traces.blocks[visit + 1]
-    waves.at[w] = code.first[following]
-    waves.cause[w] = ARBITRATION
-    if code.start[following] != code.end[block]:
-        waves.ready[w] = t + machine.branch
-        waves.cause[w] = FETCH
+    state[w, VISIT] = visit + 1
+    following = visited[visit + 1]
+    state[w, AT] = blocks[following, FIRST]
+    state[w, CAUSE] = ARBITRATION
+    if blocks[following, START] != blocks[block, END]:
+        state[w, READY] = t + machine.branch
+        state[w, CAUSE] = FETCH
     return True
 
 
-@loops
+@inlined
 def _release(
-    j: Any, t: Any, code: Any, traces: Any, waves: Any, units: Any, machine: Any, counts: Any, limit: Any
+    j: Any,
+    t: Any,
+    code: Any,
+    blocks: Any,
+    visited: Any,
+    state: Any,
+    units: Any,
+    groups: Any,
+    stalls: Any,
+    events: Any,
+    totals: Any,
+    machine: Any,
+    limit: Any,
 ) -> None:
     """Let the waves of a workgroup go past their barrier, if all that live are there."""
-    if units.groups[j, 1] == 0 or units.groups[j, 1] != units.groups[j, 0]:
+    if groups[j, 1] == 0 or groups[j, 1] != groups[j, 0]:
         return
-    units.groups[j, 1] = 0
-    for w in range(waves.live.size):
-        if waves.live[w] and waves.group[w] == j and waves.waiting[w]:
-            _settle(w, t, waves, counts, limit)
-            waves.waiting[w] = False
-            i = waves.at[w]
-            counts.issues[i] += 1
-            waves.ready[w] = t + machine.issue
-            _advance(w, t, i, code, traces, waves, machine)
-            s = waves.simd[w]
-            units.next[s] = min(units.next[s], t + machine.issue + (s - t) % 4)
+    groups[j, 1] = 0
+    for w in range(state.shape[0]):
+        if state[w, LIVE] and state[w, GROUP] == j and state[w, WAITING]:
+            _settle(w, t, state, stalls, events, totals, limit)
+            state[w, WAITING] = False
+            i = state[w, AT]
+            stalls[i, ISSUES] += 1
+            state[w, READY] = t + machine.issue
+            _advance(w, t, i, code, blocks, visited, state, machine)
+            s = state[w, SIMD]
+            units[NEXT + s] = min(units[NEXT + s], t + machine.issue + (s - t) % 4)
 
 
-@loops
+@inlined
 def _slot(
     s: Any,
     t: Any,
     order: Any,
+    used: Any,
+    crowd: Any,
     code: Any,
-    traces: Any,
+    blocks: Any,
+    wave_of: Any,
+    visits: Any,
+    visited: Any,
+    accessed: Any,
+    access: Any,
+    lines: Any,
     sites: Any,
     queue: Any,
-    waves: Any,
+    state: Any,
     units: Any,
+    path: Any,
+    tags: Any,
+    groups: Any,
+    stalls: Any,
+    totals: Any,
+    moved: Any,
+    flight: Any,
+    events: Any,
+    placed: Any,
     machine: Any,
-    counts: Any,
     limit: Any,
 ) -> Any:
     """One issue slot of a SIMD; the next clock at which there may be something to do."""
-    used = np.zeros(5, np.bool_)
+    for unit in range(used.size):  # slices would cost more than the rest
+        used[unit] = False
     later = FAR
     for k in range(order.size):
         w = order[k]
-        if not waves.live[w] or waves.simd[w] != s or waves.waiting[w]:
+        if not state[w, LIVE] or state[w, SIMD] != s or state[w, WAITING]:
             continue
-        if waves.ready[w] > t:
-            later = min(later, waves.ready[w])
+        if state[w, READY] > t:
+            later = min(later, state[w, READY])
             continue
-        _settle(w, t, waves, counts, limit)
-        i = waves.at[w]
-        j = waves.group[w]
-        clock, cause = _blocked(w, t, i, used, code, waves, units, machine)
+        _settle(w, t, state, stalls, events, totals, limit)
+        i = state[w, AT]
+        j = state[w, GROUP]
+        clock, cause = _blocked(w, t, i, used, code, state, units, path, machine)
         if cause >= 0:
-            waves.cause[w] = cause
+            state[w, CAUSE] = cause
             if cause <= SALU_RESULT:
-                waves.ready[w] = clock
+                state[w, READY] = clock
             later = min(later, clock)
             continue
-        if code.kind[i] == BARRIER:
-            waves.waiting[w], waves.cause[w] = True, AT_BARRIER
-            units.groups[j, 1] += 1
-            _release(j, t, code, traces, waves, units, machine, counts, limit)
+        if code[i, KIND] == BARRIER:
+            state[w, WAITING], state[w, CAUSE] = True, AT_BARRIER
+            groups[j, 1] += 1
+            _release(j, t, code, blocks, visited, state, units, groups, stalls, events, totals, machine, limit)
             continue
-        counts.issues[i] += 1
-        _execute(w, t, i, used, code, traces, sites, waves, units, machine, counts)
+        stalls[i, ISSUES] += 1
+        _execute(
+            w, t, i, used, code, access, lines, sites, state, units, path, tags, moved, flight, stalls, totals, machine
+        )
         if limit > 0:
-            _note(w, t + machine.issue, ISSUE, waves, counts, limit)
-        if _advance(w, t, i, code, traces, waves, machine):
-            later = min(later, waves.ready[w])
+            _note(w, t + machine.issue, ISSUE, state, events, totals, limit)
+        if _advance(w, t, i, code, blocks, visited, state, machine):
+            later = min(later, state[w, READY])
             continue
-        waves.live[w] = False
-        counts.totals[1] += t + machine.issue
-        units.groups[j, 0] -= 1
-        _release(j, t, code, traces, waves, units, machine, counts, limit)
-        if units.groups[j, 0] == 0:
-            counts.ends[j] = t + machine.issue
-            units.numbers[2] -= 1
-            units.peers[0] -= queue.peers[j]
-            if units.numbers[1] < queue.trace.size:
-                following = units.numbers[1]
-                units.numbers[1] += 1
-                _launch(following, t + machine.issue, code, traces, queue, waves, units, counts)
+        state[w, LIVE] = False
+        totals[1] += t + machine.issue
+        groups[j, 0] -= 1
+        _release(j, t, code, blocks, visited, state, units, groups, stalls, events, totals, machine, limit)
+        if groups[j, 0] == 0:
+            groups[j, 2] = t + machine.issue
+            units[RESIDENT] -= 1
+            path[5] -= queue[j, 2]
+            if units[FOLLOWING] < queue.shape[0]:
+                following = units[FOLLOWING]
+                units[FOLLOWING] += 1
+                _launch(
+                    following,
+                    t + machine.issue,
+                    wave_of,
+                    visits,
+                    visited,
+                    accessed,
+                    blocks,
+                    queue,
+                    state,
+                    units,
+                    path,
+                    groups,
+                    placed,
+                    crowd,
+                )
     return later
 
 
-@loops
+@inlined
+def _sort_by_age(order: Any, state: Any) -> None:
+    """Wave slots, the one with the oldest wave first."""
+    for k in range(1, order.size):
+        w, place = order[k], k
+        while place > 0 and state[order[place - 1], AGE] > state[w, AGE]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = w
+
+
+@_compiled
 def _run(
-    code: Any, traces: Any, sites: Any, queue: Any, machine: Any, waves: Any, units: Any, counts: Any, limit: Any
+    order: Any,
+    used: Any,
+    crowd: Any,
+    code: Any,
+    blocks: Any,
+    wave_of: Any,
+    visits: Any,
+    visited: Any,
+    accessed: Any,
+    access: Any,
+    lines: Any,
+    sites: Any,
+    queue: Any,
+    state: Any,
+    units: Any,
+    path: Any,
+    tags: Any,
+    groups: Any,
+    stalls: Any,
+    totals: Any,
+    moved: Any,
+    flight: Any,
+    events: Any,
+    placed: Any,
+    machine: Any,
+    limit: Any,
+    slots: Any,
 ) -> None:
     """All workgroups of the queue from first to last."""
-    for _ in range(min(queue.slots, queue.trace.size)):
-        j = units.numbers[1]
-        units.numbers[1] += 1
-        _launch(j, 0, code, traces, queue, waves, units, counts)
-    order = np.arange(waves.live.size)
+    for _ in range(min(slots, queue.shape[0])):
+        j = units[FOLLOWING]
+        units[FOLLOWING] += 1
+        _launch(j, 0, wave_of, visits, visited, accessed, blocks, queue, state, units, path, groups, placed, crowd)
     age = -1
     while True:
-        if units.numbers[3] != age:
-            age = units.numbers[3]
-            order = np.argsort(waves.age)
-        s = int(np.argmin(units.next))
-        t = units.next[s]
+        if units[AGES] != age:
+            age = units[AGES]
+            _sort_by_age(order, state)
+        s = 0
+        for other in range(1, SIMDS):
+            if units[NEXT + other] < units[NEXT + s]:
+                s = other
+        t = units[NEXT + s]
         if t >= FAR:
             break
-        units.next[s] = FAR
-        later = _slot(s, t, order, code, traces, sites, queue, waves, units, machine, counts, limit)
+        units[NEXT + s] = FAR
+        later = _slot(
+            s,
+            t,
+            order,
+            used,
+            crowd,
+            code,
+            blocks,
+            wave_of,
+            visits,
+            visited,
+            accessed,
+            access,
+            lines,
+            sites,
+            queue,
+            state,
+            units,
+            path,
+            tags,
+            groups,
+            stalls,
+            totals,
+            moved,
+            flight,
+            events,
+            placed,
+            machine,
+            limit,
+        )
         if later < FAR:
             clock = t + machine.issue * max(1, (later - t + machine.issue - 1) // machine.issue)
-            units.next[s] = min(units.next[s], clock)
-        counts.totals[2] = max(counts.totals[2], t + machine.issue)
+            units[NEXT + s] = min(units[NEXT + s], clock)
+        totals[2] = max(totals[2], t + machine.issue)
 
 
 def run(code: Code, traces: Traces, sites: Sites, queue: Queue, machine: Machine, *, limit: int = 0) -> Counts:
     """Simulate one CU. limit: most events of the timeline, 0 for none."""
     per_group = int((traces.waves[1:] - traces.waves[:-1]).max())
-    counts = _counts(code, sites, queue, per_group, limit)
-    _run(code, traces, sites, queue, machine, _waves(queue.slots * per_group), _units(queue), counts, limit)
-    return counts
-
-
-def _counts(code: Code, sites: Sites, queue: Queue, per_group: int, limit: int) -> Counts:
+    count = queue.trace.size
+    stalls = np.zeros((code.kind.size, len(CAUSES) + 1))
+    totals, moved = np.zeros(BUSY + NOP + 1), np.zeros((max(sites.kind.size, 1), 2))
+    groups, flight = np.zeros((count, 3), np.int64), np.zeros(1 << 18)
+    events, placed = np.zeros((max(limit, 1), 6), np.int64), np.zeros((count, per_group), np.int64)
+    units, tags = np.zeros(UNITS, np.int64), np.full((L1_TABLE, 2), -1, np.int64)
+    units[NEXT : NEXT + SIMDS] = FAR
+    state = np.zeros((queue.slots * per_group, STATE), np.int64)
+    order, used, crowd = np.arange(len(state)), np.zeros(5, bool), np.zeros(SIMDS, np.int64)
+    _run(
+        order, used, crowd, *_flat(code, traces, sites, queue), state, units, np.zeros(6), tags, groups, stalls, totals, moved, flight,
+        events, placed, machine, limit, queue.slots,
+    )  # fmt: skip
     return Counts(
-        stalls=np.zeros((code.kind.size, len(CAUSES))),
-        issues=np.zeros(code.kind.size, np.int64),
-        busy=np.zeros(NOP + 1),
-        ends=np.zeros(queue.trace.size, np.int64),
-        sites=np.zeros((max(sites.kind.size, 1), 2)),
-        flight=np.zeros(1 << 18),
-        totals=np.zeros(6),
-        events=np.zeros((max(limit, 1), 6), np.int64),
-        placed=np.zeros((queue.trace.size, per_group), np.int64),
-    )
-
-
-def _waves(slots: int) -> Waves:
-    def zeros(*shape: int) -> NDArray[np.int64]:
-        return np.zeros((slots, *shape), np.int64)
-
-    off = np.zeros(slots, bool)
-    plain = [zeros() for _ in range(11)]
-    return Waves(
-        off.copy(), *plain, zeros(HISTORY), zeros(), zeros(VM_RING), zeros(VM_RING), zeros(), zeros(LGKM_RING),
-        zeros(LGKM_RING), off,
+        stalls[:, :ISSUES], stalls[:, ISSUES].astype(np.int64), totals[BUSY:], groups[:, 2], moved, flight,
+        totals[:BUSY], events, placed,
     )  # fmt: skip
 
 
-def _units(queue: Queue) -> Units:
-    return Units(
-        valu=np.zeros(SIMDS, np.int64),
-        mfma=np.zeros(SIMDS, np.int64),
-        next=np.full(SIMDS, FAR, np.int64),
-        path=np.zeros(5),
-        tags=np.full(L1_TABLE, -1, np.int64),
-        stamps=np.zeros(L1_TABLE, np.int64),
-        groups=np.zeros((queue.trace.size, 2), np.int64),
-        numbers=np.zeros(4, np.int64),
-        peers=np.zeros(1),
+def _flat(code: Code, traces: Traces, sites: Sites, queue: Queue) -> tuple[NDArray[Any], ...]:
+    """The inputs in the form of the loops."""
+    instructions = (code.kind, code.clocks, code.beside, code.vmcnt, code.lgkmcnt, code.accesses)
+    accesses = (traces.access_site, traces.access_clocks, traces.access_bytes, traces.line_start, traces.line_count)
+    return (
+        np.concatenate([np.column_stack(instructions).astype(np.int64), code.distance, code.latency], axis=1),
+        np.column_stack((code.first, code.last, code.start, code.end)),
+        traces.waves,
+        traces.visits,
+        traces.blocks,
+        traces.accesses,
+        np.column_stack(accesses),
+        traces.lines,
+        np.column_stack((sites.kind, sites.latency, sites.mall, sites.hbm)).astype(np.float64),
+        np.column_stack((queue.trace, queue.start, queue.peers.astype(np.int64))),
     )
