@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from petitgen.cli import options
-from petitgen.cli.profile_run import FileLaunch, Request, profile_built, profile_file
 from petitgen.errors import ProfileError
 
 if TYPE_CHECKING:
+    from petitgen.cli.profile_run import FileLaunch
     from petitgen.profiler.report import Entry, Failed
 
 CODE_OBJECTS = (".hsaco", ".co", ".o")
@@ -87,6 +87,8 @@ def profile(
       petitgen profile 'gemm_nvfp4_fp16__gfx90a_*' --shape 4096,8192,8192 --cus 104 --json
       petitgen profile k.hsaco --grid 1216 --block 256 --arg 'x:f32[1048576]' --arg i32=1048576 --bytes 4194304
     """
+    from petitgen.cli.profile_run import FileLaunch, Request, profile_built, profile_file
+
     if timeline and not as_json:
         raise click.UsageError("--timeline is for --json; --html draws the timeline by itself")
     if html is not None and not html.parent.is_dir():
