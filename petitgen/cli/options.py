@@ -43,7 +43,7 @@ kernel = click.option("--kernel", metavar="NAME", help="Kernel to run; not neede
 grid = click.option("--grid", metavar="X[,Y[,Z]]", help="Workgroups.  [default: 1]", default="1")
 block = click.option("--block", metavar="X[,Y[,Z]]", help="Work-items a workgroup.  [default: 64]", default="64")
 arguments = click.option(
-    "--arg", "arguments", multiple=True, metavar="SPEC", help="A kernel argument, in order. See below."
+    "--arg", "arguments", multiple=True, metavar="SPEC", help="A kernel argument, in order; petitgen emulate --help has the SPECs."
 )
 buffers = click.option("--buffer", "buffers", multiple=True, metavar="SPEC", help="A buffer for ptr= and rsrc=.")
 dynamic_lds = click.option(
