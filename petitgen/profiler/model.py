@@ -112,7 +112,7 @@ def _run(launch: Launch, timing: Timing, timeline: bool) -> Run:
             traced = _Traced(program, dispatch, placement, grid, room, timing, memory, launch.warm)
     finally:
         loaded.unload()
-    return traced.simulate(timeline, block)
+    return traced.run(timeline, block)
 
 
 class _Traced:
@@ -164,7 +164,7 @@ class _Traced:
         total = int(np.prod(self.grid))
         return np.arange(min(total, self.timing.compute_units * self.room.workgroups_per_cu), dtype=np.int64)
 
-    def simulate(self, timeline: bool, block: int) -> Run:
+    def run(self, timeline: bool, block: int) -> Run:
         """The modelled CU, and what follows from it for the launch."""
         chosen = self._sample()
         queue = self._queue(chosen)

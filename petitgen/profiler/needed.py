@@ -187,6 +187,9 @@ def _depth_after(ins: Instruction, depth: int) -> int:
 
 def zeroed(ins: Instruction) -> Instruction:
     """The instruction with zeros in place of its vector operands."""
-    zero = {"kind": Kind.CONST, "index": 0, "value": 0, "name": "0"}
-    src = tuple(replace(o, **zero) if o.kind in (Kind.VGPR, Kind.AGPR) else o for o in ins.src)
+    src = tuple(_zero(o) if o.kind in (Kind.VGPR, Kind.AGPR) else o for o in ins.src)
     return replace(ins, src=src)
+
+
+def _zero(operand: Operand) -> Operand:
+    return replace(operand, kind=Kind.CONST, index=0, value=0, name="0")

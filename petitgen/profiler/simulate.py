@@ -47,17 +47,18 @@ BIN = 64  # clocks of a bin of bytes in flight
 LOAD, STORE, ATOMIC = range(3)
 
 # Counting references of arrays would take most of the time: nothing below makes an array, and nothing is counted.
-inlined = numba.njit(inline="always", _nrt=False)
+_UNCOUNTED: dict[str, Any] = {"_nrt": False}
+inlined: Any = numba.njit(inline="always", **_UNCOUNTED)
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
     """Compiled at its first call; kept on disk where that can be."""
     try:
-        return numba.njit(cache=True, error_model="numpy", _nrt=False)(function)
+        return numba.njit(cache=True, error_model="numpy", **_UNCOUNTED)(function)
     except RuntimeError as error:
         if "cache" not in str(error):
             raise
-        return numba.njit(error_model="numpy", _nrt=False)(function)
+        return numba.njit(error_model="numpy", **_UNCOUNTED)(function)
 
 
 # Columns of the arrays that the loops share. `code`, an instruction a row: distances and latencies come in pairs.
