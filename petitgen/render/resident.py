@@ -23,6 +23,8 @@ _SCALE_EXPONENT = {"nvfp4": -1, "mxfp4": MX_LARGEST - 127}
 # Sums that workgroups exchange: those of the largest bf16 numbers would leave f32.
 _KEPT_DOWN = 32
 
+_SLICE_LOADS = 8  # of partial sums that a lane has on their way at once
+
 # bytes a lane loads of a column's scales in one brick -> type, load
 _SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32"), 2: ("u32", "load_b16"), 1: ("u32", "load_b8")}
 
@@ -83,12 +85,13 @@ class ResidentContext:
     widen: bool
     widening: int
     tiny_exponent: int
-    tiny_bits: str
+    tiny: str
     large_exponent: int
-    large_bits: str
+    large: str
     mfma_rows: int
     left_exponent: int  # what sums are short of, widening aside
     kept_down: int
+    slices_together: int
     stage_parameters: str
     stage_arguments: str
 
@@ -142,20 +145,20 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         widen=widen,
         widening=_WIDENING,
         tiny_exponent=_TINY,
-        tiny_bits=_bf16_bits(_TINY),
+        tiny=_power(_TINY + _WIDENING),
         large_exponent=127 - _WIDENING,
-        large_bits=_bf16_bits(127 - _WIDENING),
+        large=_power(127),
         mfma_rows=rows * WIDTH,
         left_exponent=-_CODE_EXPONENT[activations] - _SCALE_EXPONENT[weights],
         kept_down=_KEPT_DOWN,
+        slices_together=max(1, min(_SLICE_LOADS, _SLICE_LOADS * instance.block * 4 // (t.m * t.n))),
         stage_parameters=", Row& state" if widen else "",
         stage_arguments=", row" if widen else "",
     )
 
 
-def _bf16_bits(exponent: int) -> str:
-    """The bits of 2^exponent as bf16, a C literal."""
-    return f"{(exponent + 127) << 7:#x}"
+def _power(exponent: int) -> str:
+    return f"{float.hex(2.0**exponent)}f"
 
 
 def _groups_of_part(block: int, pack: int) -> int:
