@@ -67,15 +67,27 @@ _BF16_BITS: CodeBits = (
     (61, 20, 53, 52),
 )
 
+# The same where four codes, each in a byte, look up numbers in a table (v_perm_b32): byte j of a dword, masked with 0x07,
+# has the magnitude of code j of g = 0, whose sign is its highest bit; rotated right by 4, that of g = 1.
+_TABLE_BITS: CodeBits = tuple(
+    (32 * odd + sign, 32 * odd + low + 2, 32 * odd + low + 1, 32 * odd + low)
+    for odd in range(2)
+    for g in range(2)
+    for j in range(4)
+    for low, sign in [(8 * j + 4 * g, (8 * j + 7 + 4 * g) % 32)]
+)
+
 ORDERS: dict[str, CodeBits] = {
     "fp16": CODE_BITS + tuple((s + 32, high + 32, low + 32, m + 32) for s, high, low, m in CODE_BITS),
     "bf16": _BF16_BITS,
+    "table": _TABLE_BITS,
 }
 """Where each of the 16 codes of a pair of dwords keeps its bits, by the name of the order."""
 
 # How an array of packed codes shows its order: the shape of what a lane has of a brick, after [tiles k, tiles n]. Dwords
-# that unpack alone make one run of 16 bytes, pairs of dwords two of 8. It travels with a tensor wherever that goes.
-ORDER_SHAPES: dict[str, tuple[int, ...]] = {"fp16": (LANES, 16), "bf16": (LANES, 2, 8)}
+# that unpack alone make one run of 16 bytes, pairs of dwords two of 8; bytes that look up in a table are in fours. It
+# travels with a tensor wherever that goes.
+ORDER_SHAPES: dict[str, tuple[int, ...]] = {"fp16": (LANES, 16), "bf16": (LANES, 2, 8), "table": (LANES, 4, 4)}
 
 HOST_ORDER = "fp16"  # of packed weights in host memory
 

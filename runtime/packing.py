@@ -1,7 +1,7 @@
 """Checkpoint weights to the packed form of runtime.formats and back: exact, reversible, vectorised.
 
 Packing moves bits, and counts MXFP4 scales from the largest of their column: unpacking gives back what was packed, but for
-NVFP4 scales of minus zero and MXFP4 blocks that count as zero (see pack_nvfp4, pack_mxfp4).
+the place of the sign of negative NVFP4 scales and for MXFP4 blocks that count as zero (see pack_nvfp4, pack_mxfp4).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _QUADS = 4
 _DWORDS = BRICK_K // 32  # dwords a lane holds of one brick
-_E4M3_MINUS_ZERO = 0x80
+_E4M3_SIGN = 0x80
 _E8M0_NAN = 0xFF  # OCP Microscaling Formats v1.0
 _ROWS_AT_ONCE = 1024  # bounds the working memory of packing a large weight; a multiple of BRICK_N
 
@@ -73,7 +73,8 @@ def pack_nvfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWei
     weight_scale    E4M3FN [N, K/16]: float8_e4m3fn (ml_dtypes or torch) or its codes as uint8
     weight_scale_2  float32 scalar, or [N] for fused projections whose shards have scales of their own
 
-    A block scale of -0 is packed as 0, which has the same products: gfx942 converts E4M3FNUZ, where 0x80 is NaN.
+    Block scales are packed without their signs: those of a negative one go to its codes, and -0 is packed as 0. The
+    products are the same, and kernels need not look for a sign.
     numpy arrays or CPU torch tensors. Raises PackError for a wrong shape or dtype.
     Source: ModelOpt `hf_quant_config.json` checkpoints (weight, weight_scale, weight_scale_2).
     """
@@ -83,12 +84,26 @@ def pack_nvfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWei
     outer = _outer_of(weight_scale_2, n)
     columns = np.broadcast_to(outer, n).copy()
     columns[((scales & 0x7F) == 0x7F).any(axis=1)] = np.nan
-    scales = np.where(scales == _E4M3_MINUS_ZERO, np.uint8(0), scales)
+    codes, scales = _without_signs(codes, scales)
     return PackedWeight(fmt.name, n, k, _pack_codes(codes), _pack_scales(scales, fmt), columns, outer)
 
 
+def _without_signs(codes: NDArray[np.uint8], scales: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """NVFP4 codes [N, K/2] and scales [N, K/16] of the same values, with no scale negative."""
+    negative = scales >= _E4M3_SIGN
+    if not negative.any():
+        return codes, scales
+    codes = codes.copy()
+    codes.view(np.uint64)[negative] ^= np.uint64(0x8888888888888888)  # the signs of the 16 codes of a block
+    return codes, scales & np.uint8(0x7F)
+
+
 def unpack_nvfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-    """The checkpoint tensors that pack_nvfp4 was given: weight, weight_scale (codes, 0 for -0), weight_scale_2."""
+    """The checkpoint tensors of the values that pack_nvfp4 was given: weight, weight_scale (codes), weight_scale_2.
+
+    They are those it was given, but for blocks with a negative scale: their scale is positive and their codes have the
+    other sign.
+    """
     return *_unpack(packed, FORMATS["nvfp4"]), packed.weight_scale_2
 
 

@@ -44,7 +44,18 @@ def seen_by_bf16(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], int, i
     return even + odd, 0x81C081C0, 6
 
 
-SEEN = {"fp16": seen_by_fp16, "bf16": seen_by_bf16}
+def seen_by_table(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], int, int]:
+    """A byte of a code is the highest four of its half here: kernels look up whole numbers by bytes."""
+    views = []
+    for word in (p, q):
+        for turned in (word, rotr(word, 4)):
+            spread = [turned >> U32(8 * j) & U32(0x87) for j in range(4)]  # sign and magnitude
+            half = [byte >> U32(7) << U32(15) | (byte & U32(7)) << U32(12) for byte in spread]
+            views += [half[0] | half[1] << U32(16), half[2] | half[3] << U32(16)]
+    return views, 0xF000F000, 12
+
+
+SEEN = {"fp16": seen_by_fp16, "bf16": seen_by_bf16, "table": seen_by_table}
 
 
 def unpacked(order: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -46,10 +46,22 @@ def codes_of(word: int) -> list[int]:
     return codes
 
 
+def signed_codes(weight: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same values with no scale negative, a nibble at a time."""
+    weight, scales = weight.copy(), scales.copy()
+    for row, block in np.argwhere(scales >= 0x80):
+        scales[row, block] -= 0x80
+        for byte in range(8 * block, 8 * block + 8):
+            low, high = weight[row, byte] & 15, weight[row, byte] >> 4
+            weight[row, byte] = (low + 8) % 16 | (high + 8) % 16 << 4
+    return weight, scales
+
+
 @pytest.mark.parametrize(("n", "k"), [(17, 144), (16, 128), (3, 16)])
 def test_every_code_is_where_the_kernel_reads_it(n, k):
     weight, scales, outer = checkpoint(n, k)
     packed = pack_nvfp4(weight, scales, outer).codes
+    weight, _ = signed_codes(weight, scales)
     bricks_k, bricks_n = -(-k // 128), -(-n // 16)
     assert packed.size == bricks_k * bricks_n * 1024  # 1 KiB is 16 columns by 128 of K
     words = packed.reshape(-1).view("<u4").reshape(bricks_k, bricks_n, 64, 4)
@@ -68,16 +80,18 @@ def test_every_scale_is_where_the_kernel_reads_it(n, k):
         row, group = 16 * nb + column, 8 * kb + (0, 4, 2, 6, 1, 5, 3, 7)[block]
         inside = row < n and group < k // 16
         scale = scales[row, group] if inside else 0
-        assert packed[kb, nb, column, block] == (0 if scale == 0x80 else scale)
+        assert packed[kb, nb, column, block] == scale & 0x7F
 
 
 @pytest.mark.parametrize(("n", "k"), SHAPES)
 def test_unpacking_gives_the_checkpoint_back(n, k):
     weight, scales, outer = checkpoint(n, k)
+    given = weight.copy(), scales.copy()
     back = unpack_nvfp4(pack_nvfp4(weight, scales, outer))
-    scales[scales == 0x80] = 0  # minus zero is packed as zero
-    for got, wanted in zip(back, (weight, scales, outer), strict=True):
+    for got, wanted in zip(back, (*signed_codes(weight, scales), outer), strict=True):
         np.testing.assert_array_equal(got, wanted)
+    for now, before in zip((weight, scales), given, strict=True):
+        np.testing.assert_array_equal(now, before)  # packing changes nothing of what it is given
 
 
 def test_all_byte_values_of_codes_and_scales_survive():
@@ -85,8 +99,16 @@ def test_all_byte_values_of_codes_and_scales_survive():
     weight = np.stack([np.roll(row, i) for i, row in enumerate(weight)])  # every byte in many places
     scales = np.arange(16 * 32, dtype=np.uint32).astype(np.uint8).reshape(16, 32)
     got_weight, got_scales, _ = unpack_nvfp4(pack_nvfp4(weight, scales, 1.0))
-    np.testing.assert_array_equal(got_weight, weight)
-    np.testing.assert_array_equal(got_scales, np.where(scales == 0x80, 0, scales))
+    wanted_weight, wanted_scales = signed_codes(weight, scales)
+    np.testing.assert_array_equal(got_weight, wanted_weight)
+    np.testing.assert_array_equal(got_scales, wanted_scales)
+
+
+def test_a_negative_scale_gives_its_sign_to_the_codes_of_its_block():
+    weight, scales = np.full((1, 16), 0x71, np.uint8), np.array([[0xB8, 0x38]], np.uint8)  # -1 and 1
+    got_weight, got_scales, _ = unpack_nvfp4(pack_nvfp4(weight, scales, 1.0))
+    np.testing.assert_array_equal(got_weight, [[0xF9] * 8 + [0x71] * 8])
+    np.testing.assert_array_equal(got_scales, [[0x38, 0x38]])
 
 
 def test_a_nan_block_scale_makes_the_outer_scale_of_its_row_nan():
