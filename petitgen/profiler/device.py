@@ -65,6 +65,11 @@ class Origin:
     latency: Floats
     footprint: float
 
+    def less(self, share: Floats, timing: Timing) -> Origin:
+        """With only `share` of each site's bytes from beyond the L2."""
+        latency = share * self.latency + (1 - share) * timing.l2_latency
+        return Origin(self.mall * share, self.hbm * share, latency, self.footprint)
+
 
 def allocations(recording: Recording, memory: DeviceMemory) -> list[tuple[int, int] | None]:
     """By site: the allocation (arena offset, bytes) that its first access is in."""
@@ -141,6 +146,18 @@ def origin(
         far = cold * timing.hbm_latency + (1 - cold) * (timing.mall_latency or timing.l2_latency)
         latency[i] = kept * timing.l2_latency + (1 - kept) * far
     return Origin(mall, hbm, latency, footprint)
+
+
+def refetched(missed: Floats, want: Floats) -> Floats | None:
+    """By site: bytes a workgroup wants over those that its L1 asked for; None if hardly any were asked for twice.
+
+    missed, want: bytes a workgroup
+    """
+    missed = missed[: want.size]
+    twice = (missed > 1.05 * want) & (want > 0)
+    if (missed - want)[twice].sum() < 0.02 * missed.sum():
+        return None
+    return np.where(twice, want / np.maximum(missed, 1.0), 1.0)
 
 
 def _total(

@@ -16,7 +16,7 @@ from petitgen.errors import ProfileError
 from petitgen.isa import CodeObject, Kernel
 from petitgen.profiler import simulate
 from petitgen.profiler.classes import Table, build_table
-from petitgen.profiler.device import Origin, allocations, as_sites, origin, sharing, wanted
+from petitgen.profiler.device import Origin, allocations, as_sites, origin, refetched, sharing, wanted
 from petitgen.profiler.launches import (
     Dim3,
     Launch,
@@ -147,7 +147,8 @@ class _Traced:
         shared = sharing(first_round, together, timing)
         count = int(np.prod(grid))
         where += [None] * (len(program.sites) - len(where))  # sites that only other workgroups met
-        self.source = origin(program.sites, where, _padded(want, program), shared, count, warm, timing)
+        self.want = _padded(want, program)
+        self.source = origin(program.sites, where, self.want, shared, count, warm, timing)
 
     def _chosen(self) -> Index:
         """The workgroups to trace; sets `position`, for each of the queue that of its trace."""
@@ -167,9 +168,14 @@ class _Traced:
     def run(self, timeline: bool, block: int) -> Run:
         """The modelled CU, and what follows from it for the launch."""
         chosen = self._sample()
-        queue = self._queue(chosen)
-        code, sites = self._code(), as_sites(self.program.sites, self.source)
-        counts = simulate.run(code, self.traces, sites, queue, _machine(self.timing), limit=EVENTS if timeline else 0)
+        queue, code, machine = self._queue(chosen), self._code(), _machine(self.timing)
+        counts = simulate.run(code, self.traces, as_sites(self.program.sites, self.source), queue, machine)
+        again = refetched(counts.sites[:, 1] / chosen.size, self.want)
+        if again is not None:  # what the L1 lost and asked for again is in the L2
+            self.source = self.source.less(again, self.timing)
+        if again is not None or timeline:
+            sites = as_sites(self.program.sites, self.source)
+            counts = simulate.run(code, self.traces, sites, queue, machine, limit=EVENTS if timeline else 0)
         clocks = _extrapolated(counts, queue.slots, self.placement.numbers.size)
         return Run(
             self.kernel, self.timing, self.grid, block, self.room, self.placement, chosen, self.table, self.program,
