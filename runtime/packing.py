@@ -114,9 +114,9 @@ def pack_mxfp4(weight: Any, weight_scale: Any, weight_scale_2: None = None) -> P
     weight_scale    E8M0 [N, K/32]: float8_e8m0fnu (ml_dtypes or torch) or its codes as uint8
     weight_scale_2  MXFP4 has none: PackError for anything but None
 
-    A packed scale byte is b - bmax + 190 for the E8M0 code b, with the largest non-NaN code bmax of its column (row of
+    A packed scale byte is b - bmax + 133 for the E8M0 code b, with the largest non-NaN code bmax of its column (row of
     `weight`), whose scale 2^(bmax-127) goes to `outer`. So the bytes of any column fit the exponent range of a float32
-    with 63 binades to spare above, and a block whose scale is 2^-190 of the column's largest or less gets byte 0: it
+    and their products with codes that of bfloat16; a block whose scale is 2^-133 of the column's largest or less gets byte 0: it
     counts as zero. NaN (0xFF) stays 0xFF.
     numpy arrays or CPU torch tensors. Raises PackError for a wrong shape or dtype.
     Source: OCP Microscaling Formats v1.0.
@@ -139,7 +139,7 @@ def pack_mxfp4(weight: Any, weight_scale: Any, weight_scale_2: None = None) -> P
 def unpack_mxfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The checkpoint tensors that pack_mxfp4 was given: weight, weight_scale (codes).
 
-    A block that counts as zero comes back with the largest scale that does: 2^-190 of its column's largest.
+    A block that counts as zero comes back with the largest scale that does: 2^-133 of its column's largest.
     """
     weight, scales = _unpack(packed, FORMATS["mxfp4"])
     largest = (packed.weight_scale_2.view(np.uint32) >> 23).astype(np.uint8)

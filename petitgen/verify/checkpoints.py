@@ -20,7 +20,7 @@ NEAR_ONE = (0x30, 0x48)  # 0.5 up to (not including) 4
 
 # E8M0: 2^(code - 127)
 ONE, LARGEST, NAN_EXPONENT = 127, 254, 0xFF
-FLOOR = 190  # a scale this many binades below the largest of its column counts as zero (docs/formats.md)
+FLOOR = 133  # a scale this many binades below the largest of its column counts as zero (docs/formats.md)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ from petitgen.verify.inputs import Problem
 E2M1 = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float64)
 E4M3FN = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64)
 E8M0 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e8m0fnu).astype(np.float64)
-MX_FLOOR = 2.0**-190  # an MXFP4 scale of this times the column's largest, or less, counts as zero (docs/formats.md)
+MX_FLOOR = 2.0**-133  # an MXFP4 scale of this times the column's largest, or less, counts as zero (docs/formats.md)
 
 F32_SMALLEST_NORMAL = 2.0**-126
 F32_SMALLEST_SUBNORMAL = 2.0**-149
