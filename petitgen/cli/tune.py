@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--candidates", default=6, show_default=True, type=click.IntRange(1), help="Kernels tried a problem.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
               help="Table to put results into.  [default: tuned/ARCH.csv]")  # fmt: skip
+@click.option("--missing", is_flag=True, help="Only problems that the table has no row for, or none that is built.")
 @options.generated
 @options.jobs
 @options.dask
@@ -48,6 +49,7 @@ def tune(
     cus: int | None,
     candidates: int,
     output: Path | None,
+    missing: bool,
     generated: Path,
     jobs: int | None,
     dask: str | None,
@@ -73,7 +75,7 @@ def tune(
     if on == "device" and (cus or dask or jobs):
         raise click.UsageError("--cus, --jobs and --dask are for --on model: a device is one, and has what it has")
     weights, counts = parse_weights(shapes, models, ranks), parse_rows(rows, ROWS)
-    work = _Work(output, not as_json)
+    work = _Work(output, missing, not as_json)
     for one in _archs(generated, arch):
         if on == "device":
             _on_device(work, one, generated, weights, counts, names, candidates)
@@ -83,7 +85,7 @@ def tune(
             from petitgen.tune.run import tune as run
 
             units = load_timing(one, cus).compute_units
-            tasks = _tasks(generated / one, weights, counts, names, units, candidates)
+            tasks = work.wanted(one, _tasks(generated / one, weights, counts, names, units, candidates))
             work.take(one, run(tasks, jobs=jobs, executor=executor), sum(len(task.rows) for task in tasks))
     work.end(as_json)
 
@@ -134,7 +136,7 @@ def _on_device(
         if lib.virtual:
             click.echo("petitgen: this is the virtual GPU: kernels run, but the times are the emulator's and mean"
                        " nothing", err=True)  # fmt: skip
-        tasks = _tasks(generated / arch, weights, rows, names, _units(lib), most)
+        tasks = work.wanted(arch, _tasks(generated / arch, weights, rows, names, _units(lib), most))
         device = Device(lib)
         measured = "virtual" if lib.virtual else "device"
         results = run(tasks, lambda task: tune_weight(task, device, measured), jobs=1)
@@ -148,16 +150,23 @@ def _units(lib: Library) -> int:
 class _Work:
     """Takes results as they come: into the table, onto the screen."""
 
-    def __init__(self, output: Path | None, show: bool) -> None:
-        self.output, self.show, self.start = output, show, time.monotonic()
+    def __init__(self, output: Path | None, missing: bool, show: bool) -> None:
+        self.output, self.missing, self.show, self.start = output, missing, show, time.monotonic()
         self.results: list[Result] = []
         self.paths: dict[Path, None] = {}
+
+    def table(self, arch: str) -> Path:
+        return self.output or Path("tuned") / f"{arch}.csv"
+
+    def wanted(self, arch: str, tasks: list[Task]) -> list[Task]:
+        from petitgen.tune.run import missing
+
+        return missing(tasks, arch, self.table(arch)) if self.missing else tasks
 
     def take(self, arch: str, results: Iterable[tuple[Result, ...]], total: int) -> None:
         from petitgen.tune.run import merge
 
-        path = self.output or Path("tuned") / f"{arch}.csv"
-        count = 0
+        path, count = self.table(arch), 0
         for some in results:
             merge(path, [result.row for result in some if result.row])  # now: what is interrupted keeps what it has
             self.paths[path] = None

@@ -101,6 +101,22 @@ def merge(path: Path, rows: Sequence[tuned.Row]) -> None:
         raise TuneError(f"{path}: the table cannot be written: {error}") from error
 
 
+def missing(tasks: Sequence[Task], arch: str, path: Path) -> list[Task]:
+    """What a table has no row for, or one with a kernel that may not be chosen. TuneError if it cannot be read."""
+    try:
+        rows = tuned.read(path) if path.is_file() else []
+    except RuntimeLibraryError as error:
+        raise TuneError(str(error)) from error
+    known = {row.problem: row.kernel for row in rows}
+    left = []
+    for task in tasks:
+        facts = arch, task.compute_units, task.contract
+        some = tuple(m for m in task.rows if known.get((*facts, m, task.n, task.k)) not in task.kernels)
+        if some:
+            left.append(replace(task, rows=some))
+    return left
+
+
 def contracts(manifest: Manifest, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     """The names of the kernels for each contract, of these contracts or all. TuneError for one there is none for."""
     found: dict[str, list[str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import warnings
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 
 from petitgen.cli import main
 from petitgen.errors import TuneError
-from petitgen.tune.run import Result, Task, contracts, merge, tune, tune_weight
+from petitgen.tune.run import Result, Task, contracts, merge, missing, tune, tune_weight
 from runtime import tuned
 from runtime.manifest import Kernel, Manifest
 from runtime.select import Problem
@@ -77,6 +78,21 @@ def test_rows_are_merged_by_problem(tmp_path: Path):
     assert old.read_text() == "something else\n"
     with pytest.raises(TuneError, match="the table cannot be written"):
         merge(old / "below" / "a.csv", new)
+
+
+def test_what_a_table_has_is_not_missing(directory: Path, tmp_path: Path):
+    tasks, path = [task(directory, (1, 16, 64)), task(directory, (1,), n=64)], tmp_path / "t.csv"
+    assert missing(tasks, "gfx942", path) == tasks
+    row = tuned.Row("gfx942", 304, "gemm_nvfp4_bf16", 16, 8192, 4096, NAMES[0], 1, 1.0, "model")
+    facts = (
+        {"arch": "gfx90a"},
+        {"cu_num": 38},
+        {"contract": "gemm_nvfp4_fp16"},
+        {"kernel": "gone", "m": 64},
+        {"m": 1, "n": 64},
+    )
+    merge(path, [row, *(dataclasses.replace(row, **other) for other in facts)])
+    assert missing(tasks, "gfx942", path) == [task(directory, (1, 64))]
 
 
 def test_contracts_are_those_that_are_built(directory: Path):
