@@ -267,5 +267,5 @@ def _machine(timing: Timing) -> simulate.Machine:
         l2=float(timing.l2_bytes_per_clock * timing.xcds),
         mall=timing.mall_bytes_per_clock,
         hbm=timing.hbm_bytes_per_clock,
-        l2_latency=timing.l2_latency,
+        burst=timing.burst_clocks,
     )

@@ -80,9 +80,10 @@ LG_SCALAR = LG_DONE + LGKM_RING
 STATE = LG_SCALAR + LGKM_RING
 # `units`: when each SIMD's units are free, and when it looks again; counters
 VALU_FREE, MFMA_FREE, NEXT, FILLS, FOLLOWING, RESIDENT, AGES, UNITS = 0, 4, 8, 12, 13, 14, 15, 16
-# `path`, as floats: vector memory, LDS, L2, Infinity Cache and HBM are free; sum of the residents' peers
+# `path`, as floats: when the paths are free (that of vector memory, LDS, from the L2, and the servers); sum of peers
+ADDRESS, LDS_PATH, LINK, L2, MALL, HBM, PEERS, PATHS = range(8)
 # `groups`: live waves, waves at the barrier, clock of the end. `tags`: line, fill number
-# `totals`: bytes * clocks in flight, -, clocks of the run, events, sum of latencies, loads beyond the L1; by class
+# `totals`: bytes * clocks in flight, last return from memory, clocks of the run, events, sum of latencies, loads beyond the L1; by class
 BUSY = 6
 ISSUES = len(CAUSES)  # of `stalls`: the column after those of the causes
 
@@ -143,7 +144,8 @@ class Queue(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """Timing parameters. l2, mall, hbm: bytes a clock for all CUs together; link: from L2 to one CU."""
+    """Timing parameters. l2, mall, hbm: bytes a clock for all CUs together; link: from L2 to one CU. burst: clocks for
+    which an unused share is kept."""
 
     issue: int
     mfma_issue: int
@@ -160,7 +162,7 @@ class Machine(NamedTuple):
     l2: float
     mall: float
     hbm: float
-    l2_latency: int
+    burst: int
 
 
 class Counts(NamedTuple):
@@ -170,7 +172,7 @@ class Counts(NamedTuple):
     busy    by class: clocks its unit was taken;  ends: clock each workgroup of the queue ended
     sites   (sites, 2): bytes asked of the L1, and of the L2
     flight  bytes in flight by bin: what was added (positive) and taken away (negative)
-    totals  [bytes * clocks in flight, wave-clocks, clocks of the run, events, latency sum, requests]
+    totals  [bytes * clocks in flight, last return from memory, clocks, events, latency sum, loads beyond the L1]
     events  (limit, 6): wave slot, start, end, state, instruction, workgroup
     placed  (workgroups, waves): SIMD * 64 + slot of each wave
     """
@@ -231,7 +233,7 @@ def _launch(
     begin = max(t, queue[j, 1])
     groups[j, 0], groups[j, 1] = last - first, 0
     units[RESIDENT] += 1
-    path[5] += queue[j, 2]
+    path[PEERS] += queue[j, 2]
     for i in range(first, last):
         crowd[:] = 0
         w = -1
@@ -272,16 +274,20 @@ def _l1_misses(w: Any, r: Any, access: Any, lines: Any, state: Any, units: Any, 
 
 @inlined
 def _serve(t: Any, size: Any, site: Any, sites: Any, units: Any, path: Any, machine: Any) -> Any:
-    """Clock at which `size` bytes have passed the servers beyond the L1 that they go to."""
-    share = units[RESIDENT] / path[5]
-    path[2] = max(path[2], t) + size / min(machine.link, machine.l2 * share)
-    done = path[2]
+    """Clock at which `size` bytes have passed the servers beyond the L1 that they go to.
+
+    What this CU left of its share in the last `burst` clocks it may still use: the others left theirs, too.
+    """
+    share = units[RESIDENT] / path[PEERS]
+    path[LINK] = max(path[LINK], t) + size / machine.link
+    path[L2] = max(path[L2], t - machine.burst) + size / (machine.l2 * share)
+    done = max(path[LINK], path[L2])
     if sites[site, S_MALL] > 0:
-        path[3] = max(path[3], t) + size * sites[site, S_MALL] / (machine.mall * share)
-        done = max(done, path[3])
+        path[MALL] = max(path[MALL], t - machine.burst) + size * sites[site, S_MALL] / (machine.mall * share)
+        done = max(done, path[MALL])
     if sites[site, S_HBM] > 0:
-        path[4] = max(path[4], t) + size * sites[site, S_HBM] / (machine.hbm * share)
-        done = max(done, path[4])
+        path[HBM] = max(path[HBM], t - machine.burst) + size * sites[site, S_HBM] / (machine.hbm * share)
+        done = max(done, path[HBM])
     return done
 
 
@@ -300,14 +306,14 @@ def _memory(
     flight: Any,
     totals: Any,
     machine: Any,
-) -> Any:
-    """A vector memory instruction: the clock at which it has returned."""
+) -> None:
+    """A vector memory instruction."""
     r = state[w, ACCESS]
     state[w, ACCESS] = r + 1
     site = access[r, SITE]
     clocks, size = access[r, TAKES], access[r, ASKS]
-    begin = max(path[0], t)
-    path[0] = begin + clocks
+    begin = max(path[ADDRESS], t)
+    path[ADDRESS] = begin + clocks
     totals[BUSY + VMEM] += clocks
     moved[site, 0] += size
     done = begin + clocks + machine.l1_latency
@@ -331,7 +337,7 @@ def _memory(
     state[w, VM_DONE + n % VM_RING] = finished
     state[w, VM_STORE + n % VM_RING] = sites[site, S_KIND] == STORE
     state[w, VM_COUNT] = n + 1
-    return finished
+    totals[1] = max(totals[1], finished)
 
 
 @inlined
@@ -385,15 +391,15 @@ def _blocked(w: Any, t: Any, i: Any, used: Any, code: Any, state: Any, units: An
     if SALU <= kind <= SMEM:
         return t + machine.issue, (ARBITRATION if used[1] else -1)
     if kind == LDS:
-        if path[1] - t > machine.lds_queue:
-            return int(path[1]) - machine.lds_queue + 1, LDS_BUSY
+        if path[LDS_PATH] - t > machine.lds_queue:
+            return int(path[LDS_PATH]) - machine.lds_queue + 1, LDS_BUSY
         return t + machine.issue, (ARBITRATION if used[2] else -1)
     if kind == VMEM:
         n = state[w, VM_COUNT]
         if n >= VM_RING - 1 and state[w, VM_DONE + (n - VM_RING + 1) % VM_RING] > t:
             return state[w, VM_DONE + (n - VM_RING + 1) % VM_RING], VMEM_BUSY
-        if path[0] - t > machine.vmem_queue:
-            return int(path[0]) - machine.vmem_queue + 1, VMEM_BUSY
+        if path[ADDRESS] - t > machine.vmem_queue:
+            return int(path[ADDRESS]) - machine.vmem_queue + 1, VMEM_BUSY
         return t + machine.issue, (ARBITRATION if used[3] else -1)
     if kind == BRANCH:
         return t + machine.issue, (ARBITRATION if used[4] else -1)
@@ -446,9 +452,9 @@ def _execute(
             state[w, ACCESS] = r + 1
             clocks = access[r, TAKES]
             moved[access[r, SITE], 0] += access[r, ASKS]
-        path[1] = max(path[1], t) + clocks
+        path[LDS_PATH] = max(path[LDS_PATH], t) + clocks
         totals[BUSY + kind] += clocks
-        _lgkm(w, int(path[1]) + machine.lds_latency, 0, state)
+        _lgkm(w, int(path[LDS_PATH]) + machine.lds_latency, 0, state)
     elif kind == VMEM:
         used[3] = True
         if code[i, ACCESSES]:
@@ -584,13 +590,12 @@ def _slot(
             later = min(later, state[w, READY])
             continue
         state[w, LIVE] = False
-        totals[1] += t + machine.issue
         groups[j, 0] -= 1
         _release(j, t, code, blocks, visited, state, units, groups, stalls, events, totals, machine, limit)
         if groups[j, 0] == 0:
             groups[j, 2] = t + machine.issue
             units[RESIDENT] -= 1
-            path[5] -= queue[j, 2]
+            path[PEERS] -= queue[j, 2]
             if units[FOLLOWING] < queue.shape[0]:
                 following = units[FOLLOWING]
                 units[FOLLOWING] += 1
@@ -706,6 +711,9 @@ def _run(
             clock = t + machine.issue * max(1, (later - t + machine.issue - 1) // machine.issue)
             units[NEXT + s] = min(units[NEXT + s], clock)
         totals[2] = max(totals[2], t + machine.issue)
+    for s in range(SIMDS):
+        totals[2] = max(totals[2], units[MFMA_FREE + s], units[VALU_FREE + s])
+    totals[2] = max(totals[2], totals[1])
 
 
 def run(code: Code, traces: Traces, sites: Sites, queue: Queue, machine: Machine, *, limit: int = 0) -> Counts:
@@ -721,7 +729,7 @@ def run(code: Code, traces: Traces, sites: Sites, queue: Queue, machine: Machine
     state = np.zeros((queue.slots * per_group, STATE), np.int64)
     order, used, crowd = np.arange(len(state)), np.zeros(5, bool), np.zeros(SIMDS, np.int64)
     _run(
-        order, used, crowd, *_flat(code, traces, sites, queue), state, units, np.zeros(6), tags, groups, stalls, totals, moved, flight,
+        order, used, crowd, *_flat(code, traces, sites, queue), state, units, np.zeros(PATHS), tags, groups, stalls, totals, moved, flight,
         events, placed, machine, limit, queue.slots,
     )  # fmt: skip
     return Counts(

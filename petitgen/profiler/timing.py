@@ -19,6 +19,7 @@ class Timing:
     hbm_gbps, mall_gbps  documented peaks, GB/s;  hbm_efficiency, mall_efficiency: what streams reach of them
     l2_bytes, l2_bytes_per_clock  of one XCD
     vmem_queue_clocks, lds_queue_clocks  work a path takes on before it refuses the next instruction
+    burst_clocks         for so long a CU may still use bandwidth that it left of its share
     mfma_issue_clocks    of the VALU's issue port that a matrix instruction takes
     never_coissue        patterns of VALU instructions (and the class "trans") that wait for the matrix unit
     mfma_passes          (pattern, passes of four clocks)
@@ -49,6 +50,7 @@ class Timing:
     lds_latency: int
     lds_queue_clocks: int
     smem_latency: int
+    burst_clocks: int
     issue_clocks: int
     valu_latency: int
     trans_clocks: int
