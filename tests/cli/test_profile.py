@@ -82,8 +82,9 @@ def test_a_roofline_wants_to_know_the_work() -> None:
     assert bare["time_us"] == one["time_us"]
 
 
-def test_the_timeline_only_where_it_is_wanted() -> None:
+def test_the_timeline_only_where_it_is_wanted(tmp_path: Path) -> None:
     assert data(*buffers())["profiles"][0]["timeline"] == []
+    assert data(*buffers("--html", tmp_path / "page.html"))["profiles"][0]["timeline"] == []
     events = data(*buffers("--timeline"))["profiles"][0]["timeline"]
     assert {one["state"] for one in events} <= {"issue", *CAUSES}
     assert {one["name"] for one in events} <= set(CLASSES)

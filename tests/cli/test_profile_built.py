@@ -59,6 +59,9 @@ def test_kernels_stand_side_by_side(generated: Path, tmp_path: Path) -> None:
     problems = [line.split()[1].rstrip(",") for line in table.splitlines()[2:]]
     assert problems == 2 * ["8x1024x2048"] + 2 * ["64x1024x2048"]
     assert len(stalls.splitlines()) == 6
+    times = [float(line.split(" us")[0].split()[-1]) for line in table.splitlines()[2:]]
+    assert times[0] < times[1], "the fastest first"
+    assert times[2] < times[3]
     text = file.read_text()
     assert [text.count(f'id="launch-{number}"') for number in (1, 4, 5)] == [1, 1, 0]
     assert "MI300X: 5.3 TB/s" in text
