@@ -184,7 +184,9 @@ def main() -> int:
     print(text(found))
     if options.json:
         options.json.write_text(to_json(found))
-    if options.plot:
+    if options.plot and not any(row.speedup for row in found.rows):
+        say(f"{options.plot}: not written, there is nothing to compare")
+    elif options.plot:
         title = f"{options.format} x {options.activations}, {options.arch} with {units} CUs, modelled"
         draw(found.rows, title, options.plot)
     return 0 if found.ok else 1

@@ -137,3 +137,9 @@ def test_the_summary_counts_a_problem_once_in_each_group_it_belongs_to() -> None
     assert (found.slower, found.refused, found.failed) == (1, 1, 1)
     assert found.worst[0].n == 1024
     assert [share.count for share in found.shares if share.name.startswith("HBM")] == [1]  # the other is small
+
+
+def test_a_format_that_petit_refuses_has_a_summary_all_the_same() -> None:
+    found = summary.summarize([sides.Row(1, 64, 256, None, side(1), refused="no")], [Weight(64, 256, (("a", 8, "o"),))])
+    assert (found.groups, found.worst, found.refused) == ((), (), 1)
+    assert any("1 problems that Petit refuses" in line for line in summary.summary_text(found))
