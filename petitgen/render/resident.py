@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
 from petitgen.spec.model import KernelInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST
@@ -14,12 +16,15 @@ _DWORDS = BRICK_K // 32
 
 # Powers of two of what the matrix unit multiplies (templates/lib/codes.hip.j2): an E2M1 code in the position of the type.
 _CODE_EXPONENT = {"bf16": -126, "fp16": -14}
-# bf16: rows of A are brought up by it, so that products with such codes are normal f32 numbers; twice for rows whose
-# largest number is below 2^_TINY, where f32 would otherwise end too soon.
-_WIDENING = 63
-_TINY = -40
+# bf16 codes from a table have the one that suits the scales: sums of such products stay in f32, and so do they times a
+# scale. It is even, so that the tables differ in few bytes.
+_TABLE_EXPONENT = {"nvfp4": 60, "mxfp4": 40}
 # What a scale has as f32, relative to its value: E4M3FN read as FNUZ; MX bytes, see runtime.formats.MX_LARGEST.
-_SCALE_EXPONENT = {"nvfp4": -1, "mxfp4": MX_LARGEST - 127}
+_FNUZ = -1
+_SCALE_EXPONENT = {"nvfp4": -120, "mxfp4": MX_LARGEST - 127}
+# The last bit of such a byte in a f32, where its exponent is that of the f32.
+_SCALE_SHIFT = {"nvfp4": 20, "mxfp4": 23}
+_CONVERTS_FP8 = frozenset({"gfx942"})
 # Sums that workgroups exchange: those of the largest bf16 numbers would leave f32.
 _KEPT_DOWN = 32
 
@@ -27,6 +32,28 @@ _SLICE_LOADS = 8  # of partial sums that a lane has on their way at once
 
 # bytes a lane loads of a column's scales in one brick -> type, load
 _SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32"), 2: ("u32", "load_b16"), 1: ("u32", "load_b8")}
+
+
+@dataclass(frozen=True, slots=True)
+class Widening:
+    """The powers of two that rows of bf16 A are brought up by, so that what is made of them stays in f32.
+
+    usual         of most rows, of tiny ones and of large ones
+    below, large_from  which those are: by the exponent of the largest number of the row
+    """
+
+    usual: int
+    tiny: int
+    large: int
+    below: int
+    large_from: int
+
+
+# Codes in bf16 position make products so small that all rows are brought up; those of a table do not.
+_WIDENING = {
+    "bf16": Widening(usual=63, tiny=126, large=0, below=-40, large_from=64),
+    "table": Widening(usual=0, tiny=63, large=-70, below=-40, large_from=58),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +109,16 @@ class ResidentContext:
     accumulator_type: str
     parameters: tuple[Parameter, ...]
     code_exponent: int
+    table: tuple[str, ...]  # order table: bf16 codes 4 to 7 and 0 to 3, high bytes and then low ones
+    converts_fp8: bool
+    scale_shift: int
     widen: bool
-    widening: int
-    tiny_exponent: int
+    widening: Widening | None
     tiny: str
-    large_exponent: int
     large: str
     mfma_rows: int
     left_exponent: int  # what sums are short of, widening aside
+    left_large: int  # and those of a row of large numbers
     kept_down: int
     slices_together: int
     stage_parameters: str
@@ -107,6 +136,10 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
     scale_type, scale_load = _SCALE_LOADS[lane_scales]
     a_bytes, partial_bytes = rows * WIDTH * t.k * 2, t.waves_k * rows * WIDTH * t.n * 4
     widen = activations == "bf16"
+    widening = _WIDENING[instance.order] if widen else None
+    converts_fp8 = weights == "nvfp4" and instance.arch.name in _CONVERTS_FP8
+    code_exponent = _TABLE_EXPONENT[weights] if instance.order == "table" else _CODE_EXPONENT[activations]
+    left_exponent = -code_exponent - (_FNUZ if converts_fp8 else _SCALE_EXPONENT[weights])
     return ResidentContext(
         name=instance.name,
         arch=instance.arch.name,
@@ -125,7 +158,7 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         scale_bytes_type=scale_type,
         scale_load=scale_load,
         scale_share=_scale_share(pack, lane_scales),
-        scale_reads=_scale_reads(weights, fmt.block, pack, lane_scales),
+        scale_reads=_scale_reads(converts_fp8, fmt.block, pack, lane_scales),
         largest_scale=MX_LARGEST,
         row_class=_row_class(fmt.block, pack),
         partial_pieces=t.m * t.k // 8 % instance.block != 0,
@@ -141,15 +174,17 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         operand_type=OPERANDS[activations],
         accumulator_type=ACCUMULATORS[WIDTH],
         parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
-        code_exponent=_CODE_EXPONENT[activations],
+        code_exponent=code_exponent,
+        table=_table(code_exponent) if instance.order == "table" else (),
+        converts_fp8=converts_fp8,
+        scale_shift=_SCALE_SHIFT[weights],
         widen=widen,
-        widening=_WIDENING,
-        tiny_exponent=_TINY,
-        tiny=_power(_TINY + _WIDENING),
-        large_exponent=127 - _WIDENING,
-        large=_power(127),
+        widening=widening,
+        tiny=_power(widening.below + widening.usual) if widening else "",
+        large=_power(widening.large_from + widening.usual) if widening else "",
         mfma_rows=rows * WIDTH,
-        left_exponent=-_CODE_EXPONENT[activations] - _SCALE_EXPONENT[weights],
+        left_exponent=left_exponent,
+        left_large=left_exponent - (widening.large if widening else 0),
         kept_down=_KEPT_DOWN,
         slices_together=max(1, min(_SLICE_LOADS, _SLICE_LOADS * instance.block * 4 // (t.m * t.n))),
         stage_parameters=", Row& state" if widen else "",
@@ -159,6 +194,15 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
 
 def _power(exponent: int) -> str:
     return f"{float.hex(2.0**exponent)}f"
+
+
+def _table(exponent: int) -> tuple[str, ...]:
+    """The bytes of the bf16 numbers of E2M1's magnitudes times 2^exponent, for v_perm_b32, as C literals."""
+    magnitudes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6]) * 2.0**exponent
+    numbers = magnitudes.astype(np.float32).view(np.uint32) >> 16
+    high, low = (numbers >> 8).astype(np.uint8), numbers.astype(np.uint8)
+    dwords = [half for half_of in (high, low) for half in (half_of[4:], half_of[:4])]
+    return tuple(f"{int(dword.view('<u4')[0]):#010x}u" for dword in dwords)
 
 
 def _groups_of_part(block: int, pack: int) -> int:
@@ -178,7 +222,7 @@ def _scale_share(pack: int, lane_scales: int) -> str:
     return {1: "", 2: f" + lane / 32 * {lane_scales}", 4: f" + lane / 16 * {lane_scales}"}[pack]
 
 
-def _scale_reads(weights: str, block: int, pack: int, lane_scales: int) -> tuple[str, ...]:
+def _scale_reads(converts_fp8: bool, block: int, pack: int, lane_scales: int) -> tuple[str, ...]:
     """C++ statements that fill scale[i], the scale of part i of a brick, from the lane's scale bytes.
 
     Group g of a brick has its byte at the bit-reversed place; row block c owns the groups of class c, which are
@@ -188,7 +232,7 @@ def _scale_reads(weights: str, block: int, pack: int, lane_scales: int) -> tuple
     order = [_reversed_bits(g, groups) for g in range(groups)]  # group -> place
     first = {place % lane_scales: g // pack for g, place in enumerate(order) if place < lane_scales}  # place -> part
     word = "bytes[{}]" if lane_scales == 8 else "bytes"
-    if weights == "mxfp4":
+    if not converts_fp8:
         return tuple(f"  scale[{first[p]}] = scale_byte({word.format(p // 4)}, {p % 4});" for p in sorted(first))
     return tuple(
         f"  two_scales<{p // 2 % 2}>({word.format(p // 4)}, scale[{first[p]}], scale[{first[p + 1]}]);"
