@@ -91,8 +91,8 @@ def profile(
 
     if timeline and not as_json:
         raise click.UsageError("--timeline is for --json; --html draws the timeline by itself")
-    if html is not None and not html.parent.is_dir():
-        raise ProfileError(f"--html {html}: {html.parent} is no directory")
+    if html is not None:
+        _check_page(html)
     request = Request(slices, cus, timeline or html is not None)
     launch = FileLaunch(kernel, arch, grid, block, arguments, buffers, dynamic_lds, flops, nbytes)
     file = _file(names, shapes, slices, launch)
@@ -137,6 +137,14 @@ def _print(entries: Sequence[Entry], failed: Sequence[Failed], hot: int | None, 
         click.echo(json.dumps(as_data(shown, failed), indent=1))
     elif entries:
         click.echo(text(entries, hot))
+
+
+def _check_page(file: Path) -> None:
+    """Before the work rather than after it."""
+    if file.is_dir():
+        raise ProfileError(f"--html {file}: is a directory; name the file to write")
+    if not file.parent.is_dir():
+        raise ProfileError(f"--html {file}: {file.parent} is no directory")
 
 
 def _write_page(file: Path, entries: Sequence[Entry]) -> None:

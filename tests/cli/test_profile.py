@@ -16,6 +16,7 @@ from petitgen.profiler.result import CAUSES, CLASSES
 OBJECTS = Path(__file__).parents[1] / "isa" / "objects"
 SCHEMA = json.loads((Path(report.__file__).parent / "profile.schema.json").read_text())
 ARCHS = ("gfx90a", "gfx942")
+runs_the_model = pytest.mark.slow  # half a minute to compile it when nobody has before; then each under a second
 
 
 def profile(*arguments: object) -> Result:
@@ -45,6 +46,7 @@ def data(*arguments: object) -> dict:
 # --- any code object ------------------------------------------------------------------------------------
 
 
+@runs_the_model
 @pytest.mark.parametrize("arch", ARCHS)
 def test_what_issues_is_what_the_emulator_executes(arch: str) -> None:
     """Three workgroups on three CUs: the modelled one executes a third of the launch."""
@@ -59,18 +61,21 @@ def test_what_issues_is_what_the_emulator_executes(arch: str) -> None:
     assert one["cu_coverage"] == pytest.approx(3 / one["compute_units"])
 
 
+@runs_the_model
 def test_shares_add_up() -> None:
     (one,) = data(*buffers("--grid", "700"))["profiles"]
     assert one["issue_share"] + sum(stall["share"] for stall in one["stalls"]) == pytest.approx(1, abs=1e-6)
     assert one["time_us"] == pytest.approx(one["launch_us"] + one["clocks"] / one["clock_mhz"])
 
 
+@runs_the_model
 def test_fewer_compute_units_take_longer() -> None:
     few, many = (data(*buffers("--grid", "3040", "--cus", cus))["profiles"][0] for cus in (16, 304))
     assert (few["compute_units"], many["compute_units"]) == (16, 304)
     assert few["time_us"] > many["time_us"]
 
 
+@runs_the_model
 def test_a_roofline_wants_to_know_the_work() -> None:
     """64 lanes that read some 1 KiB and write some 1 KiB, 2048 bytes as told."""
     (one,) = data(*buffers("--grid", "8", "--bytes", "16384"))["profiles"]
@@ -82,6 +87,7 @@ def test_a_roofline_wants_to_know_the_work() -> None:
     assert bare["time_us"] == one["time_us"]
 
 
+@runs_the_model
 def test_the_timeline_only_where_it_is_wanted(tmp_path: Path) -> None:
     assert data(*buffers())["profiles"][0]["timeline"] == []
     assert data(*buffers("--html", tmp_path / "page.html"))["profiles"][0]["timeline"] == []
@@ -92,6 +98,7 @@ def test_the_timeline_only_where_it_is_wanted(tmp_path: Path) -> None:
     assert all(one["start"] < one["end"] for one in events)
 
 
+@runs_the_model
 def test_the_text_names_instructions_and_the_device() -> None:
     result = profile(*buffers("--hot", "2"))
     assert result.exit_code == 0, result.output
@@ -103,6 +110,7 @@ def test_the_text_names_instructions_and_the_device() -> None:
     assert len(shown) == 2
 
 
+@runs_the_model
 def test_the_page_is_written(tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     result = profile(*buffers("--html", file))
@@ -123,7 +131,7 @@ def test_the_page_is_written(tmp_path: Path) -> None:
         (["--kernel", "buffers", "--arg", "nonsense"], "argument 'nonsense': write NAME:DTYPE[SHAPE]"),
         (buffers("--cus", 3)[1:], "3 compute units: MI300X has 8 XCDs"),
         (buffers("--html", "/no/where/page.html")[1:], "--html /no/where/page.html: /no/where is no directory"),
-        (buffers("--html", "/")[1:], "--html /: cannot be written"),
+        (buffers("--html", "/")[1:], "--html /: is a directory"),
     ],
 )
 def test_bad_requests_are_a_line_and_status_1(options: list[object], message: str) -> None:
