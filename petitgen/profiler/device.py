@@ -20,6 +20,7 @@ from petitgen.profiler.trace import Recording, Site
 
 Index = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Buffer = tuple[int, int]  # an allocation: arena offset, bytes
 _KINDS = {"load": LOAD, "store": STORE, "atomic": ATOMIC}
 
 
@@ -71,9 +72,9 @@ class Origin:
         return Origin(self.mall * share, self.hbm * share, latency, self.footprint)
 
 
-def allocations(recording: Recording, memory: DeviceMemory) -> list[tuple[int, int] | None]:
-    """By site: the allocation (arena offset, bytes) that its first access is in."""
-    found: list[tuple[int, int] | None] = [None] * len(recording.sites)
+def allocations(recording: Recording, memory: DeviceMemory) -> list[Buffer | None]:
+    """By site: the allocation that its first access is in."""
+    found: list[Buffer | None] = [None] * len(recording.sites)
     for site, _, access in recording.events:
         if found[site] is None and recording.sites[site].space == "memory":
             addresses, active = recording.accesses[access]
@@ -83,29 +84,33 @@ def allocations(recording: Recording, memory: DeviceMemory) -> list[tuple[int, i
     return found
 
 
-def wanted(recording: Recording, per_group: Index, timing: Timing) -> Floats:
-    """By site: bytes that a workgroup asks for, each line of it once; mean of the traced workgroups."""
+def wanted(recording: Recording, where: list[Buffer | None], per_group: Index, timing: Timing) -> Floats:
+    """By site: bytes that a workgroup asks for, each line of a buffer once; mean of the traced workgroups.
+
+    Sites that share lines share their bytes in proportion to what each asks for.
+    """
     group = np.repeat(np.arange(per_group.size - 1), np.diff(per_group))
-    total = np.zeros(len(recording.sites))
-    by_site: dict[int, list[tuple[Index, int]]] = {}
+    asked = np.zeros(len(recording.sites))
+    lines_by_buffer: dict[Buffer, list[Index]] = {}
     for site, waves, access in recording.events:
-        by_site.setdefault(site, []).append((waves, access))
-    for site, events in by_site.items():
-        one = recording.sites[site]
-        if one.space != "memory":
+        one, buffer = recording.sites[site], where[site]
+        if one.space != "memory" or buffer is None:
             continue
-        pieces = []
-        for waves, access in events:
-            addresses, active = recording.accesses[access]
-            counts, _, lines = lines_of(addresses, active, one.size, timing.l2_line)
-            pieces.append(lines + (np.repeat(group[waves], counts) << 44))
-        total[site] = np.unique(np.concatenate(pieces)).size * timing.l2_line / (per_group.size - 1)
+        addresses, active = recording.accesses[access]
+        counts, _, lines = lines_of(addresses, active, one.size, timing.l2_line)
+        asked[site] += lines.size
+        lines_by_buffer.setdefault(buffer, []).append(lines + (np.repeat(group[waves], counts) << 44))
+    total = np.zeros(len(recording.sites))
+    for buffer, pieces in lines_by_buffer.items():
+        own = np.array([w == buffer for w in where])
+        size = np.unique(np.concatenate(pieces)).size * timing.l2_line / (per_group.size - 1)
+        total[own] = asked[own] / max(asked[own].sum(), 1) * size
     return total
 
 
 def origin(
     sites: list[Site],
-    where: list[tuple[int, int] | None],
+    where: list[Buffer | None],
     want: Floats,
     shared: Sharing,
     workgroups: int,
@@ -148,21 +153,24 @@ def origin(
     return Origin(mall, hbm, latency, footprint)
 
 
-def refetched(missed: Floats, want: Floats) -> Floats | None:
-    """By site: bytes a workgroup wants over those that its L1 asked for; None if hardly any were asked for twice.
+def refetched(missed: Floats, want: Floats, where: list[Buffer | None]) -> Floats | None:
+    """By site: bytes a workgroup wants of its buffer over those that the L1 asked for; None if hardly any were asked for
+    twice.
 
     missed, want: bytes a workgroup
     """
-    missed = missed[: want.size]
-    twice = (missed > 1.05 * want) & (want > 0)
-    if (missed - want)[twice].sum() < 0.02 * missed.sum():
-        return None
-    return np.where(twice, want / np.maximum(missed, 1.0), 1.0)
+    share = np.ones(want.size)
+    twice = 0.0
+    for buffer in {b for b in where if b is not None}:
+        own = np.array([w == buffer for w in where])
+        asked, once = missed[own].sum(), want[own].sum()
+        if 0 < once < 0.95 * asked:
+            share[own] = once / asked
+            twice += asked - once
+    return share if twice > 0.02 * missed.sum() else None
 
 
-def _total(
-    buffer: tuple[int, int], where: list[tuple[int, int] | None], reads: NDArray[np.bool_], want: Floats
-) -> float:
+def _total(buffer: tuple[int, int], where: list[Buffer | None], reads: NDArray[np.bool_], want: Floats) -> float:
     return float(sum(w for w, a, read in zip(want, where, reads, strict=True) if read and a == buffer))
 
 

@@ -140,14 +140,14 @@ class _Traced:
         table = build_table(program.order, set(program.site_of), timing)
         self.table = table
         self.instructions = _lengths(self.traces, table, waves)
-        want = wanted(recording, self.per_group, timing)
         where = allocations(recording, memory)
+        want = wanted(recording, where, self.per_group, timing)
         together = self._together(dispatch)
         first_round = record(program, _with(dispatch, together, 1), once=True)
         shared = sharing(first_round, together, timing)
         count = int(np.prod(grid))
         where += [None] * (len(program.sites) - len(where))  # sites that only other workgroups met
-        self.want = _padded(want, program)
+        self.want, self.where = _padded(want, program), where
         self.source = origin(program.sites, where, self.want, shared, count, warm, timing)
 
     def _chosen(self) -> Index:
@@ -170,7 +170,8 @@ class _Traced:
         chosen = self._sample()
         queue, code, machine = self._queue(chosen), self._code(), _machine(self.timing)
         counts = simulate.run(code, self.traces, as_sites(self.program.sites, self.source), queue, machine)
-        again = refetched(counts.sites[:, 1] / chosen.size, self.want)
+        missed = counts.sites[: self.want.size, 1] / chosen.size
+        again = refetched(missed, self.want, self.where)
         if again is not None:  # what the L1 lost and asked for again is in the L2
             self.source = self.source.less(again, self.timing)
         if again is not None or timeline:
