@@ -82,7 +82,7 @@ def profile(
 
     \b
     Examples:
-      petitgen profile gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2 --shape 16,8192,8192
+      petitgen profile gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2 --shape 16,8192,8192
       petitgen profile 'gemm_nvfp4_bf16__gfx942_*' --shape 16,8192,8192 --html profile.html
       petitgen profile 'gemm_nvfp4_fp16__gfx90a_*' --shape 4096,8192,8192 --cus 104 --json
       petitgen profile k.hsaco --grid 1216 --block 256 --arg 'x:f32[1048576]' --arg i32=1048576 --bytes 4194304

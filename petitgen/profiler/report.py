@@ -11,7 +11,7 @@ from petitgen.profiler.words import microseconds, percent, size
 
 SCHEMA = 1  # of the JSON: raised when a key goes or changes its meaning, not when one is added
 COLUMNS = (
-    "kernel", "problem", "time", "HBM", "MFMA", "bound by", "waves/SIMD", "KiB in flight/CU", "CUs", "issue", "first stall",
+    "kernel", "problem", "time", "HBM", "MFMA", "bound by", "waves/SIMD", "KiB in flight/CU", "most", "CUs", "issue", "first stall",
 )  # fmt: skip
 HOT_COLUMNS = ("offset", "instruction", "issued", "time", "stalls")
 STALLS_SHOWN = 3  # of one instruction
@@ -65,6 +65,7 @@ def row(entry: Entry) -> tuple[str, ...]:
         one.bound,
         str(one.waves_per_simd),
         f"{one.bytes_in_flight_mean / 1024:.1f}",
+        f"{one.bytes_in_flight_peak / 1024:.1f}",
         percent(one.cu_coverage),
         percent(one.issue_share),
         first,

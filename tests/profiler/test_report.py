@@ -110,6 +110,7 @@ def test_a_row_has_the_facts() -> None:
         "bound by": "HBM",
         "waves/SIMD": "4",
         "KiB in flight/CU": "36.0",
+        "most": "48.0",
         "CUs": "100%",
         "issue": "15.2%",  # 20 of 132 clocks
         "first stall": "vmem wait 45.5%",  # 60 of 132
