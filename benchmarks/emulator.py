@@ -213,7 +213,7 @@ def main() -> None:
         print(Counter(mix(code, 256, 1)[0].executed).most_common())
     if options.gemm:
         m, n, k = (int(part) for part in options.gemm.split(","))
-        name = options.kernel or f"gemm_nvfp4_bf16__{options.arch}_m16n64k256_w1x2x2"
+        name = options.kernel or f"gemm_nvfp4_bf16__{options.arch}_m64n128k64_w1x4x1"
         print_gemm(options.arch, name, (m, n, k))
 
 

@@ -211,6 +211,8 @@ def _waves_per_simd(kernel: Kernel) -> int:
 
 # ---- llvm-mca ---------------------------------------------------------------------------------------------------------
 _BUFFER = re.compile(r"buffer_(load|store)_(\w+) (\S+), (\S+), (s\[(\d+):\d+\]), (\S+)(.*)")
+_SCRATCH_LOAD = re.compile(r"scratch_load(\S+) (\S+), \S+, \S+( offset:-?\d+)?")
+_SCRATCH_STORE = re.compile(r"scratch_store(\S+) \S+, (\S+), \S+( offset:-?\d+)?")
 _TYPED = {"dword": "x", "dwordx2": "xy", "dwordx3": "xyz", "dwordx4": "xyzw"}
 _FORMAT = "format:[BUF_DATA_FORMAT_32_32_32_32,BUF_NUM_FORMAT_FLOAT]"
 
@@ -245,7 +247,7 @@ def _mca_lines(loop: Sequence[Instruction], as_global: bool) -> Iterator[str]:
         if one.encoding == "MUBUF":
             yield _without_mubuf(one, as_global)
         elif one.encoding == "SCRATCH":
-            yield re.sub(r"^scratch_(load|store)(.*?), off(, s\d+)?(.*)$", r"global_\1\2, v[0:1], off\4", one.text)
+            yield _SCRATCH_STORE.sub(r"global_store\1 v[0:1], \2, off\3", _SCRATCH_LOAD.sub(r"global_load\1 \2, v[0:1], off\3", one.text))
         else:
             yield one.text
 

@@ -126,7 +126,7 @@ def test_a_cluster_does_the_work(cluster: Any):
 @pytest.mark.compiler
 def test_kernels_are_built_and_verified_on_a_cluster(cluster: Any, tmp_path: Any):
     place = ["--generated", str(tmp_path / "generated"), "--dask", cluster.scheduler_address]
-    names = "gemm_nvfp4_bf16__gfx942_m16n16*"
+    names = "gemm_nvfp4_bf16__gfx942_m16n64*"
     built = CliRunner().invoke(main, ["build", *place, "--cache", str(tmp_path / "cache"), names])
     assert built.exit_code == 0, built.output
     assert "1 kernels" in built.output
@@ -139,7 +139,7 @@ def test_kernels_are_built_and_verified_on_a_cluster(cluster: Any, tmp_path: Any
 @pytest.mark.slow
 @pytest.mark.compiler
 def test_a_cluster_builds_the_same_bytes(cluster: Any, tmp_path: Any):
-    here = ["build", "-q", "gemm_nvfp4_bf16__gfx942_m16n16*"]
+    here = ["build", "-q", "gemm_nvfp4_bf16__gfx942_m16n64*"]
     for folder, more in (("here", []), ("there", ["--dask", cluster.scheduler_address])):
         place = ["--generated", str(tmp_path / folder), "--cache", str(tmp_path / f"{folder}-cache")]
         done = CliRunner().invoke(main, [*here, *place, *more])

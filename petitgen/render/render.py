@@ -10,12 +10,11 @@ import jinja2
 
 from petitgen.errors import RenderError
 from petitgen.paths import TEMPLATES
-from petitgen.render.context import gemm_context
 from petitgen.render.resident import resident_context
+from petitgen.render.streamed import streamed_context
 from petitgen.spec.model import KernelInstance
 
-
-_CONTEXTS: dict[str, Callable[[KernelInstance], object]] = {"resident": resident_context, "streamed": gemm_context}
+_CONTEXTS: dict[str, Callable[[KernelInstance], object]] = {"resident": resident_context, "streamed": streamed_context}
 
 
 def render(instance: KernelInstance, templates: Path | None = None) -> str:

@@ -5,34 +5,77 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
-from petitgen.spec.model import KernelInstance, Tile
-from runtime.formats import BRICK_K, BRICK_N, FORMATS
+from petitgen.spec.model import Arch, KernelInstance, Tile
+from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST
 
 WIDTH = 32  # rows and columns of the matrix instruction
 
 # bytes of a column's scales in one brick -> type, load
 _SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32")}
 
-# VALU instructions: (activations, code order) -> to scale 8 weights; to watch two activations; for the addresses of a sub-step.
+# Where block scales are multiplied: with the weights, where the type holds the product, or with the sums of a block.
+_SCALES_ON = {
+    ("nvfp4", "bf16"): "fold",
+    ("nvfp4", "fp16"): "fold",
+    ("mxfp4", "bf16"): "fold",
+    ("mxfp4", "fp16"): "sums",
+}
+
+# VALU instructions: (where, activations, code order) -> to scale 8 weights; to watch two activations; for the addresses of a sub-step.
 # They only tell compilers how to mix.
-_SCALING = {("bf16", "bf16"): 21, ("bf16", "fp16"): 20, ("fp16", "fp16"): 12}
+_SCALING = {
+    ("fold", "bf16", "bf16"): 21,
+    ("fold", "bf16", "fp16"): 20,
+    ("fold", "fp16", "fp16"): 12,
+    ("sums", "fp16", "fp16"): 8,
+}
+_SUM_SCALING = 8  # to scale 32 x 32 sums
 _WATCHING = 7
 _ADDRESSES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Exponents:
-    """Powers of two in which weights are scaled (templates/lib/nvfp4.hip.j2).
+    """Powers of two in which weights are made (templates/lib/nvfp4.hip.j2, mxfp4.hip.j2).
 
-    normalize  dequantized weights must not be subnormal: codes are brought to their own size first
-    code       a code as it is unpacked (and normalized) is code * 2^code
+    normalize  weights must not be subnormal: codes are brought to their own size first
+    unpacked   a code as it is unpacked is code * 2^unpacked; code: what it is then brought to
     converted  a block scale as it is converted is scale * 2^converted; scale: what it is then brought to
     """
 
     normalize: bool
+    unpacked: int
     code: int
     converted: int
     scale: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of a step that compilers may mix: 32 rows of A by 32 of K (templates/gemm/streamed_sums.hip.j2).
+
+    chunk, row  which; next_chunk, next_row: which is read from LDS meanwhile, into register set `next`
+    watch, store, load_a  what happens to the A of the next step
+    turn        the weights of the next step are needed from here on
+    last        of the step: behind the barrier
+    convert     scales of the next chunk
+    lds, loads, valu  how many LDS accesses and loads there are, and VALU instructions behind each matrix instruction
+    """
+
+    chunk: int
+    row: int
+    next: int
+    next_chunk: int
+    next_row: int
+    watch: bool
+    store: bool
+    load_a: bool
+    turn: bool
+    last: bool
+    convert: bool
+    lds: str
+    loads: str
+    valu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +92,10 @@ class StreamedContext:
     rescue_subnormals: bool  # subnormal activations take a second pass
     tile: Tile
     threads: int
+    rows: int
     columns: int
+    product: str  # the template of the step
+    regions: tuple[Region, ...]
     brick_k: int
     brick_scales: int
     column_scales: int
@@ -68,11 +114,14 @@ class StreamedContext:
     operand_type: str
     accumulator_type: str
     parameters: tuple[Parameter, ...]
+    scaled_weights: bool
     normalize: bool
+    code_exponent: int
     scale_exponent: int
     scale_step: str
     code_step: str
-    outer_factor: str
+    factor_first: str
+    factor_last: str
 
 
 def streamed_context(instance: KernelInstance) -> StreamedContext:
@@ -83,9 +132,11 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
     rows, columns = t.m // t.waves_m // WIDTH, t.n // t.waves_n // WIDTH
     scales = FORMATS[instance.weights.name].scales_per_brick
     scale_type, scale_load = _SCALE_LOADS[scales]
-    exponents = _exponents(instance.order, flushes)
+    way = _SCALES_ON[instance.weights.name, activations]
+    exponents = _exponents(way, instance.weights.name, instance.order, arch, flushes)
+    left = -exponents.scale - exponents.code  # the power of two that the sums are short of
     a_registers = t.m * t.k * 2 // 4 // instance.block
-    vector = columns * _SCALING[activations, instance.order]
+    vector = columns * _SCALING[way, activations, instance.order]
     watching = _WATCHING * a_registers if flushes else 0
     return StreamedContext(
         name=instance.name,
@@ -98,7 +149,10 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
         rescue_subnormals=flushes,
         tile=t,
         threads=instance.block,
+        rows=rows,
         columns=columns,
+        product=f"gemm/streamed_{way}.hip.j2",
+        regions=_regions(rows, columns, vector, watching, flushes) if way == "sums" else (),
         brick_k=BRICK_K,
         brick_scales=BRICK_N * scales,
         column_scales=scales,
@@ -117,19 +171,54 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
         operand_type=OPERANDS[activations],
         accumulator_type=ACCUMULATORS[WIDTH],
         parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
+        scaled_weights=way == "fold",
         normalize=exponents.normalize,
+        code_exponent=exponents.code,
         scale_exponent=exponents.scale,
         scale_step=_power(exponents.scale - exponents.converted),
-        code_step=_power(14),
-        outer_factor=_power(-exponents.scale - exponents.code),
+        code_step=_power(exponents.code - exponents.unpacked),
+        factor_first=_power(min(left, 0)),
+        factor_last=_power(max(left, 0)),
     )
 
 
-def _exponents(order: str, flushes: bool) -> Exponents:
-    """bf16 order: codes in bf16 position, scales in f32. fp16 order: both in fp16, of which 448 * 2^7 is the largest."""
-    if order == "bf16":
-        return Exponents(False, code=-126, converted=-1, scale=119)
-    return Exponents(True, 0, -8, 0) if flushes else Exponents(False, -14, -8, 7)
+def _exponents(way: str, weights: str, order: str, arch: Arch, flushes: bool) -> Exponents:
+    """Scales times codes stay inside what the type holds exactly; runtime.formats.MX_LARGEST is chosen so."""
+    unpacked = -126 if order == "bf16" else -14
+    code = 0 if flushes else unpacked
+    if weights == "nvfp4":  # fp16: 448 * 2^7 is the largest
+        converted, scale = (-1, 119) if order == "bf16" else (-8, 0 if flushes else 7)
+    else:  # bf16: from 0.5 * 2^(1 - MX_LARGEST) on weights are 2^-132, where they are exact, or 2^-126, where none is flushed
+        converted = MX_LARGEST - 127
+        smallest = -126 if arch.mfma_flushes_denormals else -132
+        scale = smallest + MX_LARGEST - code if way == "fold" else converted
+    return Exponents(flushes, unpacked, code, converted, scale)
+
+
+def _regions(rows: int, columns: int, vector: int, watching: int, watch: bool) -> tuple[Region, ...]:
+    regions = []
+    for index, (chunk, row) in enumerate((chunk, row) for chunk in range(2) for row in range(rows)):
+        following = (index + 1) % (2 * rows)
+        store, load_a, turn = index == 1, index == 2, index == rows
+        work = columns * _SUM_SCALING + 2 * vector // rows + (watching if watch and index == 0 else 0)
+        region = Region(
+            chunk,
+            row,
+            next=1 - index % 2,
+            next_chunk=following // rows,
+            next_row=following % rows,
+            watch=watch and index == 0,
+            store=store,
+            load_a=load_a,
+            turn=turn,
+            last=following == 0,
+            convert=row == rows - 1,
+            lds="2 + A_LOADS" if store else "2",
+            loads=" + ".join(["0", *(["A_LOADS"] if load_a else []), *(["W_LOADS"] if turn else [])]),
+            valu=-(-(work + _ADDRESSES) // (4 * columns)),
+        )
+        regions.append(region)
+    return tuple(regions)
 
 
 def _valu_between(vector: int, rows: int, columns: int) -> int:

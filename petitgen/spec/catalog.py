@@ -28,6 +28,8 @@ from petitgen.spec.model import (
 from petitgen.spec.reader import read
 from runtime.formats import FORMATS
 
+_MFMA_K = 16  # K of the deepest matrix instruction
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
@@ -103,12 +105,6 @@ class _Family:
         weights = [self._known(name, "weights") for name in spec["weights"]]
         activations = [self._known(name, "activations") for name in spec["activations"]]
         archs = [self._arch(name) for name in spec["archs"]]
-        for w in weights:
-            if spec["constraints"]["k_multiple"] % FORMATS[w].block:
-                raise self._error(
-                    f"constraints.k_multiple: {spec['constraints']['k_multiple']} is no multiple of {w}'s block of "
-                    f"{FORMATS[w].block}"
-                )
         tiles = [self._tile(i, facts) for i, facts in enumerate(spec["tiles"])]
         abi = tuple(Argument(**facts) for facts in spec["abi"])
         for arch, w, a, (i, tile) in product(archs, weights, activations, enumerate(tiles)):
@@ -125,7 +121,7 @@ class _Family:
                 template=spec["templates"][tile.loop],
                 abi=abi,
                 limits=Limits(registers=arch.registers // tile.occupancy, lds_bytes=arch.lds_bytes),
-                constraints=Constraints(**spec["constraints"]),
+                constraints=Constraints(k_multiple=max(_MFMA_K, FORMATS[w].block), **spec["constraints"]),
                 tolerance=self._tolerance(a, tile),
             )
 

@@ -51,21 +51,20 @@ def _occupancy(t: Tile, arch: Arch, lds: int) -> list[tuple[bool, str]]:
 
 def _streamed(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
     threads = t.waves * arch.wave_size
-    chunks = t.k // 8  # 16-byte chunks in a row of A
-    stage_k = max(t.k, BRICK_K)
+    passes = threads // (t.k // 8)  # rows of A that are loaded at once, 16 bytes a work-item
     lds = 2 * t.m * t.k * 2
     accumulators = t.m * t.n // (t.waves_m * t.waves_n * arch.wave_size)
     return [
-        (t.k & (t.k - 1) != 0, f"k: {t.k} is not allowed; a power of two is"),
+        (t.k != BRICK_K // 2, f"k: {t.k} is not allowed with a streamed loop; {BRICK_K // 2} is, half a brick"),
+        (t.waves_k != 1, f"waves: {t.waves_k} along k; a streamed loop has one"),
+        (t.mfma != 32, f"mfma: {t.mfma} is not allowed with a streamed loop; 32 is"),
         (t.m % (t.waves_m * t.mfma) != 0, f"m: {t.m} is no multiple of waves m x mfma = {t.waves_m * t.mfma}"),
+        (t.m // t.waves_m < 64, f"m: {t.m // t.waves_m} rows a wave; a streamed loop has 64 at least"),
         (t.n % (t.waves_n * t.mfma) != 0, f"n: {t.n} is no multiple of waves n x mfma = {t.waves_n * t.mfma}"),
-        (
-            t.waves_k > 1 and t.k % (BRICK_K * t.waves_k) != 0,
-            f"k: {t.k} gives {t.waves_k} waves along k no whole bricks of {BRICK_K}",
-        ),
+        (t.n // t.waves_n > 64, f"n: {t.n // t.waves_n} columns a wave; offsets of a load reach 64"),
         (threads > 1024, f"waves: {t.waves} waves are {threads} work-items; a workgroup has 1024 at most"),
         (
-            threads % chunks != 0 or (t.m * chunks) % threads != 0,
+            passes % 8 != 0 or t.m % passes != 0,
             f"m x k: {t.m} x {t.k} of A does not divide into 16 bytes for each of {threads} work-items",
         ),
         (
@@ -74,11 +73,8 @@ def _streamed(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
             f"occupancy {t.occupancy} at most half of {arch.registers // max(t.occupancy, 1)} registers can be",
         ),
         (lds > arch.lds_bytes, f"m x k: two buffers of A need {lds} bytes of LDS; {arch.name} has {arch.lds_bytes}"),
-        (t.stages * (stage_k // t.k) % 2 != 0, f"stages: {t.stages} is odd: the two LDS buffers could not alternate"),
-        (
-            t.stages * (stage_k // t.k) % t.a_ahead != 0,
-            f"a_ahead: {t.a_ahead} does not divide the {t.stages * (stage_k // t.k)} steps of {t.stages} stages",
-        ),
+        (t.stages % 2 != 0, f"stages: {t.stages} is odd: halves of bricks and LDS buffers could not alternate"),
+        (t.stages % t.a_ahead != 0, f"a_ahead: {t.a_ahead} does not divide the {t.stages} steps of a turn"),
         *_occupancy(t, arch, lds),
     ]
 

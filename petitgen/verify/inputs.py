@@ -73,7 +73,7 @@ def _all_kinds(rng: Generator, shape: Shape, t: FloatType) -> tuple[tuple[str, .
 def _lone_subnormals(rng: Generator, shape: Shape, t: FloatType) -> tuple[tuple[str, ...], NDArray]:
     """One subnormal number in each `shape.lone` rows, in a row of zeros; the other rows have none.
 
-    A kernel that looks for them (templates/lib/subnormal.hip.j2) has nothing else to notice there. From one
+    A kernel that looks for them (templates/lib/rescue.hip.j2) has nothing else to notice there. From one
     group to the next they move along K, through every place of a 16-byte load, and from the largest to the
     smallest.
     """

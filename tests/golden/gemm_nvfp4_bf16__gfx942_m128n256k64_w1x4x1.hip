@@ -2,13 +2,14 @@
 //
 // C[M,N] = (A[M,K] x dequant(W)[N,K]^T) * outer[N], nvfp4 weights, bf16 A and C, f32 sums.
 //
-// A workgroup of 1 x 4 x 1 waves (m, n, k) makes 128 x 256 of C.
+// For many rows, where the matrix instructions are the work. A workgroup of 1 x 4 waves (m, n) makes 128 x 256 of C.
 // Weights go from memory straight to registers, where the one wave that needs them dequantizes them.
-// A goes through LDS, 64 of K at a time, two buffers, one barrier a step.
+// A goes through LDS, 64 of K (a step) at a time, two buffers, one barrier a step.
+// While the matrix unit works on 16 of K (a sub-step), operands of the next are read from LDS and dequantized.
 // Tails need no branch: what lies past M, N or K is past the end of a buffer, or is aimed there.
 //
-// Registers a lane: 128 accumulators, 2 x 20 weights and scales in flight, 16 of A in flight
-// LDS: 2 x 16384 bytes of A, then 0 of partial sums in the same place
+// Registers a lane: 128 accumulators, 2 x 12 weights and scales and 16 of A in flight, 48 operands
+// LDS: 2 x 16384 bytes of A
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
 #define __shared__ __attribute__((shared))
@@ -65,6 +66,40 @@ DEVICE void store_b16(u32 x, Resource r, u32 offset) {
   __builtin_amdgcn_raw_buffer_store_b16((unsigned short)x, r, offset, 0, 0);
 }
 
+// A buffer that is read along K in steps. Where a wave is goes into soffset, a scalar register, so that a step costs no
+// vector instruction. The range check takes soffset from num_records: it must never be the larger, and at the end it is
+// as large, where everything reads zero.
+struct Stream {
+  Resource buffer;
+  u32 offset, step, end;
+};
+
+// Bytes `start` to `end` of the buffer that `words` describes.
+DEVICE Stream stream(u32x4 words, u32 start, u32 end, u32 step) {
+  const u32 records = words[2], last = end < records ? end : records;
+  u32 first = start < last ? start : last;
+  asm("" : "+s"(first));  // a subtraction that saturates would be one for vector registers
+  const u64 base = ((u64)(words[1] & 0xffffu) << 32 | words[0]) + first;
+  Stream s;
+  s.end = last - first;
+  s.buffer = __builtin_amdgcn_make_buffer_rsrc((void*)base, 0, s.end, words[3]);
+  s.offset = 0;
+  s.step = step;
+  return s;
+}
+
+DEVICE void advance(Stream& s) { s.offset = s.end - s.offset > s.step ? s.offset + s.step : s.end; }
+
+DEVICE u32x4 load_b128(const Stream& s, u32 offset) {
+  return __builtin_amdgcn_raw_buffer_load_b128(s.buffer, offset, s.offset, 0);
+}
+DEVICE u32x2 load_b64(const Stream& s, u32 offset) {
+  return __builtin_amdgcn_raw_buffer_load_b64(s.buffer, offset, s.offset, 0);
+}
+DEVICE u32 load_b32(const Stream& s, u32 offset) {
+  return __builtin_amdgcn_raw_buffer_load_b32(s.buffer, offset, s.offset, 0);
+}
+
 typedef i16x4 Operand;                 // four values of K
 typedef f32x16 Accumulator;         // 32 x 32 over the wave
 
@@ -73,55 +108,81 @@ DEVICE Accumulator multiply_add(Operand weights, Operand activations, Accumulato
   return __builtin_amdgcn_mfma_f32_32x32x8bf16_1k(weights, activations, sum, 0, 0, 0);
 }
 
-// Eight codes of one dword as fp16 pairs, each code * 2^-14. Pairs 0, 1: g = 0; pairs 2, 3: g = 1.
-DEVICE void unpack(u32 q, f16x2 (&pair)[4]) {
-  constexpr u32 CODE = 0x8e008e00u;  // sign, two exponent bits, mantissa
-  const u32 r = __builtin_bitreverse32(q);
-  pair[0] = bits<f16x2>(q & CODE);
-  pair[1] = bits<f16x2>((q << 8) & CODE);
-  pair[2] = bits<f16x2>(r & CODE);
-  pair[3] = bits<f16x2>((r << 8) & CODE);
+// How compilers shall mix the instructions of a stretch: behind every matrix instruction one LDS access and one load, as
+// long as there are, and VALU instructions to fill its time.
+template <int MFMAS, int LDS, int LOADS, int VALU> DEVICE void mix() {
+  constexpr int ANY_VALU = 0x2, MATRIX = 0x8, LOAD = 0x20, ANY_LDS = 0x80;
+#pragma unroll
+  for (int i = 0; i < MFMAS; ++i) {
+    __builtin_amdgcn_sched_group_barrier(MATRIX, 1, 0);
+    if (i < LDS) __builtin_amdgcn_sched_group_barrier(ANY_LDS, 1, 0);
+    if (i < LOADS) __builtin_amdgcn_sched_group_barrier(LOAD, 1, 0);
+    __builtin_amdgcn_sched_group_barrier(ANY_VALU, VALU, 0);
+  }
 }
 
-// Block scales of one column for 64 of K: pair[g] holds group g of the even dword (low half) and of the odd one (high).
-struct Scales {
-  f16x2 pair[2];
+// ---- codes -------------------------------------------------------------------------------------------------------
+// Two dwords that hold four codes, two each, in the position of a number type; the other bits belong to other codes.
+struct Places {
+  u32 first, second;
 };
 
-// E4M3 bytes 1 and 3 of `x` in fp16 position (scale * 2^-8), times 2^15. The arithmetic shift
-// keeps the sign where it is; the mask clears its copy and the bits of the other bytes.
-DEVICE f16x2 convert_scales(u32 x) {
-  const i16x2 shifted = bits<i16x2>(x) >> (short)1;
-  const f16x2 step = {(_Float16)32768.0f, (_Float16)32768.0f};
-  return bits<f16x2>(bits<u32>(shifted) & 0xbf80bf80u) * step;
+// SUB: which 16 of K of the 64 in a pair of dwords (p: c even, q: c odd).
+// Constants that compilers must not see: of an `and` with a known mask and a shift, or of a selection by one, they make
+// other instructions, and more.
+struct Masks {
+  u32 code = 0x81c0u, select = 0x60306030u;
+};
+
+DEVICE Masks masks() {
+  Masks m;
+  asm("" : "+s"(m.code), "+s"(m.select));
+  return m;
 }
 
-// Of the brick's pair of dwords `pair` (0 or 1). Group g of the pair has bytes `pair` and `pair` + 2 of scale dword g: see
-// scale_places in runtime/formats.py.
-DEVICE Scales convert(u32x2 bytes, int pair) {
+DEVICE u32 rotate_right(u32 x, int bits) { return __builtin_amdgcn_alignbit(x, x, bits); }
+
+template <int SUB> DEVICE Places place(u32 p, u32 q, const Masks& mask) {
+  if (SUB == 0) return {p, rotate_right(p, 4)};
+  if (SUB == 2) return {q, rotate_right(q, 4)};
+  const u32 right = q >> 2, rest = right ^ (mask.select & (p ^ right));  // v_bfi_b32
+  if (SUB == 1) return {p << 6, rotate_right(rest, 6)};
+  return {q << 6, rest << 4};
+}
+
+// Block scales of one column for 64 of K, times 2^119.
+struct Scales {
+  f32x2 pair[2];  // groups 0 and 1, 2 and 3
+};
+
+// E4M3FN read as E4M3FNUZ, which has half the value; packing left no NaN (0x80). HALF: which 64 of the brick.
+template <int HALF> DEVICE Scales convert(u32x2 bytes) {
+  const int even = bytes[0], odd = bytes[1];  // groups 0, 2 and 1, 3: see scale_places in runtime/formats.py
+  const f32x2 first = {__builtin_amdgcn_cvt_f32_fp8(even, HALF), __builtin_amdgcn_cvt_f32_fp8(odd, HALF)};
+  const f32x2 second = {__builtin_amdgcn_cvt_f32_fp8(even, HALF + 2), __builtin_amdgcn_cvt_f32_fp8(odd, HALF + 2)};
+  const f32x2 step = { 0x1.0000000000000p+120f, 0x1.0000000000000p+120f };
   Scales s;
-#pragma unroll
-  for (int g = 0; g < 2; ++g) {
-    const u32 dword = bytes[g];
-    s.pair[g] = convert_scales(pair == 0 ? dword << 8 : dword);
-  }
+  s.pair[0] = first * step;
+  s.pair[1] = second * step;
   return s;
 }
 
-// Four codes times their scale as bf16. v_fma_mix_f32 reads both as fp16 halves and gives the exact product in f32, whose
-// low 16 bits are zero, so that packing the high halves rounds nothing. The compiler must choose the instruction: it
-// counts the wait states between the matrix instructions and this one, which it cannot do for one in inline asm.
-template <int CODE, int SCALE> DEVICE u32 multiply(f16x2 code, f16x2 scale) {
-  float product = __builtin_fmaf((float)code[CODE], (float)scale[SCALE], 0.0f);
-  asm("" : "+v"(product));  // alone: two side by side become packed arithmetic with four conversions
-  return bits<u32>(product);
+// Two codes in bf16 position times their scale. The halves are f32 numbers when nothing is below them, subnormal ones with
+// a code of 0.5; their product has six significant bits, so that packing the high halves rounds nothing.
+DEVICE u32 multiply(u32 codes, f32x2 scale, const Masks& mask) {
+  constexpr u32 HIGH_HALVES = 0x07060302u;
+  const u32 low = (codes & mask.code) << 16, high = codes & 0x81c00000u;
+  const f32x2 product = f32x2{bits<float>(low), bits<float>(high)} * scale;
+  const float first = product[0], second = product[1];
+  return __builtin_amdgcn_perm(bits<u32>(second), bits<u32>(first), HIGH_HALVES);
 }
 
-template <int SCALE> DEVICE Operand dequantize(f16x2 first, f16x2 second, f16x2 scale) {
-  constexpr u32 HIGH_HALVES = 0x07060302u;
-  const u32 a = __builtin_amdgcn_perm(multiply<1, SCALE>(first, scale), multiply<0, SCALE>(first, scale), HIGH_HALVES);
-  const u32 b = __builtin_amdgcn_perm(multiply<1, SCALE>(second, scale), multiply<0, SCALE>(second, scale), HIGH_HALVES);
-  const u32x2 pairs = {a, b};
+// Four codes of the pair of dwords p, q (order bf16 of runtime/formats.py) times their scale. SUB: which 16 of the 64 of K.
+template <int SUB> DEVICE Operand dequantize(u32 p, u32 q, const Scales& scales, const Masks& mask) {
+  const float scale = scales.pair[SUB / 2][SUB % 2];
+  const f32x2 both = {scale, scale};
+  const Places at = place<SUB>(p, q, mask);
+  const u32x2 pairs = {multiply(at.first, both, mask), multiply(at.second, both, mask)};
   return bits<Operand>(pairs);
 }
 
@@ -134,196 +195,177 @@ DEVICE u32 round(float x) {
 
 constexpr int BRICK_K = 128;                  // K of one brick of packed weights
 constexpr int TILE_M = 128, TILE_N = 256, TILE_K = 64;
-constexpr int WAVES_M = 1, WAVES_N = 4, WAVES_K = 1;
+constexpr int WAVES_M = 1, WAVES_N = 4;
 constexpr int WAVE_M = TILE_M / WAVES_M, WAVE_N = TILE_N / WAVES_N;
-constexpr int MFMA = 32;                        // rows and columns of one matrix instruction
+constexpr int MFMA = 32;                          // rows and columns of one matrix instruction
 constexpr int ROWS = WAVE_M / MFMA, COLUMNS = WAVE_N / MFMA;  // matrix instructions across a wave's part
-constexpr int QUADS = 2;                      // quads of a brick that one lane reads
-constexpr int STAGES = 2;                    // weight stages in flight
+constexpr int SUBSTEPS = TILE_K / 16;
+constexpr int STAGES = 2;                    // steps whose weights are in registers
 constexpr int A_AHEAD = 1;                   // steps of A in flight
-constexpr int STAGE_K = 128;                  // K of one weight stage of the workgroup
-constexpr int BRICKS = 1;                    // bricks along K that a wave takes of one stage
-constexpr int STEPS = STAGE_K / TILE_K;                   // steps of A in one weight stage
-constexpr int UNROLL = STAGES * STEPS;                   // steps in one turn of the loop
-constexpr int PAIRS = 1;                      // pairs of dwords (64 of K) a wave takes of one brick in one step
 constexpr int A_PITCH = TILE_K * 2, A_BYTES = TILE_M * A_PITCH;
 constexpr int A_CHUNKS = TILE_K / 8;                      // 16-byte chunks in a row of A
 constexpr int THREADS = 256;
 constexpr int A_PASS = THREADS / A_CHUNKS;                // rows of A that the workgroup loads at once
 constexpr int A_LOADS = TILE_M / A_PASS;
+constexpr int W_LOADS = 3 * COLUMNS;
+constexpr int UNIT = 128;                     // slices share K in units of it
+constexpr int C_BYTES = TILE_M * TILE_N * 4;      // of partial sums
 
 static_assert(A_LOADS * A_PASS == TILE_M, "every thread loads the same number of chunks");
-static_assert(STEPS * TILE_K == STAGE_K && UNROLL % 2 == 0, "LDS buffers alternate in fixed roles");
-static_assert(UNROLL % A_AHEAD == 0, "registers of A alternate in fixed roles");
+static_assert(BRICK_K == 2 * TILE_K && STAGES % 2 == 0, "halves of bricks and LDS buffers alternate in fixed roles");
+static_assert(STAGES % A_AHEAD == 0, "registers of A alternate in fixed roles");
 
 typedef __attribute__((address_space(3))) char* Lds;
 template <typename T> DEVICE __attribute__((address_space(3))) T* at(Lds base, u32 offset) {
   return (__attribute__((address_space(3))) T*)(base + offset);
 }
 
-// ---- A: memory -> registers -> LDS -----------------------------------------------------------------------------
+// ---- A: memory -> registers -> LDS -> operands --------------------------------------------------------------------
 struct StagedA {
   u32x4 chunk[A_LOADS];
 };
 
 struct PlaceA {
-  u32 source[A_LOADS];  // byte offset of the thread's chunk in A, at K = 0
-  u32 target[A_LOADS];  // and in an LDS buffer
+  u32 source[A_LOADS];  // byte offset of the thread's chunk from the tile's first row, at the step's K
+  u32 target;           // and in an LDS buffer, for the first of its rows
   u32 k;                // its place along K within a step
 };
 
 // LDS rows are permuted in chunks (chunk ^ row & 7), so that reading a column of chunks touches every bank.
-DEVICE PlaceA place_a(u32 thread, u32 m0, u32 lda) {
+DEVICE PlaceA place_a(u32 thread, u32 lda) {
   PlaceA p;
-  const u32 chunk = thread % A_CHUNKS;
+  const u32 chunk = thread % A_CHUNKS, row = thread / A_CHUNKS;
   p.k = chunk * 8;
+  p.target = row * A_PITCH + ((chunk ^ (row & 7)) << 4);
 #pragma unroll
-  for (int i = 0; i < A_LOADS; ++i) {
-    const u32 row = thread / A_CHUNKS + i * A_PASS;
-    p.source[i] = ((m0 + row) * lda + p.k) * 2;
-    p.target[i] = row * A_PITCH + ((chunk ^ (row & 7)) << 4);
-  }
+  for (int i = 0; i < A_LOADS; ++i) p.source[i] = ((row + i * A_PASS) * lda + p.k) * 2;
   return p;
 }
 
-// Rows past M are past the buffer; chunks past K would be the next row, so they are aimed out of it.
-DEVICE void load_a(StagedA& a, Resource r, const PlaceA& p, u32 k0, u32 K) {
-  const bool inside = k0 + p.k < K;
+// Rows past M are past the buffer; chunks past the `left` of K would be the next slice or the next row, so they are aimed out of it.
+DEVICE void load_a(StagedA& a, Stream& s, const PlaceA& p, int left) {
+  const bool inside = (int)p.k < left;
 #pragma unroll
-  for (int i = 0; i < A_LOADS; ++i) a.chunk[i] = load_b128(r, inside ? p.source[i] + k0 * 2 : OUT_OF_RANGE);
+  for (int i = 0; i < A_LOADS; ++i) a.chunk[i] = load_b128(s, inside ? p.source[i] : OUT_OF_RANGE);
+  advance(s);
 }
 
-DEVICE void store_a(const StagedA& a, Lds lds, const PlaceA& p) {
+DEVICE void store_a(const StagedA& a, Lds buffer, const PlaceA& p) {
 #pragma unroll
-  for (int i = 0; i < A_LOADS; ++i) *at<u32x4>(lds, p.target[i]) = a.chunk[i];
+  for (int i = 0; i < A_LOADS; ++i) *at<u32x4>(buffer, p.target + i * (A_PASS * A_PITCH)) = a.chunk[i];
+}
+struct PlaceFragments {
+  u32 offset[SUBSTEPS];  // byte offset in an LDS buffer
+};
+
+DEVICE PlaceFragments place_fragments(u32 lane, u32 wave_m) {
+  PlaceFragments p;
+  const u32 row = lane % MFMA, half = lane / MFMA;
+#pragma unroll
+  for (int s = 0; s < SUBSTEPS; ++s)
+    p.offset[s] = (wave_m * WAVE_M + row) * A_PITCH + (((2 * s + half) ^ (row & 7)) << 4);
+  return p;
+}
+
+// Of 32 of A's rows from row `row` on: the lane's part of 16 of K, 8 numbers.
+DEVICE void load_row(Operand (&quad)[2], Lds buffer, u32 offset, int row) {
+  const u32x4 x = *at<u32x4>(buffer, offset + row * (MFMA * A_PITCH));
+  const u32x2 low = {x[0], x[1]}, high = {x[2], x[3]};
+  quad[0] = bits<Operand>(low);
+  quad[1] = bits<Operand>(high);
 }
 
 // ---- W: memory -> registers ------------------------------------------------------------------------------------
+typedef u32x2 ScaleBytes;  // a column's scales of a whole brick
+
 struct Weights {
-  u32x4 codes[BRICKS][COLUMNS][QUADS];
-  u32x2 scales[BRICKS][COLUMNS];
+  u32x2 codes[COLUMNS][2];  // a pair of dwords of each of the lane's two quads
+  ScaleBytes scales[COLUMNS];
 };
 
-struct PlaceW {
-  u32 codes, scales;            // byte offsets of the lane in the next stage
-  u32 brick_codes, brick_scales;  // bytes from a brick to the next along K
-};
-
-DEVICE void load_weights(Weights& x, Resource w, Resource s, PlaceW& p) {
+// HALF: which half of the brick.
+template <int HALF> DEVICE void load_weights(Weights& x, Stream& w, Stream& s, u32 codes, u32 scales) {
 #pragma unroll
-  for (int b = 0; b < BRICKS; ++b)
+  for (int j = 0; j < COLUMNS; ++j) {
 #pragma unroll
-    for (int j = 0; j < COLUMNS; ++j) {
-#pragma unroll
-      for (int q = 0; q < QUADS; ++q)
-        x.codes[b][j][q] = load_b128(w, p.codes + b * p.brick_codes + j * (MFMA * 64) + q * 256);
-      x.scales[b][j] = load_b64(s, p.scales + b * p.brick_scales + j * (MFMA * 8));
-    }
-  p.codes += p.brick_codes * (BRICKS * WAVES_K);
-  p.scales += p.brick_scales * (BRICKS * WAVES_K);
+    for (int q = 0; q < 2; ++q) x.codes[j][q] = load_b64(w, codes + j * 2048 + q * 256 + HALF * 8);
+    x.scales[j] = load_b64(s, scales + j * 256);
+  }
+  if (HALF == 1) {
+    advance(w);
+    advance(s);
+  }
 }
 
 // Dequantization depends on nothing but the load, and compilers hoist it there, with the wait that it needs. Tying the
 // registers at the point of use, all in one statement, keeps the loads in flight until then and makes one wait of them.
 DEVICE void pin(Weights& x) {
   asm volatile(""
-               : "+v"(x.codes[0][0][0])
-               , "+v"(x.codes[0][0][1])
-               , "+v"(x.scales[0][0])
-               , "+v"(x.codes[0][1][0])
-               , "+v"(x.codes[0][1][1])
-               , "+v"(x.scales[0][1])
+               : "+v"(x.codes[0][0]), "+v"(x.codes[0][1]), "+v"(x.scales[0])
+               , "+v"(x.codes[1][0]), "+v"(x.codes[1][1]), "+v"(x.scales[1])
   );
 }
 
 // ---- the product -----------------------------------------------------------------------------------------------
-// What one lane gives to the matrix instructions of 16 of K.
-struct Fragment {
-  Operand quad[QUADS];
+// What a lane gives to the matrix instructions for 16 of K: of its half, 8 numbers of each row.
+struct Fragments {
+  Operand quad[ROWS][2];
 };
 
-DEVICE Fragment load_fragment(Lds a, u32 offset) {
-  Fragment f;
-  const u32x4 x = *at<u32x4>(a, offset);
-  const u32x2 low = {x[0], x[1]}, high = {x[2], x[3]};
-  f.quad[0] = bits<Operand>(low);
-  f.quad[1] = bits<Operand>(high);
-  return f;
+DEVICE void load_fragments(Fragments& f, Lds buffer, u32 offset) {
+#pragma unroll
+  for (int i = 0; i < ROWS; ++i) load_row(f.quad[i], buffer, offset, i);
 }
 
-struct PlaceFragment {
-  u32 offset[2][2];  // byte offset in an LDS buffer: [dword of the pair][group of 16]
+// Scaled weights of 16 of K, as the matrix instructions take them.
+struct Scaled {
+  Operand quad[COLUMNS][2];
 };
 
-DEVICE PlaceFragment place_fragment(u32 lane, u32 wave_m, u32 wave_k) {
-  PlaceFragment p;
-  const u32 row = lane % MFMA, part = lane / MFMA;  // part: which quads of a group are the lane's
+template <int HALF> DEVICE void convert_scales(const Weights& w, Scales (&scales)[COLUMNS]) {
 #pragma unroll
-  for (int odd = 0; odd < 2; ++odd)
-#pragma unroll
-    for (int g = 0; g < 2; ++g) {
-      const u32 chunk = 4 * odd + 2 * g + part * QUADS / 2, half = part * QUADS % 2;
-      p.offset[odd][g] = (wave_m * WAVE_M + row) * A_PITCH + wave_k * (BRICKS * BRICK_K * 2) +
-                         ((chunk ^ (row & 7)) << 4) + half * 8;
-    }
-  return p;
+  for (int j = 0; j < COLUMNS; ++j) scales[j] = convert<HALF>(w.scales[j]);
 }
 
-// One dword of every column: 32 of K in two groups of 16, each with its scale. ODD: which dword of its pair it is.
-template <int ODD>
-DEVICE void multiply_dword(Accumulator (&sum)[ROWS][COLUMNS], const u32 (&codes)[COLUMNS][QUADS],
-                           const Scales (&scales)[COLUMNS], Lds a, const PlaceFragment& place) {
-  Operand w[COLUMNS][QUADS][2];
+template <int SUB> DEVICE void scale_weights(Scaled& y, const Weights& w, const Scales (&scales)[COLUMNS], const Masks& mask) {
 #pragma unroll
   for (int j = 0; j < COLUMNS; ++j)
 #pragma unroll
-    for (int q = 0; q < QUADS; ++q) {
-      f16x2 pair[4];
-      unpack(codes[j][q], pair);
-      w[j][q][0] = dequantize<ODD>(pair[0], pair[1], scales[j].pair[0]);
-      w[j][q][1] = dequantize<ODD>(pair[2], pair[3], scales[j].pair[1]);
-    }
-#pragma unroll
-  for (int g = 0; g < 2; ++g)
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i) {
-      const Fragment x = load_fragment(a, place.offset[ODD][g] + i * (MFMA * A_PITCH));
-#pragma unroll
-      for (int q = 0; q < QUADS; ++q)
-#pragma unroll
-        for (int j = 0; j < COLUMNS; ++j) sum[i][j] = multiply_add(w[j][q][g], x.quad[q], sum[i][j]);
+    for (int q = 0; q < 2; ++q) {
+      const u32 even = w.codes[j][q][0], odd = w.codes[j][q][1];
+      y.quad[j][q] = dequantize<SUB>(even, odd, scales[j], mask);
     }
 }
 
-template <int ODD>
-DEVICE void multiply_pair(Accumulator (&sum)[ROWS][COLUMNS], const Weights& w, const Scales (&scales)[COLUMNS], int brick,
-                          int pair, Lds a, const PlaceFragment& place) {
-  u32 codes[COLUMNS][QUADS];
+DEVICE void multiply(Accumulator (&sum)[ROWS][COLUMNS], const Fragments& a, const Scaled& w) {
 #pragma unroll
-  for (int j = 0; j < COLUMNS; ++j)
+  for (int q = 0; q < 2; ++q)
 #pragma unroll
-    for (int q = 0; q < QUADS; ++q) codes[j][q] = w.codes[brick][j][q][2 * pair + ODD];
-  multiply_dword<ODD>(sum, codes, scales, a, place);
+    for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; ++j) sum[i][j] = multiply_add(a.quad[i][q], w.quad[j][q], sum[i][j]);
 }
 
-// One step: the wave's bricks (or the pair of dwords that the step covers) against one LDS buffer of A.
-DEVICE void multiply_step(Accumulator (&sum)[ROWS][COLUMNS], const Weights& w, int step, Lds a,
-                          const PlaceFragment& place) {
-#pragma unroll
-  for (int b = 0; b < BRICKS; ++b)
-#pragma unroll
-    for (int p = 0; p < PAIRS; ++p) {
-      const int pair = step * PAIRS + p;
-      Scales scales[COLUMNS];
-#pragma unroll
-      for (int j = 0; j < COLUMNS; ++j) scales[j] = convert(w.scales[b][j], pair);
-      const Lds group = a + (b * PAIRS + p) * 128;
-      multiply_pair<0>(sum, w, scales, b, pair, group, place);
-      multiply_pair<1>(sum, w, scales, b, pair, group, place);
-    }
+// ---- slices ------------------------------------------------------------------------------------------------------
+// Counts the workgroup in at its tile; true for the whole workgroup if it is the last. Its partial sums are then in
+// memory, and those of the others can be read. The counter is left at zero for the next launch. Uses the first dword of
+// LDS, which nobody may need any more.
+DEVICE bool last_to_arrive(u32x4 counters, u32 tile, u32 slices, Lds lds, u32 thread) {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");
+  synchronize();
+  if (thread == 0) {
+    typedef __attribute__((address_space(1))) u32* Counter;
+    const Counter counter = (Counter)((u64)(counters[1] & 0xffffu) << 32 | counters[0]) + tile;
+    const u32 before = __hip_atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+    if (before == slices - 1) __hip_atomic_store(counter, 0u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+    *at<u32>(lds, 0) = before;
+  }
+  synchronize();
+  const bool last = __builtin_amdgcn_readfirstlane(*at<u32>(lds, 0)) == slices - 1;
+  if (last) __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "agent");
+  return last;
 }
 
-// ---- C ---------------------------------------------------------------------------------------------------------
 // Four neighbours along n of one row. Columns past N would be the next row, so they are aimed out of the buffer.
 // WHOLE: N and ldc are multiples of four, so that the four are all inside or all outside, and aligned.
 template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u32 row_offset, u32 n, u32 N) {
@@ -340,99 +382,115 @@ template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u3
 }
 
 
-// The wave's part of C. m, n: the lane's first row and column. factor, the power of two that dequantization left, comes
-// last: outer times factor could leave f32 where the result does not.
+// ---- C ---------------------------------------------------------------------------------------------------------
+// Partial sums of a slice in the workspace: f32 [ROWS][COLUMNS][4][THREADS][4], from byte `first` on.
+DEVICE void leave_sums(const Accumulator (&sum)[ROWS][COLUMNS], Resource p, u32 first, u32 thread) {
+#pragma unroll
+  for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+    for (int j = 0; j < COLUMNS; ++j)
+#pragma unroll
+      for (int four = 0; four < 4; ++four) {
+        const Accumulator& x = sum[i][j];
+        const f32x4 part = {x[four * 4], x[four * 4 + 1], x[four * 4 + 2], x[four * 4 + 3]};
+        store_b128(bits<u32x4>(part), p, first + (((i * COLUMNS + j) * 4 + four) * THREADS + thread) * 16);
+      }
+}
+
+// The sum of all slices, in their order. pitch: bytes from a slice to the next. AHEAD blocks of 64 bytes a lane are on their
+// way at once; the last are past the last slice and for nothing.
+DEVICE void add_sums(Accumulator (&sum)[ROWS][COLUMNS], Resource p, u32 first, u32 pitch, u32 slices, u32 thread) {
+  constexpr int BLOCKS = ROWS * COLUMNS, AHEAD = BLOCKS < 4 ? BLOCKS : 4;
+  u32x4 part[AHEAD][4];
+  const u32 lane = first + thread * 16;
+#pragma unroll
+  for (int b = 0; b < AHEAD; ++b)
+#pragma unroll
+    for (int four = 0; four < 4; ++four) part[b][four] = load_b128(p, lane + (b * 4 + four) * (THREADS * 16));
+#pragma unroll
+  for (int b = 0; b < BLOCKS; ++b) sum[b / COLUMNS][b % COLUMNS] = (Accumulator)0.0f;
+#pragma unroll 1
+  for (u32 slice = 0; slice < slices; ++slice) {
+#pragma unroll
+    for (int b = 0; b < BLOCKS; ++b) {
+      Accumulator& total = sum[b / COLUMNS][b % COLUMNS];
+      const int next = (b + AHEAD) % BLOCKS;
+      const u32 place = lane + (slice + (b + AHEAD) / BLOCKS) * pitch + next * (THREADS * 64);
+#pragma unroll
+      for (int four = 0; four < 4; ++four) {
+        const f32x4 x = bits<f32x4>(part[b % AHEAD][four]);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) total[four * 4 + e] += x[e];
+        part[b % AHEAD][four] = load_b128(p, place + four * (THREADS * 16));
+      }
+      keep_order();
+    }
+  }
+}
+
+// Turns 4 x 4 numbers in four neighbouring lanes: element e of lane q becomes element q of lane e.
+template <int PATTERN> DEVICE void exchange(float& low, float& high, bool upper) {
+  const int sent = bits<int>(upper ? low : high);
+  const float got = bits<float>(__builtin_amdgcn_mov_dpp(sent, PATTERN, 0xf, 0xf, true));
+  low = upper ? got : low;
+  high = upper ? high : got;
+}
+
+DEVICE void turn(float (&y)[4], u32 lane) {
+  constexpr int SWAP_TWO = 0x4e, SWAP_ONE = 0xb1;  // quad_perm: lanes 2 3 0 1, lanes 1 0 3 2
+  exchange<SWAP_TWO>(y[0], y[2], lane & 2);
+  exchange<SWAP_TWO>(y[1], y[3], lane & 2);
+  exchange<SWAP_ONE>(y[0], y[1], lane & 1);
+  exchange<SWAP_ONE>(y[2], y[3], lane & 1);
+}
+
+// The wave's part of C from row m and column n on. A lane has four rows of one column, and stores four columns of one
+// row. The power of two that dequantization left comes last if it is large, and first if it is small: the other way the product
+// with outer could leave f32 where the result does not.
 template <bool WHOLE>
-DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resource c, u32 m, u32 n, u32 N, u32 ldc,
-                    float factor) {
+DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resource c, u32 m, u32 n, u32 lane, u32 N,
+                    u32 ldc) {
 #pragma unroll
   for (int j = 0; j < COLUMNS; ++j) {
-    {
-      const u32 column = n + j * MFMA + 0;
-      const u32x4 outer_bits = load_b128(o, column * 4);
-      float outer[4];
+    const float outer = bits<float>(load_b32(o, (n + j * MFMA + lane % MFMA) * 4));
+    const u32 column = n + j * MFMA + lane % MFMA / 4 * 4;
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word);
-      }
+    for (int i = 0; i < ROWS; ++i)
 #pragma unroll
-      for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][0] * outer[0] * factor, sum[i][j][1] * outer[1] * factor, sum[i][j][2] * outer[2] * factor, sum[i][j][3] * outer[3] * factor};
-        store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
-      }
-    }
-    {
-      const u32 column = n + j * MFMA + 8;
-      const u32x4 outer_bits = load_b128(o, column * 4);
-      float outer[4];
+      for (int four = 0; four < 4; ++four) {
+        const u32 row = m + i * MFMA + four * 8 + lane / MFMA * 4 + lane % 4;
+        float y[4];
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word);
+        for (int e = 0; e < 4; ++e) y[e] = sum[i][j][four * 4 + e] * 0x1.0000000000000p+0f * outer * 0x1.0000000000000p+7f;
+        turn(y, lane);
+        store_four<WHOLE>(y, c, row * ldc * 2, column, N);
       }
-#pragma unroll
-      for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][4] * outer[0] * factor, sum[i][j][5] * outer[1] * factor, sum[i][j][6] * outer[2] * factor, sum[i][j][7] * outer[3] * factor};
-        store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
-      }
-    }
-    {
-      const u32 column = n + j * MFMA + 16;
-      const u32x4 outer_bits = load_b128(o, column * 4);
-      float outer[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word);
-      }
-#pragma unroll
-      for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][8] * outer[0] * factor, sum[i][j][9] * outer[1] * factor, sum[i][j][10] * outer[2] * factor, sum[i][j][11] * outer[3] * factor};
-        store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
-      }
-    }
-    {
-      const u32 column = n + j * MFMA + 24;
-      const u32x4 outer_bits = load_b128(o, column * 4);
-      float outer[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const u32 word = outer_bits[e];
-        outer[e] = bits<float>(word);
-      }
-#pragma unroll
-      for (int i = 0; i < ROWS; ++i) {
-        const float y[4] = {sum[i][j][12] * outer[0] * factor, sum[i][j][13] * outer[1] * factor, sum[i][j][14] * outer[2] * factor, sum[i][j][15] * outer[3] * factor};
-        store_four<WHOLE>(y, c, (m + i * MFMA) * ldc * 2, column, N);
-      }
-    }
   }
 }
 
 extern "C" __global__
     __attribute__((amdgpu_flat_work_group_size(256, 256), amdgpu_waves_per_eu(2)))
-void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32 m, u32 n, u32 k, u32 lda, u32 ldc) {
+void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices) {
   __shared__ __attribute__((aligned(128))) char lds_storage[32768];
   const Lds lds = (Lds)lds_storage;
   const u32 N = n, K = k;
   const u32 thread = __builtin_amdgcn_workitem_id_x(), lane = thread % 64;
   const u32 wave = __builtin_amdgcn_readfirstlane(thread / 64);
-  const u32 wave_n = wave % WAVES_N, wave_m = wave / WAVES_N % WAVES_M, wave_k = wave / (WAVES_N * WAVES_M);
+  const u32 wave_n = wave % WAVES_N, wave_m = wave / WAVES_N;
   const u32 m0 = __builtin_amdgcn_workgroup_id_y() * TILE_M;
   const u32 n0 = __builtin_amdgcn_workgroup_id_x() * TILE_N + wave_n * WAVE_N;
 
-  const Resource ra = resource(a), rw = resource(w), rs = resource(s);
-  const PlaceA place = place_a(thread, m0, lda);
-  const PlaceFragment fragment = place_fragment(lane, wave_m, wave_k);
+  // This workgroup's slice of K.
+  const u32 slice = __builtin_amdgcn_workgroup_id_z(), units = (K + UNIT - 1) / UNIT;
+  const u32 share = (units + slices - 1) / slices * UNIT, begin = slice * share;
+  const u32 end = begin + share < K ? begin + share : K;
 
   // A brick row along N is ceil(N/16) bricks of 1024 bytes of codes and 128 of scales.
-  const u32 tiles_n = (N + 15) / 16, first = wave_k * BRICKS * tiles_n + n0 / 16;
-  PlaceW pw;
-  pw.brick_codes = tiles_n * 1024;
-  pw.brick_scales = tiles_n * 128;
-  pw.codes = (first + lane % 32 / 16) * 1024 + lane / 32 * 512 + lane % 16 * 16;
-  pw.scales = first * 128 + lane % MFMA * 8;
+  const u32 tiles_n = (N + 15) / 16, brick = begin / BRICK_K, bricks = (end + BRICK_K - 1) / BRICK_K;
+  const u32 codes = lane % 32 / 16 * 1024 + lane / 32 * 512 + lane % 16 * 16, scales = lane % 32 * 8;
+  const Masks mask = masks();
+  const PlaceA place = place_a(thread, lda);
+  const PlaceFragments fragments = place_fragments(lane, wave_m);
 
   Accumulator sum[ROWS][COLUMNS];
 #pragma unroll
@@ -440,50 +498,116 @@ void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
 #pragma unroll
     for (int j = 0; j < COLUMNS; ++j) sum[i][j] = (Accumulator)0.0f;
 
+  Stream of_a = stream(a, (m0 * lda + begin) * 2, ~0u, TILE_K * 2);
+  Stream of_codes = stream(w, (brick * tiles_n + n0 / 16) * 1024, bricks * tiles_n * 1024, tiles_n * 1024);
+  Stream of_scales = stream(s, (brick * tiles_n + n0 / 16) * 128, bricks * tiles_n * 128,
+                            tiles_n * 128);
   // Loads return in order, so the order in which they are asked for decides what a wait drains. It is the loop's from
-  // the start: what the UNROLL steps before step 0 would have asked for.
+  // the start.
   StagedA first_a, ahead[A_AHEAD];
   Weights ring[STAGES];
-  load_a(first_a, ra, place, 0, K);
+  load_a(first_a, of_a, place, end - begin);
   keep_order();
-#pragma unroll
-  for (int before = UNROLL; before > 0; --before) {
-    const int step = A_AHEAD + 1 - before;
-    if (step > 0) load_a(ahead[step % A_AHEAD], ra, place, step * TILE_K, K);
-    keep_order();
-    if ((before - 1) % STEPS == 0) load_weights(ring[STAGES - 1 - (before - 1) / STEPS], rw, rs, pw);
-    keep_order();
-  }
-
+  load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
+  keep_order();
+  load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
+  keep_order();
+  load_a(ahead[0], of_a, place, end - begin - 1 * TILE_K);
+  keep_order();
   store_a(first_a, lds, place);
   synchronize();
+  Fragments x[2];
+  Scaled y[2];
+  Scales scale[COLUMNS];
+  load_fragments(x[0], lds, fragments.offset[0]);
+  pin(ring[0]);
+  convert_scales<0>(ring[0], scale);
+  scale_weights<0>(y[0], ring[0], scale, mask);
 
   // Straight unrolling over the stages keeps every register set and LDS buffer in a fixed role. Stages past K multiply
   // zeros.
 #pragma unroll 1
-  for (u32 k0 = 0; k0 < K; k0 += STAGES * STAGE_K) {
-#pragma unroll
-    for (int i = 0; i < STAGES; ++i) {
-      pin(ring[i]);
-#pragma unroll
-      for (int step = 0; step < STEPS; ++step) {
-        const int now = i * STEPS + step, next = now + 1, slot = next % A_AHEAD;
-        multiply_step(sum, ring[i], step, lds + now % 2 * A_BYTES, fragment);
-        keep_order();
-        store_a(ahead[slot], lds + next % 2 * A_BYTES, place);
-        load_a(ahead[slot], ra, place, k0 + (next + A_AHEAD) * TILE_K, K);
-        keep_order();
-        if (step == STEPS - 1) load_weights(ring[i], rw, rs, pw);
-        synchronize();  // the next buffer is whole, and nobody reads this one any more
-      }
+  for (u32 k0 = begin; k0 < end; k0 += STAGES * TILE_K) {
+    {
+      // Step 0: at its beginning operands of its first sub-step are there, and the A of the next is on its way.
+      keep_order();
+      StagedA& staged = ahead[0];
+      load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[1]);
+      scale_weights<1>(y[1], ring[0], scale, mask);
+      multiply(sum, x[0], y[0]);
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 3>();
+      keep_order();
+      store_a(staged, lds + 1 * A_BYTES, place);
+      load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[2]);
+      scale_weights<2>(y[0], ring[0], scale, mask);
+      multiply(sum, x[1], y[1]);
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 3>();
+      keep_order();
+      load_a(staged, of_a, place, end - k0 - (1 + A_AHEAD) * TILE_K);
+      load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[3]);
+      scale_weights<3>(y[1], ring[0], scale, mask);
+      multiply(sum, x[0], y[0]);
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 3>();
+      keep_order();
+      // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
+      synchronize();
+      keep_order();
+      pin(ring[1]);
+      load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[0]);
+      convert_scales<1>(ring[1], scale);
+      scale_weights<0>(y[0], ring[1], scale, mask);
+      load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
+      multiply(sum, x[1], y[1]);
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 3>();
+
+    }
+    {
+      // Step 1: at its beginning operands of its first sub-step are there, and the A of the next is on its way.
+      keep_order();
+      StagedA& staged = ahead[0];
+      load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[1]);
+      scale_weights<1>(y[1], ring[1], scale, mask);
+      multiply(sum, x[0], y[0]);
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 3>();
+      keep_order();
+      store_a(staged, lds + 0 * A_BYTES, place);
+      load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[2]);
+      scale_weights<2>(y[0], ring[1], scale, mask);
+      multiply(sum, x[1], y[1]);
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 3>();
+      keep_order();
+      load_a(staged, of_a, place, end - k0 - (2 + A_AHEAD) * TILE_K);
+      load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[3]);
+      scale_weights<3>(y[1], ring[1], scale, mask);
+      multiply(sum, x[0], y[0]);
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 3>();
+      keep_order();
+      // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
+      synchronize();
+      keep_order();
+      pin(ring[0]);
+      load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[0]);
+      convert_scales<0>(ring[0], scale);
+      scale_weights<0>(y[0], ring[0], scale, mask);
+      load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
+      multiply(sum, x[1], y[1]);
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 3>();
+
     }
   }
-  const float factor = 128.0f;
+
+  if (slices > 1) {
+    const u32 tiles_x = (N + TILE_N - 1) / TILE_N, tiles = (m + TILE_M - 1) / TILE_M * tiles_x;
+    const u32 tile = __builtin_amdgcn_workgroup_id_y() * tiles_x + __builtin_amdgcn_workgroup_id_x();
+    const Resource rp = resource(p);
+    leave_sums(sum, rp, (slice * tiles + tile) * C_BYTES, thread);
+    if (!last_to_arrive(t, tile, slices, lds, thread)) return;
+    add_sums(sum, rp, tile * C_BYTES, tiles * C_BYTES, slices, thread);
+  }
   const Resource ro = resource(o), rc = resource(c);
-  const u32 row = m0 + wave_m * WAVE_M + lane % MFMA, column = n0 + lane / MFMA * 4;
   if (((N | ldc) & 3) == 0) {
-    store_c<true>(sum, ro, rc, row, column, N, ldc, factor);
+    store_c<true>(sum, ro, rc, m0 + wave_m * WAVE_M, n0, lane, N, ldc);
   } else {
-    store_c<false>(sum, ro, rc, row, column, N, ldc, factor);
+    store_c<false>(sum, ro, rc, m0 + wave_m * WAVE_M, n0, lane, N, ldc);
   }
 }

@@ -18,8 +18,13 @@ from petitgen.spec import load_catalog
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
-# One kernel a family and arch; between them both activation types, both MFMA sizes, split K or not.
-KERNELS = ["gemm_nvfp4_fp16__gfx90a_m16n32k256_w1x2x2", "gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1"]
+# One kernel a family and arch at least; between them both activation types and both ways to scale.
+KERNELS = [
+    "gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1",
+    "gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1",
+    "gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1",
+    "gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1",
+]
 
 
 def instance(name: str):
@@ -79,13 +84,13 @@ def test_rendering_does_not_depend_on_the_process():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{{ k.tile.m }}", "{{ k.tile.q }}", r"gemm/gemm\.hip\.j2: .*attribute .q"),
-        ("//% endif", "//% endwhile", r"gemm\.hip\.j2:\d+: Encountered unknown tag 'endwhile'"),
+        ("{{ k.tile.m }}", "{{ k.tile.q }}", r"gemm/streamed\.hip\.j2: .*attribute .q"),
+        ("//% endif", "//% endwhile", r"streamed\.hip\.j2:\d+: Encountered unknown tag 'endwhile'"),
     ],
 )
 def test_a_broken_template_is_named(tmp_path: Path, old: str, new: str, message: str):
     templates = Path(shutil.copytree(TEMPLATES, tmp_path / "templates"))
-    path = templates / "gemm" / "gemm.hip.j2"
+    path = templates / "gemm" / "streamed.hip.j2"
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(RenderError, match=message):
         render(instance(KERNELS[0]), templates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def configs(tmp_path: Path) -> Path:
     return Path(shutil.copytree(CONFIGS, tmp_path / "configs"))
 
 
-FAMILY = Path("kernels/gemm_nvfp4.yaml")
+FAMILY = Path("kernels/gemm.yaml")
 
 
 def edit(configs: Path, file: Path | str, change) -> None:
@@ -31,24 +32,38 @@ def edit(configs: Path, file: Path | str, change) -> None:
 
 def test_every_combination_is_an_instance_once():
     family = yaml.safe_load((CONFIGS / FAMILY).read_text())
+    expected = [
+        f"gemm_{weights}_{activations}__{arch}_m{tile['m']}n{tile['n']}k{tile['k']}_w{'x'.join(map(str, tile['waves']))}"
+        for arch in family["archs"]
+        for weights in family["weights"]
+        for activations in family["activations"]
+        for tile in family["tiles"]
+        if arch in tile.get("archs", family["archs"])
+    ]
+    excluded = {name for rule in family["exclude"] for name in expected if fnmatchcase(name, rule["kernels"])}
     names = [i.name for i in load_catalog().instances]
     assert len(names) == len(set(names))
-    assert len(names) == len(family["archs"]) * len(family["activations"]) * len(family["tiles"])
+    assert sorted(names) == sorted(set(expected) - excluded)
     assert len(family["tiles"]) >= 8
-    assert {i.tile.m for i in load_catalog().instances} >= {16, 256}
+    assert {i.tile.m for i in load_catalog().instances} >= {16, 128}
 
 
 def test_a_tile_is_one_line_of_yaml(configs: Path):
     before = {i.name for i in load_catalog(configs).instances}
     text = (configs / FAMILY).read_text()
-    line = "  - {loop: streamed, m: 32, n: 32, k: 256, waves: [1, 2, 2], mfma: 16, stages: 2, a_ahead: 2, occupancy: 2}\n"
+    line = "  - {loop: streamed, m: 64, n: 64, k: 64, waves: [1, 2, 1], mfma: 32, stages: 2, a_ahead: 2, occupancy: 1}\n"
     (configs / FAMILY).write_text(text.replace("tiles:\n", "tiles:\n" + line))
     new = {i.name for i in load_catalog(configs).instances} - before
     assert new == {
-        f"gemm_nvfp4_{activations}__{arch}_m32n32k256_w1x2x2"
+        f"gemm_{weights}_{activations}__{arch}_m64n64k64_w1x2x1"
+        for weights in ("nvfp4", "mxfp4")
         for activations in ("bf16", "fp16")
         for arch in ("gfx90a", "gfx942")
     }
+
+
+def test_k_is_whole_scale_blocks():
+    assert {(i.weights.name, i.constraints.k_multiple) for i in load_catalog().instances} == {("nvfp4", 16), ("mxfp4", 32)}
 
 
 def test_names_are_built_and_parsed_alike():
@@ -66,7 +81,7 @@ def test_names_are_built_and_parsed_alike():
 
 def test_select_takes_globs_and_arch():
     catalog = load_catalog()
-    chosen = catalog.select(["gemm_nvfp4_*__gfx942_*"])
+    chosen = catalog.select(["gemm_*__gfx942_*"])
     assert chosen == [i for i in catalog.instances if i.arch.name == "gfx942"] == catalog.select(arch="gfx942")
     with pytest.raises(SpecError, match="unknown arch 'gfx1100': known are gfx90a, gfx942"):
         catalog.select(arch="gfx1100")
@@ -74,21 +89,27 @@ def test_select_takes_globs_and_arch():
         catalog.select(["gemm_nvfp4_bf16__gfx942_m17n*"])
 
 
+def streamed(family: dict) -> dict:
+    """The last tile, which is for prefill."""
+    assert family["tiles"][-1]["loop"] == "streamed"
+    return family["tiles"][-1]
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        (FAMILY, lambda d: d["tiles"][0].update(mfma=8), r"gemm_nvfp4\.yaml: tiles\[0\]\.mfma: 8 is not allowed; one of 16, 32 is"),
+        (FAMILY, lambda d: d["tiles"][0].update(mfma=8), r"gemm\.yaml: tiles\[0\]\.mfma: 8 is not allowed; one of 16, 32 is"),
         (FAMILY, lambda d: d["tiles"][2].update(depth=3), r"tiles\[2\]: unknown key 'depth'; allowed: a_ahead, archs, k, loop, m"),
         (FAMILY, lambda d: d["tiles"][1].pop("waves"), r"tiles\[1\]: missing key 'waves'"),
         (FAMILY, lambda d: d["tiles"][0].update(m="16"), r"tiles\[0\]\.m: '16' is not allowed; integer is"),
         (FAMILY, lambda d: d["tiles"][0].update(stages=0), r"tiles\[0\]\.stages: 0 is not allowed; 1 or more is"),
-        (FAMILY, lambda d: d["tiles"][0].update(m=24), r"tiles\[0\]: m: 24 is no multiple of waves m x mfma = 16"),
-        (FAMILY, lambda d: d["tiles"][0].update(k=384), r"tiles\[0\]: k: 384 is not allowed; a power of two is"),
-        (FAMILY, lambda d: d["tiles"][0].update(k=2048), r"tiles\[0\]: m x k: two buffers of A need 131072 bytes of LDS; gfx90a has 65536"),
-        (FAMILY, lambda d: d["tiles"][0].update(stages=3, a_ahead=3), r"tiles\[0\]: stages: 3 is odd"),
-        (FAMILY, lambda d: d["tiles"][0].update(a_ahead=3), r"tiles\[0\]: a_ahead: 3 does not divide the 4 steps"),
+        (FAMILY, lambda d: streamed(d).update(m=80), r"tiles\[\d+\]: m: 80 is no multiple of waves m x mfma = 32"),
+        (FAMILY, lambda d: streamed(d).update(k=128), r"tiles\[\d+\]: k: 128 is not allowed with a streamed loop; 64 is, half a brick"),
+        (FAMILY, lambda d: streamed(d).update(m=512, waves=[4, 4, 1]), r"tiles\[\d+\]: m x k: two buffers of A need 131072 bytes of LDS; gfx90a has 65536"),
+        (FAMILY, lambda d: streamed(d).update(stages=3, a_ahead=3), r"tiles\[\d+\]: stages: 3 is odd"),
+        (FAMILY, lambda d: streamed(d).update(stages=4, a_ahead=3), r"tiles\[\d+\]: a_ahead: 3 does not divide the 4 steps"),
         (FAMILY, lambda d: d["tiles"][0].update(occupancy=9), r"tiles\[0\]: occupancy: 9 is not allowed; 1 to 8 is"),
-        (FAMILY, lambda d: d["tiles"][0].update(occupancy=4), r"tiles\[0\]: occupancy: 4 waves a SIMD do not fit: with 32768 bytes"),
+        (FAMILY, lambda d: streamed(d).update(n=128, occupancy=3), r"tiles\[\d+\]: occupancy: 3 waves a SIMD do not fit: with 32768 bytes"),
         (FAMILY, lambda d: d["tiles"].append(d["tiles"][0]), r"two tiles give the same kernel name"),
         (FAMILY, lambda d: d.update(archs=["gfx906"]), r"archs: 'gfx906' is not in archs\.yaml; allowed: gfx90a, gfx942"),
         (FAMILY, lambda d: d.update(activations=["fp8"]), r"activations: 'fp8' is not in formats\.yaml; allowed: bf16, fp16"),
@@ -100,9 +121,13 @@ def test_select_takes_globs_and_arch():
             r"exclude\[0\]\.kernels: '\*gfx1100\*' matches no kernel: remove the rule",
         ),
         (FAMILY, lambda d: d["tiles"][0].update(k=512.0), r"tiles\[0\]\.k: 512\.0 is not allowed; integer is"),
-        (FAMILY, lambda d: d["tiles"][0].update(n=4096), r"tiles\[0\]: m x n: 16 x 4096 over 1 x 1 waves needs 1024 accumulators"),
+        (FAMILY, lambda d: streamed(d).update(m=256), r"tiles\[\d+\]: m x n: 256 x 256 over 1 x 4 waves needs 256 accumulators"),
         (FAMILY, lambda d: d.update(op="Ge mm"), r"op: 'Ge mm' is not allowed; a text that matches"),
-        (FAMILY, lambda d: d["constraints"].update(k_multiple=8), r"constraints\.k_multiple: 8 is no multiple of nvfp4's block of 16"),
+        (FAMILY, lambda d: d["constraints"].update(k_multiple=8), r"constraints: unknown key 'k_multiple'"),
+        (FAMILY, lambda d: streamed(d).update(mfma=16), r"tiles\[\d+\]: mfma: 16 is not allowed with a streamed loop; 32 is"),
+        (FAMILY, lambda d: streamed(d).update(waves=[1, 4, 2]), r"tiles\[\d+\]: waves: 2 along k; a streamed loop has one"),
+        (FAMILY, lambda d: streamed(d).update(waves=[4, 4, 1]), r"tiles\[\d+\]: m: 32 rows a wave; a streamed loop has 64 at least"),
+        (FAMILY, lambda d: streamed(d).update(n=512), r"tiles\[\d+\]: n: 128 columns a wave; offsets of a load reach 64"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": " "}]), r"exclude\[0\]\.why: ' ' is not allowed"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": "all"}]), r"exclude: leaves no kernel"),
         ("archs.yaml", lambda d: d["archs"]["gfx942"].update(wave_size=32), r"archs\.yaml: archs\.gfx942\.wave_size: 32 is not allowed"),
@@ -130,7 +155,7 @@ def test_an_exclude_takes_kernels_out(configs: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("op: [", r"gemm_nvfp4\.yaml: not YAML"),
+        ("op: [", r"gemm\.yaml: not YAML"),
         ("op: gemm\nop: gemm\n", r"key 'op' is given twice"),
         ("? [a, b]\n: 1\n", r"a key must be a plain text"),
         ("- 1\n", r"the file: \[1\] is not allowed; object is"),
