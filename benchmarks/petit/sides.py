@@ -35,7 +35,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One kernel at one problem. Fractions of the documented roofs, as petitgen.profiler.result says."""
+    """One kernel at one problem. Fractions of the documented roofs, as petitgen.profiler.result says.
+
+    us        modelled, with what starting a kernel takes
+    limit_us  the same if it only started, moved each operand once at what streams reach of HBM, and multiplied at the
+              documented peak: no kernel is faster in this model
+    """
 
     kernel: str
     slices: int
@@ -47,6 +52,7 @@ class Side:
     coverage: float
     waves: int
     in_flight: float
+    limit_us: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,11 @@ class Row:
     def speedup(self) -> float | None:
         """Petit's time over ours."""
         return self.petit.us / self.ours.us if self.petit and self.ours else None
+
+    @property
+    def speedup_limit(self) -> float | None:
+        """Petit's time over that of a kernel which is all that the model allows."""
+        return self.petit.us / self.ours.limit_us if self.petit and self.ours else None
 
     @property
     def speedup_best(self) -> float | None:
@@ -170,4 +181,11 @@ def _side(kernel: str, slices: int, found: Profile) -> Side:
         coverage=found.cu_coverage,
         waves=found.waves_per_simd,
         in_flight=found.bytes_in_flight_mean,
+        limit_us=found.launch_us + _work_us(found),
     )
+
+
+def _work_us(found: Profile) -> float:
+    roof, problem = found.roofline, found.problem
+    assert problem is not None, found.kernel
+    return max(problem.bytes / roof.hbm_achievable, problem.flops / roof.mfma_peak)

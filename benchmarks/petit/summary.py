@@ -18,7 +18,11 @@ MOST_RANKS = 8
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Speedups (Petit's time over ours) of some rows: how many, geometric mean, smallest and largest."""
+    """Speedups (Petit's time over ours) of some rows: how many, geometric mean, smallest and largest.
+
+    "its best tile": the time of Petit's best tile over ours. "a perfect kernel": Petit's time over the least that the
+    model gives any kernel, so what could be reached at most.
+    """
 
     name: str
     count: int
@@ -69,6 +73,15 @@ def summarize(rows: Sequence[Row], weights: Sequence[Weight]) -> Summary:
     groups += [_group(f"m = {m}", [r for r in compared if r.m == m]) for m in ms]
     groups += [_group(f"TP {count}", [r for r in compared if at(r, count)]) for count in ranks]
     groups.append(_group(f"TP {last}, m <= {DECODE_ROWS}", [r for r in compared if at(r, last) and decode(r)]))
+    groups += [
+        _group("a perfect kernel: all", compared, _limit),
+        _group(f"a perfect kernel: m <= {DECODE_ROWS}", [r for r in compared if decode(r)], _limit),
+        _group(
+            f"a perfect kernel: TP {last}, m <= {DECODE_ROWS}",
+            [r for r in compared if at(r, last) and decode(r)],
+            _limit,
+        ),
+    ]
     if any(row.best for row in compared):
         groups += [
             _group("its best tile: all", compared, _best),
@@ -104,6 +117,10 @@ def _coverage(side: Side) -> float:
 
 def _speedup(row: Row) -> float | None:
     return row.speedup
+
+
+def _limit(row: Row) -> float | None:
+    return row.speedup_limit
 
 
 def _best(row: Row) -> float | None:

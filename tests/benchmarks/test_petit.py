@@ -111,7 +111,7 @@ def test_the_reference_is_the_definition_of_the_format(weights: str) -> None:
 
 
 def side(us: float, hbm: float = 0.5) -> sides.Side:
-    return sides.Side("kernel", 1, 100, us, "HBM", hbm, 0.25, 0.75, 4, 2048.0)
+    return sides.Side("kernel", 1, 100, us, "HBM", hbm, 0.25, 0.75, 4, 2048.0, us / 2)
 
 
 def test_the_summary_counts_a_problem_once_in_each_group_it_belongs_to() -> None:
@@ -134,6 +134,7 @@ def test_the_summary_counts_a_problem_once_in_each_group_it_belongs_to() -> None
     assert groups["TP 1"].geomean == pytest.approx(6)
     assert groups["TP 8, m <= 16"].geomean == pytest.approx(2**0.5)
     assert (groups["its best tile: all"].count, groups["its best tile: all"].geomean) == (1, pytest.approx(3))
+    assert groups["a perfect kernel: TP 8, m <= 16"].geomean == pytest.approx(2 * 2**0.5)
     assert (found.slower, found.refused, found.failed) == (1, 1, 1)
     assert found.worst[0].n == 1024
     assert [share.count for share in found.shares if share.name.startswith("HBM")] == [1]  # the other is small
