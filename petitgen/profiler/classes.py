@@ -16,6 +16,7 @@ from petitgen.profiler.timing import Timing
 
 VALU, TRANS, MFMA, SALU, SMEM, LDS, VMEM, BRANCH, WAIT, BARRIER, NOP = range(len(CLASSES))
 NO_WAIT = 255
+NOTHING, RECORDED, WRITE_BACK, INVALIDATE = range(4)
 DEPENDENCIES = 2  # kept for an instruction: those that bind longest
 _TRANS = ("v_exp_", "v_log_", "v_rcp_", "v_rsq_", "v_sqrt_", "v_sin_", "v_cos_")
 # LLVM: SchedRW = WriteFloatCvt. The packing conversions (v_cvt_pkrtz, v_cvt_pk_i16 ...) and the byte ones run at full
@@ -63,7 +64,7 @@ class Table:
     beside        may a matrix instruction run beside it on the SIMD?
     vmcnt, lgkmcnt  what s_waitcnt waits for, NO_WAIT for nothing
     distance, latency  (instructions, 2): so many instructions back is one whose result is read, after so many clocks
-    accesses      it takes the next recorded access of its wave;  store: without a result
+    touches       memory or LDS how: NOTHING, RECORDED (the next access of its wave), WRITE_BACK, INVALIDATE
     """
 
     instructions: tuple[Instruction, ...]
@@ -76,8 +77,7 @@ class Table:
     lgkmcnt: NDArray[np.int64]
     distance: NDArray[np.int64]
     latency: NDArray[np.int64]
-    accesses: NDArray[np.bool_]
-    store: NDArray[np.bool_]
+    touches: NDArray[np.int64]
 
 
 def build_table(blocks: list[Block], sites: set[int], timing: Timing) -> Table:
@@ -102,8 +102,7 @@ def build_table(blocks: list[Block], sites: set[int], timing: Timing) -> Table:
         np.array([w[1] for w in waits], np.int64),
         np.ascontiguousarray(depends[:, :, 0]),
         np.ascontiguousarray(depends[:, :, 1]),
-        np.array([ins.pc in sites for ins in listed]),
-        np.array([not ins.dst and kind == VMEM for ins, kind in zip(listed, kinds, strict=True)]),
+        np.array([RECORDED if ins.pc in sites else _cache_control(ins) for ins in listed], np.int64),
     )
 
 
@@ -118,6 +117,12 @@ def _clocks(ins: Instruction, kind: int, timing: Timing) -> int:
     if kind == NOP and ins.mnemonic == "s_sleep":
         return max(timing.issue_clocks, 64 * (_immediate(ins) & 0x7F))
     return timing.convert_clocks if kind == VALU and is_conversion(ins) else timing.issue_clocks
+
+
+def _cache_control(ins: Instruction) -> int:
+    if ins.mnemonic == "buffer_wbl2":
+        return WRITE_BACK
+    return INVALIDATE if ins.mnemonic.startswith(("buffer_inv", "buffer_wbinvl1")) else NOTHING
 
 
 def _immediate(ins: Instruction) -> int:

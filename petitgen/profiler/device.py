@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petitgen.emulator.memory import BASE, DeviceMemory
-from petitgen.profiler.simulate import ATOMIC, LOAD, STORE, Sites
+from petitgen.profiler.machine import ATOMIC, LOAD, STORE, Sites
 from petitgen.profiler.streams import lines_of
 from petitgen.profiler.timing import Timing
 from petitgen.profiler.trace import Recording, Site
@@ -167,7 +167,7 @@ def refetched(missed: Floats, want: Floats, where: list[Buffer | None]) -> Float
         if 0 < once < 0.95 * asked:
             share[own] = once / asked
             twice += asked - once
-    return share if twice > 0.02 * missed.sum() else None
+    return share if twice > 0.05 * missed.sum() else None
 
 
 def _total(buffer: tuple[int, int], where: list[Buffer | None], reads: NDArray[np.bool_], want: Floats) -> float:

@@ -28,6 +28,7 @@ from petitgen.profiler.launches import (
     representatives,
     with_slices,
 )
+from petitgen.profiler.machine import Code, Counts, Machine, Queue, Traces
 from petitgen.profiler.result import Occupancy, Problem, Profile
 from petitgen.profiler.streams import encode
 from petitgen.profiler.timing import Timing, load_timing
@@ -54,7 +55,7 @@ class Run:
     table: Table
     program: TracedProgram
     source: Origin
-    counts: simulate.Counts
+    counts: Counts
     clocks: float
     notes: tuple[str, ...]
 
@@ -194,21 +195,21 @@ class _Traced:
         self.notes.append(f"{most} of the CU's {count} workgroups were simulated; the rest repeats")
         return np.linspace(0, count - 1, most).round().astype(np.int64)
 
-    def _queue(self, chosen: Index) -> simulate.Queue:
+    def _queue(self, chosen: Index) -> Queue:
         timing = self.timing
         waves = int(self.per_group[1])
         a_round = timing.compute_units / timing.xcds * waves * timing.wave_launch_clocks
         start = (np.arange(chosen.size) * a_round).astype(np.int64)
         start[self.room.workgroups_per_cu :] = 0  # they start when another ends
-        return simulate.Queue(
+        return Queue(
             self.position[chosen].astype(np.int64), start, self.placement.peers[chosen], self.room.workgroups_per_cu
         )
 
-    def _code(self) -> simulate.Code:
+    def _code(self) -> Code:
         t, blocks = self.table, self.program.order
         start = np.array([b.start for b in blocks], np.int64)
         end = np.array([b.instructions[-1][0].pc + b.instructions[-1][0].size for b in blocks], np.int64)
-        return simulate.Code(
+        return Code(
             t.first,
             t.last,
             t.kind,
@@ -218,7 +219,7 @@ class _Traced:
             t.lgkmcnt,
             t.distance,
             t.latency,
-            t.accesses,
+            t.touches,
             start,
             end,
         )
@@ -233,7 +234,7 @@ def _padded(values: NDArray[np.float64], program: TracedProgram) -> NDArray[np.f
     return np.concatenate([values, np.zeros(len(program.sites) - values.size)])
 
 
-def _lengths(traces: simulate.Traces, table: Table, waves: int) -> NDArray[np.float64]:
+def _lengths(traces: Traces, table: Table, waves: int) -> NDArray[np.float64]:
     """Wave-instructions of each traced workgroup."""
     sizes = (table.last - table.first)[traces.blocks]
     total = np.concatenate([[0], np.cumsum(sizes)])
@@ -241,7 +242,7 @@ def _lengths(traces: simulate.Traces, table: Table, waves: int) -> NDArray[np.fl
     return np.asarray(by_wave.reshape(-1, waves).sum(axis=1), np.float64)
 
 
-def _extrapolated(counts: simulate.Counts, slots: int, count: int) -> float:
+def _extrapolated(counts: Counts, slots: int, count: int) -> float:
     """Clocks of the whole queue, of which `counts` may be a part."""
     ends = np.sort(counts.ends)
     if ends.size == count:
@@ -251,8 +252,8 @@ def _extrapolated(counts: simulate.Counts, slots: int, count: int) -> float:
     return float(counts.totals[2] + rate * (count - ends.size))
 
 
-def _machine(timing: Timing) -> simulate.Machine:
-    return simulate.Machine(
+def _machine(timing: Timing) -> Machine:
+    return Machine(
         issue=timing.issue_clocks,
         mfma_issue=timing.mfma_issue_clocks,
         branch=timing.branch_clocks,
@@ -269,4 +270,5 @@ def _machine(timing: Timing) -> simulate.Machine:
         mall=timing.mall_bytes_per_clock,
         hbm=timing.hbm_bytes_per_clock,
         burst=timing.burst_clocks,
+        write_back=timing.l2_latency + timing.mall_latency,
     )

@@ -6,12 +6,14 @@ notes why, so every clock of every wave is either an issue or has a cause.
 
 Memory beyond the CU is three servers (L2, Infinity Cache, HBM) with this CU's share of their bandwidth, and a latency
 for each site that the device model decides.
+
+All loops stand in this file: numba's cache watches only the file of the function that it compiles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -21,16 +23,20 @@ from petitgen.profiler.classes import (
     BARRIER,
     BRANCH,
     DEPENDENCIES,
+    INVALIDATE,
     LDS,
     MFMA,
     NO_WAIT,
     NOP,
+    RECORDED,
     SALU,
     SMEM,
     TRANS,
     VMEM,
     WAIT,
-)
+    WRITE_BACK,
+)  # fmt: skip
+from petitgen.profiler.machine import LOAD, STORE, Code, Counts, Machine, Queue, Sites, Traces
 from petitgen.profiler.result import CAUSES
 
 (
@@ -44,11 +50,11 @@ FAR = 1 << 60
 VM_RING, LGKM_RING, HISTORY = 64, 16, 64
 L1_TABLE = 1 << 13  # places of the L1's tag table
 BIN = 64  # clocks of a bin of bytes in flight
-LOAD, STORE, ATOMIC = range(3)
 
 # Counting references of arrays would take most of the time: nothing below makes an array, and nothing is counted.
 _UNCOUNTED: dict[str, Any] = {"_nrt": False}
 inlined: Any = numba.njit(inline="always", **_UNCOUNTED)
+called: Any = numba.njit(error_model="numpy", **_UNCOUNTED)  # not so often; compiling them once saves time
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
@@ -62,7 +68,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 
 # Columns of the arrays that the loops share. `code`, an instruction a row: distances and latencies come in pairs.
-KIND, CLOCKS, BESIDE, VMCNT, LGKMCNT, ACCESSES, DISTANCE, LATENCY = 0, 1, 2, 3, 4, 5, 6, 6 + DEPENDENCIES
+KIND, CLOCKS, BESIDE, VMCNT, LGKMCNT, TOUCHES, DISTANCE, LATENCY = 0, 1, 2, 3, 4, 5, 6, 6 + DEPENDENCIES
 # `blocks`: rows of `code`, and the pcs it starts at and ends before
 FIRST, LAST, START, END = range(4)
 # `access`, and `sites`
@@ -83,112 +89,13 @@ VALU_FREE, MFMA_FREE, NEXT, FILLS, FOLLOWING, RESIDENT, AGES, UNITS = 0, 4, 8, 1
 # `path`, as floats: when the paths are free (that of vector memory, LDS, from the L2, and the servers); sum of peers
 ADDRESS, LDS_PATH, LINK, L2, MALL, HBM, PEERS, PATHS = range(8)
 # `groups`: live waves, waves at the barrier, clock of the end. `tags`: line, fill number
-# `totals`: bytes * clocks in flight, last return from memory, clocks of the run, events, sum of latencies, loads beyond the L1; by class
+# `totals`: bytes * clocks in flight, last return from memory, clocks of the run, events, sum of latencies, loads beyond
+# the L1; from BUSY on by class
 BUSY = 6
 ISSUES = len(CAUSES)  # of `stalls`: the column after those of the causes
 
 
-class Code(NamedTuple):
-    """The table of instructions (classes.Table), and by block the pc it starts at and the pc after it."""
-
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
-    kind: NDArray[np.int64]
-    clocks: NDArray[np.int64]
-    beside: NDArray[np.bool_]
-    vmcnt: NDArray[np.int64]
-    lgkmcnt: NDArray[np.int64]
-    distance: NDArray[np.int64]
-    latency: NDArray[np.int64]
-    accesses: NDArray[np.bool_]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-
-
-class Traces(NamedTuple):
-    """What the traced workgroups did. CSR: waves of a workgroup, visits and accesses of a wave, lines of an access.
-
-    access_clocks  of the LDS, or of the path to the L1;  access_bytes: that lanes ask for
-    """
-
-    waves: NDArray[np.int64]
-    visits: NDArray[np.int64]
-    blocks: NDArray[np.int64]
-    accesses: NDArray[np.int64]
-    access_site: NDArray[np.int64]
-    access_clocks: NDArray[np.int64]
-    access_bytes: NDArray[np.int64]
-    line_start: NDArray[np.int64]
-    line_count: NDArray[np.int64]
-    lines: NDArray[np.int64]
-
-
-class Sites(NamedTuple):
-    """By site: LOAD, STORE or ATOMIC; clocks beyond the L1; of each byte that leaves the L1 the share that goes on to
-    the Infinity Cache and to HBM."""
-
-    kind: NDArray[np.int64]
-    latency: NDArray[np.float64]
-    mall: NDArray[np.float64]
-    hbm: NDArray[np.float64]
-
-
-class Queue(NamedTuple):
-    """The workgroups of this CU in order: which trace, the first clock it may start, how many CUs have one as far down
-    their own queue; slots: how many run at once."""
-
-    trace: NDArray[np.int64]
-    start: NDArray[np.int64]
-    peers: NDArray[np.float64]
-    slots: int
-
-
-class Machine(NamedTuple):
-    """Timing parameters. l2, mall, hbm: bytes a clock for all CUs together; link: from L2 to one CU. burst: clocks for
-    which an unused share is kept."""
-
-    issue: int
-    mfma_issue: int
-    branch: int
-    vmem_queue: int
-    lds_queue: int
-    lds_latency: int
-    smem_latency: int
-    l1_latency: int
-    l1_rate: int
-    l1_lines: int
-    line: int
-    link: float
-    l2: float
-    mall: float
-    hbm: float
-    burst: int
-
-
-class Counts(NamedTuple):
-    """Filled by the simulation.
-
-    stalls  (instructions, causes) wave-clocks;  issues: (instructions,)
-    busy    by class: clocks its unit was taken;  ends: clock each workgroup of the queue ended
-    sites   (sites, 2): bytes asked of the L1, and of the L2
-    flight  bytes in flight by bin: what was added (positive) and taken away (negative)
-    totals  [bytes * clocks in flight, last return from memory, clocks, events, latency sum, loads beyond the L1]
-    events  (limit, 6): wave slot, start, end, state, instruction, workgroup
-    placed  (workgroups, waves): SIMD * 64 + slot of each wave
-    """
-
-    stalls: NDArray[np.float64]
-    issues: NDArray[np.int64]
-    busy: NDArray[np.float64]
-    ends: NDArray[np.int64]
-    sites: NDArray[np.float64]
-    flight: NDArray[np.float64]
-    totals: NDArray[np.float64]
-    events: NDArray[np.int64]
-    placed: NDArray[np.int64]
-
-
-@inlined
+@called
 def _note(w: Any, until: Any, what: Any, state: Any, events: Any, totals: Any, limit: Any) -> None:
     """An event of the timeline, merged with the wave's last if they are one."""
     n = int(totals[3])
@@ -210,23 +117,11 @@ def _settle(w: Any, t: Any, state: Any, stalls: Any, events: Any, totals: Any, l
         state[w, KNOWN] = t
 
 
-@inlined
+@called
 def _launch(
-    j: Any,
-    t: Any,
-    wave_of: Any,
-    visits: Any,
-    visited: Any,
-    accessed: Any,
-    blocks: Any,
-    queue: Any,
-    state: Any,
-    units: Any,
-    path: Any,
-    groups: Any,
-    placed: Any,
-    crowd: Any,
-) -> None:
+    j: Any, t: Any, wave_of: Any, visits: Any, visited: Any, accessed: Any, blocks: Any, queue: Any, state: Any,
+    units: Any, path: Any, groups: Any, placed: Any, crowd: Any,
+) -> None:  # fmt: skip
     """Put workgroup j of the queue on the SIMDs, the emptiest first."""
     trace = queue[j, 0]
     first, last = wave_of[trace], wave_of[trace + 1]
@@ -256,7 +151,7 @@ def _launch(
         units[NEXT + simd] = min(units[NEXT + simd], begin + (simd - begin) % 4)
 
 
-@inlined
+@called
 def _l1_misses(w: Any, r: Any, access: Any, lines: Any, state: Any, units: Any, tags: Any, machine: Any) -> Any:
     """Lines of an access that the L1 does not hold; it does from now on. Workgroups share nothing."""
     missed = 0
@@ -292,21 +187,22 @@ def _serve(t: Any, size: Any, site: Any, sites: Any, units: Any, path: Any, mach
 
 
 @inlined
+def _returns(w: Any, done: Any, stored: Any, state: Any, totals: Any) -> None:
+    """An operation that vmcnt counts; they return in order."""
+    n = state[w, VM_COUNT]
+    if n > 0:
+        done = max(done, state[w, VM_DONE + (n - 1) % VM_RING])
+    state[w, VM_DONE + n % VM_RING] = done
+    state[w, VM_STORE + n % VM_RING] = stored
+    state[w, VM_COUNT] = n + 1
+    totals[1] = max(totals[1], done)
+
+
+@called
 def _memory(
-    w: Any,
-    t: Any,
-    access: Any,
-    lines: Any,
-    sites: Any,
-    state: Any,
-    units: Any,
-    path: Any,
-    tags: Any,
-    moved: Any,
-    flight: Any,
-    totals: Any,
-    machine: Any,
-) -> None:
+    w: Any, t: Any, access: Any, lines: Any, sites: Any, state: Any, units: Any, path: Any, tags: Any, moved: Any,
+    flight: Any, totals: Any, machine: Any,
+) -> None:  # fmt: skip
     """A vector memory instruction."""
     r = state[w, ACCESS]
     state[w, ACCESS] = r + 1
@@ -330,14 +226,7 @@ def _memory(
             last = flight.size - 1
             flight[min(t // BIN, last)] += size
             flight[min(int(done) // BIN, last)] -= size
-    finished = int(done) + 1
-    n = state[w, VM_COUNT]
-    if n > 0:
-        finished = max(finished, state[w, VM_DONE + (n - 1) % VM_RING])
-    state[w, VM_DONE + n % VM_RING] = finished
-    state[w, VM_STORE + n % VM_RING] = sites[site, S_KIND] == STORE
-    state[w, VM_COUNT] = n + 1
-    totals[1] = max(totals[1], finished)
+    _returns(w, int(done) + 1, int(sites[site, S_KIND] == STORE), state, totals)
 
 
 @inlined
@@ -408,24 +297,9 @@ def _blocked(w: Any, t: Any, i: Any, used: Any, code: Any, state: Any, units: An
 
 @inlined
 def _execute(
-    w: Any,
-    t: Any,
-    i: Any,
-    used: Any,
-    code: Any,
-    access: Any,
-    lines: Any,
-    sites: Any,
-    state: Any,
-    units: Any,
-    path: Any,
-    tags: Any,
-    moved: Any,
-    flight: Any,
-    stalls: Any,
-    totals: Any,
-    machine: Any,
-) -> None:
+    w: Any, t: Any, i: Any, used: Any, code: Any, access: Any, lines: Any, sites: Any, state: Any, units: Any,
+    path: Any, tags: Any, moved: Any, flight: Any, stalls: Any, totals: Any, machine: Any,
+) -> None:  # fmt: skip
     """What issuing the instruction does to the units and to the wave's counters."""
     kind, s, clocks = code[i, KIND], state[w, SIMD], code[i, CLOCKS]
     state[w, READY] = t + machine.issue
@@ -447,7 +321,7 @@ def _execute(
         _lgkm(w, t + machine.smem_latency, 1, state)
     elif kind == LDS:
         used[2] = True
-        if code[i, ACCESSES]:
+        if code[i, TOUCHES]:
             r = state[w, ACCESS]
             state[w, ACCESS] = r + 1
             clocks = access[r, TAKES]
@@ -457,7 +331,12 @@ def _execute(
         _lgkm(w, int(path[LDS_PATH]) + machine.lds_latency, 0, state)
     elif kind == VMEM:
         used[3] = True
-        if code[i, ACCESSES]:
+        if code[i, TOUCHES] == WRITE_BACK:
+            _returns(w, t + machine.write_back, 1, state, totals)
+        elif code[i, TOUCHES] == INVALIDATE:
+            units[FILLS] += machine.l1_lines  # every line is now too old
+            _returns(w, t + machine.l1_latency, 0, state, totals)
+        elif code[i, TOUCHES] == RECORDED:
             _memory(w, t, access, lines, sites, state, units, path, tags, moved, flight, totals, machine)
     elif kind == BRANCH:
         used[4] = True
@@ -491,22 +370,11 @@ def _advance(w: Any, t: Any, i: Any, code: Any, blocks: Any, visited: Any, state
     return True
 
 
-@inlined
+@called
 def _release(
-    j: Any,
-    t: Any,
-    code: Any,
-    blocks: Any,
-    visited: Any,
-    state: Any,
-    units: Any,
-    groups: Any,
-    stalls: Any,
-    events: Any,
-    totals: Any,
-    machine: Any,
-    limit: Any,
-) -> None:
+    j: Any, t: Any, code: Any, blocks: Any, visited: Any, state: Any, units: Any, groups: Any, stalls: Any,
+    events: Any, totals: Any, machine: Any, limit: Any,
+) -> None:  # fmt: skip
     """Let the waves of a workgroup go past their barrier, if all that live are there."""
     if groups[j, 1] == 0 or groups[j, 1] != groups[j, 0]:
         return
@@ -525,35 +393,10 @@ def _release(
 
 @inlined
 def _slot(
-    s: Any,
-    t: Any,
-    order: Any,
-    used: Any,
-    crowd: Any,
-    code: Any,
-    blocks: Any,
-    wave_of: Any,
-    visits: Any,
-    visited: Any,
-    accessed: Any,
-    access: Any,
-    lines: Any,
-    sites: Any,
-    queue: Any,
-    state: Any,
-    units: Any,
-    path: Any,
-    tags: Any,
-    groups: Any,
-    stalls: Any,
-    totals: Any,
-    moved: Any,
-    flight: Any,
-    events: Any,
-    placed: Any,
-    machine: Any,
-    limit: Any,
-) -> Any:
+    s: Any, t: Any, order: Any, used: Any, crowd: Any, code: Any, blocks: Any, wave_of: Any, visits: Any, visited: Any,
+    accessed: Any, access: Any, lines: Any, sites: Any, queue: Any, state: Any, units: Any, path: Any, tags: Any,
+    groups: Any, stalls: Any, totals: Any, moved: Any, flight: Any, events: Any, placed: Any, machine: Any, limit: Any,
+) -> Any:  # fmt: skip
     """One issue slot of a SIMD; the next clock at which there may be something to do."""
     for unit in range(used.size):  # slices would cost more than the rest
         used[unit] = False
@@ -582,8 +425,9 @@ def _slot(
             continue
         stalls[i, ISSUES] += 1
         _execute(
-            w, t, i, used, code, access, lines, sites, state, units, path, tags, moved, flight, stalls, totals, machine
-        )
+            w, t, i, used, code, access, lines, sites, state, units, path, tags, moved, flight, stalls, totals,
+            machine,
+        )  # fmt: skip
         if limit > 0:
             _note(w, t + machine.issue, ISSUE, state, events, totals, limit)
         if _advance(w, t, i, code, blocks, visited, state, machine):
@@ -600,25 +444,13 @@ def _slot(
                 following = units[FOLLOWING]
                 units[FOLLOWING] += 1
                 _launch(
-                    following,
-                    t + machine.issue,
-                    wave_of,
-                    visits,
-                    visited,
-                    accessed,
-                    blocks,
-                    queue,
-                    state,
-                    units,
-                    path,
-                    groups,
-                    placed,
-                    crowd,
-                )
+                    following, t + machine.issue, wave_of, visits, visited, accessed, blocks, queue, state, units,
+                    path, groups, placed, crowd,
+                )  # fmt: skip
     return later
 
 
-@inlined
+@called
 def _sort_by_age(order: Any, state: Any) -> None:
     """Wave slots, the one with the oldest wave first."""
     for k in range(1, order.size):
@@ -631,34 +463,10 @@ def _sort_by_age(order: Any, state: Any) -> None:
 
 @_compiled
 def _run(
-    order: Any,
-    used: Any,
-    crowd: Any,
-    code: Any,
-    blocks: Any,
-    wave_of: Any,
-    visits: Any,
-    visited: Any,
-    accessed: Any,
-    access: Any,
-    lines: Any,
-    sites: Any,
-    queue: Any,
-    state: Any,
-    units: Any,
-    path: Any,
-    tags: Any,
-    groups: Any,
-    stalls: Any,
-    totals: Any,
-    moved: Any,
-    flight: Any,
-    events: Any,
-    placed: Any,
-    machine: Any,
-    limit: Any,
-    slots: Any,
-) -> None:
+    order: Any, used: Any, crowd: Any, code: Any, blocks: Any, wave_of: Any, visits: Any, visited: Any, accessed: Any,
+    access: Any, lines: Any, sites: Any, queue: Any, state: Any, units: Any, path: Any, tags: Any, groups: Any,
+    stalls: Any, totals: Any, moved: Any, flight: Any, events: Any, placed: Any, machine: Any, limit: Any, slots: Any,
+) -> None:  # fmt: skip
     """All workgroups of the queue from first to last."""
     for _ in range(min(slots, queue.shape[0])):
         j = units[FOLLOWING]
@@ -678,35 +486,9 @@ def _run(
             break
         units[NEXT + s] = FAR
         later = _slot(
-            s,
-            t,
-            order,
-            used,
-            crowd,
-            code,
-            blocks,
-            wave_of,
-            visits,
-            visited,
-            accessed,
-            access,
-            lines,
-            sites,
-            queue,
-            state,
-            units,
-            path,
-            tags,
-            groups,
-            stalls,
-            totals,
-            moved,
-            flight,
-            events,
-            placed,
-            machine,
-            limit,
-        )
+            s, t, order, used, crowd, code, blocks, wave_of, visits, visited, accessed, access, lines, sites, queue,
+            state, units, path, tags, groups, stalls, totals, moved, flight, events, placed, machine, limit,
+        )  # fmt: skip
         if later < FAR:
             clock = t + machine.issue * max(1, (later - t + machine.issue - 1) // machine.issue)
             units[NEXT + s] = min(units[NEXT + s], clock)
@@ -729,8 +511,8 @@ def run(code: Code, traces: Traces, sites: Sites, queue: Queue, machine: Machine
     state = np.zeros((queue.slots * per_group, STATE), np.int64)
     order, used, crowd = np.arange(len(state)), np.zeros(5, bool), np.zeros(SIMDS, np.int64)
     _run(
-        order, used, crowd, *_flat(code, traces, sites, queue), state, units, np.zeros(PATHS), tags, groups, stalls, totals, moved, flight,
-        events, placed, machine, limit, queue.slots,
+        order, used, crowd, *_flat(code, traces, sites, queue), state, units, np.zeros(PATHS), tags, groups, stalls,
+        totals, moved, flight, events, placed, machine, limit, queue.slots,
     )  # fmt: skip
     return Counts(
         stalls[:, :ISSUES], stalls[:, ISSUES].astype(np.int64), totals[BUSY:], groups[:, 2], moved, flight,
@@ -740,7 +522,7 @@ def run(code: Code, traces: Traces, sites: Sites, queue: Queue, machine: Machine
 
 def _flat(code: Code, traces: Traces, sites: Sites, queue: Queue) -> tuple[NDArray[Any], ...]:
     """The inputs in the form of the loops."""
-    instructions = (code.kind, code.clocks, code.beside, code.vmcnt, code.lgkmcnt, code.accesses)
+    instructions = (code.kind, code.clocks, code.beside, code.vmcnt, code.lgkmcnt, code.touches)
     accesses = (traces.access_site, traces.access_clocks, traces.access_bytes, traces.line_start, traces.line_count)
     return (
         np.concatenate([np.column_stack(instructions).astype(np.int64), code.distance, code.latency], axis=1),

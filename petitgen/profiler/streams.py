@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from petitgen.emulator.compiled import loops
 from petitgen.emulator.sanitizer.banks import extra_cycles, groups
 from petitgen.emulator.state import LANES
-from petitgen.profiler.simulate import Traces
+from petitgen.profiler.machine import Traces
 from petitgen.profiler.timing import Timing
 from petitgen.profiler.trace import Recording, Site
 

@@ -9,6 +9,7 @@ from petitgen.emulator.mfma_table import shape
 from petitgen.emulator.sanitizer.lines import LineTable
 from petitgen.profiler import simulate
 from petitgen.profiler.classes import LDS, MFMA, SALU, TRANS, VALU, VMEM
+from petitgen.profiler.machine import Counts
 from petitgen.profiler.model import Run
 from petitgen.profiler.result import (
     CAUSES,
@@ -159,7 +160,7 @@ def _mfma_fraction(problem: Problem | None, roofline: Roofline, us: float) -> fl
     return None if problem is None or not roofline.mfma_peak else problem.flops / roofline.mfma_peak / us
 
 
-def _stalls(counts: simulate.Counts, total: float) -> tuple[Stall, ...]:
+def _stalls(counts: Counts, total: float) -> tuple[Stall, ...]:
     by_cause = counts.stalls.sum(axis=0)
     found = [Stall(c, float(n), float(n / max(total, 1))) for c, n in zip(_CAUSES, by_cause, strict=True) if n > 0]
     return tuple(sorted(found, key=lambda stall: -stall.clocks))
