@@ -206,6 +206,40 @@ def test_latencies_of_dependent_loads(arch: str, step: int, size: int, warm: boo
     assert (times[1] - times[0]) / 128 == pytest.approx(clocks + overhead, rel=0.1)
 
 
+def test_an_invalidated_l1_holds_nothing():
+    """The line comes from the L2 each time: 288 clocks and not 116."""
+    load = "global_load_dword v2, v1, s[4:5]\ns_waitcnt vmcnt(0)\n{}"
+    kept, gone = (
+        [run(CHASE.format(start=0) + loop(load.format(then), n)).clocks for n in (64, 192)]
+        for then in ("", "buffer_inv sc1\ns_waitcnt vmcnt(0)")
+    )
+    once_more = (gone[1] - gone[0] - (kept[1] - kept[0])) / 128
+    assert once_more == pytest.approx(288 - 116 + 116, rel=0.15)  # the miss, and the invalidation that is waited for
+
+
+def test_latency_of_scalar_loads():
+    """Arguments are read once: a miss of the scalar cache, 48 + 124 clocks. Source: mt4g, MI300X"""
+    assert growth("s_load_dword s4, s[0:1], 0\ns_waitcnt lgkmcnt(0)\n" * 16, 5, 10) / 16 == pytest.approx(
+        172 + 4, rel=0.05
+    )
+
+
+def test_a_taken_branch_fetches_anew():
+    """LLVM SISchedule, WriteBranch: 8 units of 4 clocks. One that is not taken costs its slot."""
+    taken = growth(f"s_branch .Lnext{0}\ns_nop 0\n.Lnext{0}:\n" * 1, 5, 10)
+    straight = growth("s_nop 0", 5, 10)
+    assert taken - straight == pytest.approx(32 - 4, abs=4)
+
+
+def test_waits_let_the_newest_operations_be():
+    """Loads return in order: waiting for all but the last of four does not wait for the fourth's bank of the LDS."""
+    reads = "v_mov_b32 v1, 0\n" + loop(
+        "ds_read_b32 v2, v1\nds_read_b32 v3, v1\ns_waitcnt lgkmcnt({})\nv_add_f32 v2, v2, v2", 50
+    )
+    all_of_them, but_one = (run(reads.format(n), lds=1024).clocks for n in (0, 1))
+    assert all_of_them - but_one > 50 * 1
+
+
 def test_what_was_read_a_while_ago_is_in_the_l2():
     """64 KB are more than the L1 of gfx942 (32 KB): every round after the first takes the L2's 288 clocks."""
     line = "global_load_dword v2, v1, s[4:5]\ns_waitcnt vmcnt(0)\nv_add_u32 v1, 128, v1\nv_and_b32 v1, 0xffff, v1"
