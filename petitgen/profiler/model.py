@@ -138,13 +138,12 @@ class _Traced:
         recording = record(program, _with(dispatch, numbers, None))
         self.per_group = np.arange(numbers.size + 1, dtype=np.int64) * waves
         self.traces = encode(recording, self.per_group, timing)
-        table = build_table(program.order, set(program.site_of), timing)
-        self.table = table
-        self.instructions = _lengths(self.traces, table, waves)
         where = allocations(recording, memory)
         want = wanted(recording, where, self.per_group, timing)
         together = self._together(dispatch)
         first_round = record(program, _with(dispatch, together, 1), once=True)
+        self.table = build_table(program.order, set(program.site_of), timing)  # with blocks that only these met
+        self.instructions = _lengths(self.traces, self.table, waves)
         shared = sharing(first_round, together, timing)
         count = int(np.prod(grid))
         where += [None] * (len(program.sites) - len(where))  # sites that only other workgroups met
