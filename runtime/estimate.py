@@ -37,7 +37,7 @@ LATENCY = 2000  # clocks from asking device memory under load to having it: some
 MEETING = 4000  # clocks to write partial sums out, count, and read those of the others: two trips and an atomic
 HIDDEN = 4
 SIMDS = 4  # of a compute unit
-SLICES = (*range(1, 9), *range(10, 17, 2), *range(20, 33, 4), 40, 48, 64)  # what is tried
+SLICES = (*range(1, 9), *range(10, 17, 2), *range(20, 33, 4), 40)  # what is tried
 
 
 @dataclass(frozen=True, slots=True)

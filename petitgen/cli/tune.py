@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("-m", "--m", "rows", multiple=True, metavar="M,...", help="Numbers of rows.")
 @click.option("--contract", "names", multiple=True, help="e.g. gemm_nvfp4_bf16. Repeatable.  [default: all]")
 @click.option("--cus", type=click.IntRange(1), help="Compute units of the modelled device.")
-@click.option("--candidates", default=6, show_default=True, type=click.IntRange(1), help="Kernels tried a problem.")
+@click.option("--candidates", default=8, show_default=True, type=click.IntRange(1), help="Kernels tried a problem.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
               help="Table to put results into.  [default: tuned/ARCH.csv]")  # fmt: skip
 @click.option("--missing", is_flag=True, help="Only problems that the table has no row for, or none that is built.")
@@ -175,6 +175,8 @@ class _Work:
                 count += 1
                 if self.show:
                     click.echo(f"[{count}/{total}] {_line(result)}")
+                    for text in result.left_out:
+                        click.echo(f"    left out: {text}")
 
     def end(self, as_json: bool) -> None:
         failed = [result for result in self.results if result.error]

@@ -37,7 +37,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one problem: the row for the table, all that was measured (best first), or why there is none."""
+    """What came of one problem: the row for the table and all that was measured (best first), or why there is none.
+
+    left_out  kernels that could not be measured, and why
+    """
 
     contract: str
     m: int
@@ -47,6 +50,7 @@ class Result:
     row: tuned.Row | None = None
     tries: tuple[Try, ...] = ()
     error: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 def tune_weight(task: Task, measure: Measure, measured: str) -> tuple[Result, ...]:
@@ -61,14 +65,14 @@ def _tune(task: Task, m: int, arch: str, kernels: Sequence[Kernel], measure: Mea
     problem = Problem(task.contract, m, task.n, task.k, task.k, task.n)
     nothing = Result(task.contract, m, task.n, task.k, 0.0)
     try:
-        tries = search(kernels, problem, arch, task.compute_units, measure, task.most)
+        tries, left_out = search(kernels, problem, arch, task.compute_units, measure, task.most)
     except (PetitgenError, RuntimeLibraryError) as error:
         return replace(nothing, seconds=time.perf_counter() - start, error=str(error))
     best = tries[0]
     row = tuned.Row(
         arch, task.compute_units, task.contract, m, task.n, task.k, best.kernel, best.slices, best.us, measured
     )
-    return replace(nothing, seconds=time.perf_counter() - start, row=row, tries=tuple(tries))
+    return replace(nothing, seconds=time.perf_counter() - start, row=row, tries=tuple(tries), left_out=tuple(left_out))
 
 
 def on_model(task: Task) -> tuple[Result, ...]:

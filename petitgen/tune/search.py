@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from petitgen.errors import PetitgenError
+from runtime.errors import RuntimeLibraryError
 from runtime.estimate import slice_counts
 from runtime.manifest import Kernel
 from runtime.select import Candidate, Problem, candidates
@@ -12,8 +15,9 @@ from runtime.select import Candidate, Problem, candidates
 Measure = Callable[[Kernel, Problem, int], float]
 """(kernel, problem, slices) -> microseconds. PetitgenError or RuntimeLibraryError when it cannot be measured."""
 
-MOST = 6  # kernels measured for a problem
-HOPELESS = 3.0  # times the least estimate: not measured
+MOST = 8  # kernels measured for a problem
+HOPELESS = 2.5  # times the least estimate: not measured
+CLIMBED = 3  # kernels for which other numbers of slices are tried
 CLOSE = 1.005  # within this factor of the fastest, fewer slices are the better choice: less memory, fewer writes
 
 
@@ -33,30 +37,43 @@ def search(
     compute_units: int,
     measure: Measure,
     most: int = MOST,
-) -> list[Try]:
-    """What was measured, the best first. ShapeError if no kernel takes the problem.
+) -> tuple[list[Try], list[str]]:
+    """What was measured, the best first; and what could not be, and why. ShapeError if no kernel takes the problem.
 
-    First the `most` kernels that the estimate likes, each with its best number of slices. Then the numbers next to that
-    of the fastest, as long as they get faster: where the estimate errs it is in what slices cost.
+    First the `most` kernels that the estimate likes, each with its best number of slices. Then, for the fastest of
+    these, the numbers next to the best one, as long as it gets faster: where the estimate errs it is in what slices
+    cost. If nothing can be measured, the first reason is raised.
     """
     found: dict[tuple[str, int], Try] = {}
+    errors: dict[str, Exception] = {}
 
     def run(kernel: Kernel, slices: int) -> None:
         key = kernel.name, slices
         if key not in found:
-            found[key] = Try(*key, measure(kernel, problem, slices))
+            try:
+                us = measure(kernel, problem, slices)
+            except (PetitgenError, RuntimeLibraryError) as error:
+                errors[f"{kernel.name} in {slices} slices"] = error
+                us = math.inf
+            found[key] = Try(*key, us)
 
     for _, kernel, slices in shortlist(candidates(kernels, problem, arch, compute_units), most):
         run(kernel, slices)
     by_name = {kernel.name: kernel for kernel in kernels}
-    while True:
-        best, before = rank(found.values())[0], len(found)
-        kernel = by_name[best.kernel]
+    for start in rank(found.values())[:CLIMBED]:
+        kernel, best = by_name[start.kernel], start
         counts = list(slice_counts(kernel, problem.m, problem.n, problem.k, compute_units))
-        for slices in _beside(best.slices, counts):
-            run(kernel, slices)
-        if len(found) == before:
-            return rank(found.values())
+        while True:
+            for slices in _beside(best.slices, counts):
+                run(kernel, slices)
+            better = min((one for one in found.values() if one.kernel == kernel.name), key=lambda one: one.us)
+            if better is best:
+                break
+            best = better
+    measured = [one for one in found.values() if one.us < math.inf]
+    if not measured:
+        raise next(iter(errors.values()))
+    return rank(measured), [f"{what}: {error}" for what, error in errors.items()]
 
 
 def shortlist(ranked: Sequence[Candidate], most: int) -> list[Candidate]:
