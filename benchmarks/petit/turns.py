@@ -20,7 +20,7 @@ from petitgen.isa import Instruction
 STEPS = 12  # of the tile along K: five turns of two, and the rest
 
 
-class _FirstWave(Observer):
+class FirstWave(Observer):
     """What wave 0 executes."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class _FirstWave(Observer):
 
 def measure(entry: Entry, kind: Kind, tile: Tile, mca: bool = True) -> loops.Figures:
     """Figures of Petit's main loop, which makes two steps a turn and has loops inside it for some tiles."""
-    watch = _FirstWave()
+    watch = FirstWave()
     n, k = math.lcm(tile.n, 64), STEPS * tile.k
     buffers = [np.zeros((tile.m, n), DTYPES[kind.activations]), np.zeros((tile.m, k), DTYPES[kind.activations])]
     buffers += [np.zeros(n * k // 2, np.uint8), np.zeros(n * k // 16, np.uint8), np.zeros(1, np.float32)]

@@ -1,0 +1,1 @@
+"""What benchmarks/targets.py is made of."""
