@@ -91,10 +91,13 @@ ORDER_SHAPES: dict[str, tuple[int, ...]] = {"fp16": (LANES, 16), "bf16": (LANES,
 
 HOST_ORDER = "fp16"  # of packed weights in host memory
 
-# A packed MXFP4 scale byte is the exponent of its block relative to the largest of its column, which has this byte. The
-# exponent field of a f32: byte << 23 is 2^(byte - 127). As many binades below the largest as bf16 has room for with all
-# codes: 0.5 of byte 1 is then 2^-132 where 6 of the largest is 12.
-MX_LARGEST = 133
+# A packed MXFP4 scale byte is the exponent of its block relative to the largest of its column, which has the byte MX_LARGEST;
+# 0 is zero. As the exponent field of a f32 (byte << 23) it is 2^(byte - 127): up to 2^63, so that kernels whose products are
+# small by 2^-63 can multiply with it as it is.
+MX_LARGEST = 190
+# Binades of a column that are kept, as many as bf16 has room for with all codes: where 6 of the largest is 12, 0.5 of the
+# smallest is 2^-132.
+MX_BINADES = 133
 
 
 @dataclass(frozen=True, slots=True)

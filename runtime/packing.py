@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OperandError, PackError
-from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST, WeightFormat
+from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_BINADES, MX_LARGEST, WeightFormat
 from runtime.orders import gather_bits, scatter_bits
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def pack_mxfp4(weight: Any, weight_scale: Any, weight_scale_2: None = None) -> P
     weight_scale    E8M0 [N, K/32]: float8_e8m0fnu (ml_dtypes or torch) or its codes as uint8
     weight_scale_2  MXFP4 has none: PackError for anything but None
 
-    A packed scale byte is b - bmax + 133 for the E8M0 code b, with the largest non-NaN code bmax of its column (row of
+    A packed scale byte is b - bmax + 190 for the E8M0 code b, with the largest non-NaN code bmax of its column (row of
     `weight`), whose scale 2^(bmax-127) goes to `outer`. So the bytes of any column fit the exponent range of a float32
     and their products with codes that of bfloat16; a block whose scale is 2^-133 of the column's largest or less gets byte 0: it
     counts as zero. NaN (0xFF) stays 0xFF.
@@ -127,8 +127,8 @@ def pack_mxfp4(weight: Any, weight_scale: Any, weight_scale_2: None = None) -> P
     codes, exponents = _operands(fmt, weight, weight_scale, "float8_e8m0fnu")
     nan = exponents == _E8M0_NAN
     largest = np.where(nan, np.uint8(0), exponents).max(axis=1)
-    below = np.minimum(largest[:, None] - exponents, MX_LARGEST)  # wraps for NaN, which is put right below
-    scales = np.where(nan, exponents, MX_LARGEST - below).astype(np.uint8)
+    below = largest[:, None] - exponents  # wraps for NaN, which is put right below
+    scales = np.where(nan, exponents, np.where(below < MX_BINADES, MX_LARGEST - below, 0)).astype(np.uint8)
     # 2^(largest - 127) by its bits: a process may run with subnormals flushed, and the smallest is one.
     outer = np.where(largest, largest.astype(np.uint32) << 23, np.uint32(1 << 22)).astype(np.uint32).view(np.float32)
     columns = np.where(nan.any(axis=1), np.float32(np.nan), outer)
@@ -143,7 +143,8 @@ def unpack_mxfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.ui
     """
     weight, scales = _unpack(packed, FORMATS["mxfp4"])
     largest = (packed.weight_scale_2.view(np.uint32) >> 23).astype(np.uint8)
-    return weight, np.where(scales == _E8M0_NAN, scales, largest[:, None] - (MX_LARGEST - scales))
+    below = np.where(scales == 0, MX_BINADES, MX_LARGEST - scales)
+    return weight, np.where(scales == _E8M0_NAN, scales, largest[:, None] - below).astype(np.uint8)
 
 
 _PACKERS: dict[str, Callable[[Any, Any, Any], PackedWeight]] = {"nvfp4": pack_nvfp4, "mxfp4": pack_mxfp4}

@@ -18,7 +18,7 @@ _DWORDS = BRICK_K // 32
 _CODE_EXPONENT = {"bf16": -126, "fp16": -14}
 # bf16 codes from a table have the one that suits the scales: sums of such products stay in f32, and so do they times a
 # scale. It is even, so that the tables differ in few bytes.
-_TABLE_EXPONENT = {"nvfp4": 60, "mxfp4": 40}
+_TABLE_EXPONENT = {"nvfp4": 60, "mxfp4": -18}
 # What a scale has as f32, relative to its value: E4M3FN read as FNUZ; MX bytes, see runtime.formats.MX_LARGEST.
 _FNUZ = -1
 _SCALE_EXPONENT = {"nvfp4": -120, "mxfp4": MX_LARGEST - 127}

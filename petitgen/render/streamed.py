@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
 from petitgen.spec.model import Arch, KernelInstance, Tile
-from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST
+from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_BINADES, MX_LARGEST
 
 WIDTH = 32  # rows and columns of the matrix instruction
 
@@ -183,15 +183,15 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
 
 
 def _exponents(way: str, weights: str, order: str, arch: Arch, flushes: bool) -> Exponents:
-    """Scales times codes stay inside what the type holds exactly; runtime.formats.MX_LARGEST is chosen so."""
+    """Scales times codes stay inside what the type holds exactly; runtime.formats.MX_BINADES is chosen so."""
     unpacked = -126 if order == "bf16" else -14
     code = 0 if flushes else unpacked
     if weights == "nvfp4":  # fp16: 448 * 2^7 is the largest
         converted, scale = (-1, 119) if order == "bf16" else (-8, 0 if flushes else 7)
-    else:  # bf16: from 0.5 * 2^(1 - MX_LARGEST) on weights are 2^-132, where they are exact, or 2^-126, where none is flushed
+    else:  # bf16: from 0.5 * 2^(1 - MX_BINADES) on weights are 2^-132, where they are exact, or 2^-126, where none is flushed
         converted = MX_LARGEST - 127
         smallest = -126 if arch.mfma_flushes_denormals else -132
-        scale = smallest + MX_LARGEST - code if way == "fold" else converted
+        scale = smallest + MX_BINADES - code if way == "fold" else converted
     return Exponents(flushes, unpacked, code, converted, scale)
 
 

@@ -151,7 +151,7 @@ struct Scales {
 // HALF: which 64 of the brick.
 template <int HALF> DEVICE Scales convert(u32 bytes) {
   const f32x2 both = {exponent<2 * HALF>(bytes), exponent<2 * HALF + 1>(bytes)};
-  return {both * f32x2{0x1.0000000000000p+15f, 0x1.0000000000000p+15f}};
+  return {both * f32x2{0x1.0000000000000p-42f, 0x1.0000000000000p-42f}};
 }
 
 // A code in fp16 position times its scale as bf16 in the high half: v_fma_mix_f32 reads an fp16 half and a f32. The compiler

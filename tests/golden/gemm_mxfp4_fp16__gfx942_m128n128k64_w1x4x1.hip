@@ -143,7 +143,7 @@ template <int BLOCK> DEVICE float exponent(u32 bytes) {
   return bits<float>((bytes >> (8 * PLACE) & 0xffu) << 23);
 }
 
-// A scale as f32, times 2^6 relative to the column's largest.
+// A scale as f32, times 2^63 relative to the column's largest.
 template <int BLOCK> DEVICE float convert(u32 bytes) { return exponent<BLOCK>(bytes); }
 
 // Two codes in fp16 position, code * 2^-14.
@@ -453,7 +453,7 @@ DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resourc
         const u32 row = m + i * MFMA + four * 8 + lane / MFMA * 4 + lane % 4;
         float y[4];
 #pragma unroll
-        for (int e = 0; e < 4; ++e) y[e] = sum[i][j][four * 4 + e] * 0x1.0000000000000p+0f * outer * 0x1.0000000000000p+8f;
+        for (int e = 0; e < 4; ++e) y[e] = sum[i][j][four * 4 + e] * 0x1.0000000000000p-49f * outer * 0x1.0000000000000p+0f;
         turn(y, lane);
         store_four<WHOLE>(y, c, row * ldc * 2, column, N);
       }

@@ -217,11 +217,11 @@ def test_mxfp4_codes_lie_as_nvfp4_codes_do(n, k):
 
 @pytest.mark.parametrize(("n", "k"), [(17, 160), (3, 32), (33, 544)])
 def test_mxfp4_scale_byte_times_outer_is_the_scale_and_below_the_floor_zero(n, k):
-    """What kernels compute, in float64: 2^(byte - 127), zero for byte 0, times outer, 6 binades higher."""
+    """What kernels compute, in float64: 2^(byte - 127), zero for byte 0, times outer, 63 binades higher."""
     weight, scales = mx_checkpoint(n, k)
     packed = pack_mxfp4(weight, scales)
     got = column_scales(packed, n, k).astype(np.float64)
-    value = np.where(got == 0, 0, 2.0 ** (got - 127)) * packed.outer[:, None].astype(np.float64) * 2.0**-6
+    value = np.where(got == 0, 0, 2.0 ** (got - 127)) * packed.outer[:, None].astype(np.float64) * 2.0**-63
     exact = 2.0 ** (scales.astype(np.float64) - 127)
     largest = exact.max(axis=1, keepdims=True)
     np.testing.assert_array_equal(value, np.where(exact <= largest * 2.0**-133, 0, exact))
@@ -230,11 +230,11 @@ def test_mxfp4_scale_byte_times_outer_is_the_scale_and_below_the_floor_zero(n, k
     assert not everywhere[:, k // 32 :].any()
 
 
-@pytest.mark.parametrize(("span", "wanted"), [(0, 133), (131, 2), (132, 1), (133, 0), (134, 0), (254, 0)])
+@pytest.mark.parametrize(("span", "wanted"), [(0, 190), (131, 59), (132, 58), (133, 0), (134, 0), (254, 0)])
 def test_mxfp4_the_floor_is_between_2_to_the_132_and_133(span, wanted):
     scales = np.array([[254, 254 - span]], np.uint8)
     packed = pack_mxfp4(np.zeros((1, 32), np.uint8), scales)
-    assert column_scales(packed, 1, 64)[0].tolist() == [133, wanted]
+    assert column_scales(packed, 1, 64)[0].tolist() == [190, wanted]
     assert packed.outer.tolist() == [2.0**127]
 
 
@@ -255,7 +255,7 @@ def test_mxfp4_nan_scales_make_their_columns_nan_and_change_no_other_block():
     bytes_, clean_bytes = column_scales(packed, 20, 64), column_scales(clean, 20, 64)
     others = [row for row in range(20) if row not in (3, 19)]
     np.testing.assert_array_equal(bytes_[others], clean_bytes[others])
-    assert bytes_[3].tolist() == [133, 0xFF]  # the other block is now the largest
+    assert bytes_[3].tolist() == [190, 0xFF]  # the other block is now the largest
     got_weight, got_scales = unpack_mxfp4(packed)
     np.testing.assert_array_equal(got_weight, weight)
     np.testing.assert_array_equal(got_scales, scales)

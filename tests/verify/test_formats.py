@@ -57,7 +57,7 @@ def e4m3(byte: np.ndarray) -> np.ndarray:
 
 
 def mx(byte: np.ndarray) -> np.ndarray:
-    return np.where(byte == 0, 0.0, 2.0 ** (byte.astype(float) - 133))
+    return np.where(byte == 0, 0.0, 2.0 ** (byte.astype(float) - 190))
 
 
 PLACES = {"nvfp4": [0, 4, 2, 6, 1, 5, 3, 7], "mxfp4": [0, 2, 1, 3]}
@@ -115,9 +115,9 @@ def test_any_other_reading_does_not(weights, wrong):
 
 
 MX_WRONG = {
-    "byte 0 is 2^-133, not zero": (lambda byte: 2.0 ** (byte.astype(float) - 133), {"floor"}),
-    "bytes below 64 are zero": (lambda byte: np.where(byte < 64, 0, mx(byte)), {"floor"}),
-    "byte 1 is zero": (lambda byte: np.where(byte == 1, 0, mx(byte)), {"floor"}),
+    "byte 0 is 2^-190, not zero": (lambda byte: 2.0 ** (byte.astype(float) - 190), {"floor"}),
+    "bytes below 128 are zero": (lambda byte: np.where(byte < 128, 0, mx(byte)), {"floor"}),
+    "byte 58 is zero": (lambda byte: np.where(byte == 58, 0, mx(byte)), {"floor"}),
     "the largest byte is 254": (lambda byte: mx(byte) * 2.0**64, set()),
     "scales are signed": (lambda byte: np.where(byte & 0x80, -mx(byte & 0x7F), mx(byte)), set()),
 }
