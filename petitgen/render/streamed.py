@@ -26,12 +26,17 @@ _SCALES_ON = {
 _SCALING = {
     ("fold", "bf16", "bf16"): 21,
     ("fold", "bf16", "fp16"): 20,
+    ("fold", "bf16", "table"): 24,
     ("fold", "fp16", "fp16"): 12,
     ("sums", "fp16", "fp16"): 8,
 }
 _SUM_SCALING = 8  # to scale 32 x 32 sums
 _WATCHING = 7
 _ADDRESSES = 4
+
+
+# Powers of two of codes as they are unpacked, by code order: in bf16 or fp16 position, or looked up.
+_UNPACKED = {"bf16": -126, "fp16": -14, "table": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +189,7 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
 
 def _exponents(way: str, weights: str, order: str, arch: Arch, flushes: bool) -> Exponents:
     """Scales times codes stay inside what the type holds exactly; runtime.formats.MX_BINADES is chosen so."""
-    unpacked = -126 if order == "bf16" else -14
+    unpacked = _UNPACKED[order]
     code = 0 if flushes else unpacked
     if weights == "nvfp4":  # fp16: 448 * 2^7 is the largest
         converted, scale = (-1, 119) if order == "bf16" else (-8, 0 if flushes else 7)

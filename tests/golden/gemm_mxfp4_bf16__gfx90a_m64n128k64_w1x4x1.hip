@@ -122,18 +122,32 @@ template <int MFMAS, int LDS, int LOADS, int VALU> DEVICE void mix() {
 }
 
 // ---- codes -------------------------------------------------------------------------------------------------------
-// Two dwords that hold four codes, two each, in the position of a number type; the other bits belong to other codes.
+// Two dwords that hold four codes, two each, in the position of a number type.
 struct Places {
   u32 first, second;
 };
 
 // SUB: which 16 of K of the 64 in a pair of dwords (p: c even, q: c odd).
-struct Masks {};
-DEVICE Masks masks() { return {}; }
+constexpr u32 CODE = 0xffffffffu;  // what the table has not is zero
 
-template <int SUB> DEVICE Places place(u32 p, u32 q, const Masks&) {
-  const u32 dword = SUB < 2 ? p : q, x = SUB % 2 ? __builtin_bitreverse32(dword) : dword;
-  return {x, x << 8};
+// A mask that compilers can see makes two instructions of a selection by it.
+struct Masks {
+  u32 sign = 0x80808080u;
+};
+
+DEVICE Masks masks() {
+  Masks m;
+  asm("" : "+s"(m.sign));
+  return m;
+}
+
+// Numbers by the magnitudes in four bytes: the high bytes of fp16, whose low ones are zero.
+template <int SUB> DEVICE Places place(u32 p, u32 q, const Masks& mask) {
+  constexpr u32 FROM_2 = 0x46444240u, BELOW_2 = 0x3e3c3800u;  // 6 4 3 2 and 1.5 1 0.5 0
+  const u32 dword = SUB < 2 ? p : q, x = SUB % 2 ? __builtin_amdgcn_alignbit(dword, dword, 4) : dword;
+  const u32 magnitude = __builtin_amdgcn_perm(FROM_2, BELOW_2, x & 0x07070707u);
+  const u32 high = magnitude ^ (mask.sign & (x ^ magnitude));  // v_bfi_b32
+  return {__builtin_amdgcn_perm(high, high, 0x010c000cu), __builtin_amdgcn_perm(high, high, 0x030c020cu)};
 }
 
 // E8M0 by the exponent field of a f32, which is zero for byte 0. BLOCK: which 32 of the brick; block i has its byte at the
@@ -143,7 +157,7 @@ template <int BLOCK> DEVICE float exponent(u32 bytes) {
   return bits<float>((bytes >> (8 * PLACE) & 0xffu) << 23);
 }
 
-// Block scales of one column for 64 of K, times 2^21 relative to the column's largest.
+// Block scales of one column for 64 of K, times 2^7 relative to the column's largest.
 struct Scales {
   f32x2 pair;
 };
@@ -151,7 +165,7 @@ struct Scales {
 // HALF: which 64 of the brick.
 template <int HALF> DEVICE Scales convert(u32 bytes) {
   const f32x2 both = {exponent<2 * HALF>(bytes), exponent<2 * HALF + 1>(bytes)};
-  return {both * f32x2{0x1.0000000000000p-42f, 0x1.0000000000000p-42f}};
+  return {both * f32x2{0x1.0000000000000p-56f, 0x1.0000000000000p-56f}};
 }
 
 // A code in fp16 position times its scale as bf16 in the high half: v_fma_mix_f32 reads an fp16 half and a f32. The compiler
@@ -163,7 +177,7 @@ template <int CODE> DEVICE u32 multiply_one(f16x2 code, float scale) {
 }
 
 DEVICE u32 multiply(u32 codes, float scale, const Masks&) {
-  const f16x2 code = bits<f16x2>(codes & 0x8e008e00u);
+  const f16x2 code = bits<f16x2>(codes & CODE);
   return __builtin_amdgcn_perm(multiply_one<1>(code, scale), multiply_one<0>(code, scale), 0x07060302u);
 }
 // Four codes of the pair of dwords p, q times their scale. SUB: which 16 of the 64 of K.
@@ -528,19 +542,19 @@ void gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[0], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 7>();
       keep_order();
       store_a(staged, lds + 1 * A_BYTES, place);
       load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[0], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 7>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (1 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[0], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 7>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -551,7 +565,7 @@ void gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       scale_weights<0>(y[0], ring[1], scale, mask);
       load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 7>();
 
     }
     {
@@ -561,19 +575,19 @@ void gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[1], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 7>();
       keep_order();
       store_a(staged, lds + 0 * A_BYTES, place);
       load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[1], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 7>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (2 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[1], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 7>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -584,7 +598,7 @@ void gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       scale_weights<0>(y[0], ring[2], scale, mask);
       load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 7>();
 
     }
     {
@@ -594,19 +608,19 @@ void gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[2], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 7>();
       keep_order();
       store_a(staged, lds + 1 * A_BYTES, place);
       load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[2], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 7>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (3 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[2], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 7>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -617,7 +631,7 @@ void gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       scale_weights<0>(y[0], ring[3], scale, mask);
       load_weights<0>(ring[2], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 7>();
 
     }
     {
@@ -627,19 +641,19 @@ void gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[3], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 7>();
       keep_order();
       store_a(staged, lds + 0 * A_BYTES, place);
       load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[3], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 7>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (4 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[3], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 7>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -650,7 +664,7 @@ void gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       scale_weights<0>(y[0], ring[0], scale, mask);
       load_weights<1>(ring[3], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 6>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 7>();
 
     }
   }

@@ -128,6 +128,7 @@ struct Places {
 };
 
 // SUB: which 16 of K of the 64 in a pair of dwords (p: c even, q: c odd).
+constexpr u32 CODE = 0x8e008e00u;  // sign, two exponent bits, mantissa of two fp16
 struct Masks {};
 DEVICE Masks masks() { return {}; }
 
@@ -148,7 +149,7 @@ template <int BLOCK> DEVICE float convert(u32 bytes) { return exponent<BLOCK>(by
 
 // Two codes in fp16 position, code * 2^-14.
 DEVICE u32 unscaled(u32 codes) {
-  const u32 code = codes & 0x8e008e00u;
+  const u32 code = codes & CODE;
   return code;
 }
 

@@ -128,6 +128,7 @@ struct Places {
 };
 
 // SUB: which 16 of K of the 64 in a pair of dwords (p: c even, q: c odd).
+constexpr u32 CODE = 0x8e008e00u;  // sign, two exponent bits, mantissa of two fp16
 struct Masks {};
 DEVICE Masks masks() { return {}; }
 
@@ -163,7 +164,6 @@ template <int SCALE> DEVICE u32 scaled_pair(f16x2 code, f16x2 scale) {
 }
 // Four codes of the pair of dwords p, q (order fp16 of runtime/formats.py) times their scale. SUB: which 16 of the 64 of K.
 template <int SUB> DEVICE Operand dequantize(u32 p, u32 q, const Scales& scales, const Masks& mask) {
-  constexpr u32 CODE = 0x8e008e00u;  // sign, two exponent bits, mantissa
   constexpr int ODD = SUB / 2, G = SUB % 2;
   const Places at = place<SUB>(p, q, mask);
   const u32x2 pairs = {scaled_pair<ODD>(bits<f16x2>(at.first & CODE), scales.pair[G]),
