@@ -36,7 +36,7 @@ from petitgen.profiler.trace import TracedProgram, record
 
 Index = NDArray[np.int64]
 PROGRAMS = 32  # compiled kernels kept
-MOST_TRACED = 48  # workgroups traced for one profile
+MOST_TRACED = 128  # workgroups traced for one profile
 BUDGET = 4_000_000  # wave-instructions to simulate; what is beyond repeats and is extrapolated
 EVENTS = 200_000  # of a timeline
 

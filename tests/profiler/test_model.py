@@ -145,7 +145,7 @@ s_endpgm
 def test_vector_instructions_fit_beside_matrix_instructions(arch: str, free: int):
     """12 of 16 clocks of a 16x16x16 on gfx942, 28 of 32 on gfx90a. Source: AMD matrix instruction calculator"""
     assert beside(arch, "v_add_f32 v20, v21, v22", free) == pytest.approx(1.0, abs=0.1)
-    assert beside(arch, "v_add_f32 v20, v21, v22", 2 * free) > 1.3
+    assert beside(arch, "v_add_f32 v20, v21, v22", free + 1) > 1.1
 
 
 def test_packed_floats_do_not_run_beside_matrix_instructions():
