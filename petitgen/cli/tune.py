@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
               help="Table to put results into.  [default: tuned/ARCH.csv]")  # fmt: skip
 @click.option("--missing", is_flag=True, help="Only problems that the table has no row for, or none that is built.")
+@click.option("--quick", is_flag=True, help="Begin with what the table has for like problems: a third of the time.")
 @options.generated
 @options.jobs
 @options.dask
@@ -50,6 +51,7 @@ def tune(
     candidates: int,
     output: Path | None,
     missing: bool,
+    quick: bool,
     generated: Path,
     jobs: int | None,
     dask: str | None,
@@ -75,7 +77,7 @@ def tune(
     if on == "device" and (cus or dask or jobs):
         raise click.UsageError("--cus, --jobs and --dask are for --on model: a device is one, and has what it has")
     weights, counts = parse_weights(shapes, models, ranks), parse_rows(rows, ROWS)
-    work = _Work(output, missing, not as_json)
+    work = _Work(output, missing, quick, not as_json)
     for one in _archs(generated, arch):
         if on == "device":
             _on_device(work, one, generated, weights, counts, names, candidates)
@@ -150,8 +152,9 @@ def _units(lib: Library) -> int:
 class _Work:
     """Takes results as they come: into the table, onto the screen."""
 
-    def __init__(self, output: Path | None, missing: bool, show: bool) -> None:
-        self.output, self.missing, self.show, self.start = output, missing, show, time.monotonic()
+    def __init__(self, output: Path | None, missing: bool, quick: bool, show: bool) -> None:
+        self.output, self.missing, self.quick, self.show = output, missing, quick, show
+        self.start = time.monotonic()
         self.results: list[Result] = []
         self.paths: dict[Path, None] = {}
 
@@ -159,9 +162,10 @@ class _Work:
         return self.output or Path("tuned") / f"{arch}.csv"
 
     def wanted(self, arch: str, tasks: list[Task]) -> list[Task]:
-        from petitgen.tune.run import missing
+        from petitgen.tune.run import hinted, missing
 
-        return missing(tasks, arch, self.table(arch)) if self.missing else tasks
+        left = missing(tasks, arch, self.table(arch)) if self.missing else tasks
+        return hinted(left, arch, self.table(arch)) if self.quick else left
 
     def take(self, arch: str, results: Iterable[tuple[Result, ...]], total: int) -> None:
         from petitgen.tune.run import merge

@@ -23,6 +23,7 @@ class Task:
 
     directory  holds the manifest; kernels: names of those that may be chosen
     most       kernels measured for a problem
+    hints      (rows, kernel, slices): where to look first
     """
 
     directory: Path
@@ -33,6 +34,7 @@ class Task:
     compute_units: int
     kernels: tuple[str, ...]
     most: int = MOST
+    hints: tuple[tuple[int, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def _tune(task: Task, m: int, arch: str, kernels: Sequence[Kernel], measure: Mea
     problem = Problem(task.contract, m, task.n, task.k, task.k, task.n)
     nothing = Result(task.contract, m, task.n, task.k, 0.0)
     try:
-        tries, left_out = search(kernels, problem, arch, task.compute_units, measure, task.most)
+        hints = [(kernel, slices) for rows, kernel, slices in task.hints if rows == m]
+        tries, left_out = search(kernels, problem, arch, task.compute_units, measure, task.most, hints)
     except (PetitgenError, RuntimeLibraryError) as error:
         return replace(nothing, seconds=time.perf_counter() - start, error=str(error))
     best = tries[0]
@@ -107,11 +110,7 @@ def merge(path: Path, rows: Sequence[tuned.Row]) -> None:
 
 def missing(tasks: Sequence[Task], arch: str, path: Path) -> list[Task]:
     """What a table has no row for, or one with a kernel that may not be chosen. TuneError if it cannot be read."""
-    try:
-        rows = tuned.read(path) if path.is_file() else []
-    except RuntimeLibraryError as error:
-        raise TuneError(str(error)) from error
-    known = {row.problem: row.kernel for row in rows}
+    known = {row.problem: row.kernel for row in _rows(path)}
     left = []
     for task in tasks:
         facts = arch, task.compute_units, task.contract
@@ -119,6 +118,27 @@ def missing(tasks: Sequence[Task], arch: str, path: Path) -> list[Task]:
         if some:
             left.append(replace(task, rows=some))
     return left
+
+
+def hinted(tasks: Sequence[Task], arch: str, path: Path) -> list[Task]:
+    """The tasks with what a table has for the same sizes: of other contracts the same tile, of other devices of the
+    architecture the same kernel. TuneError if it cannot be read."""
+    known: dict[tuple[int, int], dict[tuple[int, str, int], None]] = {}
+    for row in _rows(path):
+        if row.arch == arch:
+            known.setdefault((row.n, row.k), {})[row.m, row.kernel.partition("__")[2], row.slices] = None
+    named = []
+    for task in tasks:
+        hints = [(m, f"{task.contract}__{tile}", slices) for m, tile, slices in known.get((task.n, task.k), ())]
+        named.append(replace(task, hints=tuple(hint for hint in hints if hint[1] in task.kernels)))
+    return named
+
+
+def _rows(path: Path) -> list[tuned.Row]:
+    try:
+        return tuned.read(path) if path.is_file() else []
+    except RuntimeLibraryError as error:
+        raise TuneError(str(error)) from error
 
 
 def contracts(manifest: Manifest, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from petitgen.errors import PetitgenError
 from runtime.errors import RuntimeLibraryError
 from runtime.estimate import slice_counts
 from runtime.manifest import Kernel
-from runtime.select import Candidate, Problem, candidates
+from runtime.select import Candidate, Problem, candidates, refusal
 
 Measure = Callable[[Kernel, Problem, int], float]
 """(kernel, problem, slices) -> microseconds. PetitgenError or RuntimeLibraryError when it cannot be measured."""
@@ -37,12 +37,16 @@ def search(
     compute_units: int,
     measure: Measure,
     most: int = MOST,
+    hints: Sequence[tuple[str, int]] = (),
 ) -> tuple[list[Try], list[str]]:
     """What was measured, the best first; and what could not be, and why. ShapeError if no kernel takes the problem.
 
     First the `most` kernels that the estimate likes, each with its best number of slices. Then, for the fastest of
     these, the numbers next to the best one, as long as it gets faster: where the estimate errs it is in what slices
     cost. If nothing can be measured, the first reason is raised.
+
+    hints: (kernel, slices) that were the best for a like problem. Then these, the two kernels that the estimate likes
+    and the slices of the fastest are enough.
     """
     found: dict[tuple[str, int], Try] = {}
     errors: dict[str, Exception] = {}
@@ -57,10 +61,14 @@ def search(
                 us = math.inf
             found[key] = Try(*key, us)
 
+    by_name = {kernel.name: kernel for kernel in kernels}
+    for name, slices in hints:
+        if refusal(by_name[name], problem, slices) is None:
+            run(by_name[name], slices)
+    most, climbed = (min(most, 2), 1) if found else (most, CLIMBED)
     for _, kernel, slices in shortlist(candidates(kernels, problem, arch, compute_units), most):
         run(kernel, slices)
-    by_name = {kernel.name: kernel for kernel in kernels}
-    for start in rank(found.values())[:CLIMBED]:
+    for start in rank(found.values())[:climbed]:
         kernel, best = by_name[start.kernel], start
         counts = list(slice_counts(kernel, problem.m, problem.n, problem.k, compute_units))
         while True:

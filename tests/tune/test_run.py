@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from petitgen.cli import main
 from petitgen.errors import TuneError
-from petitgen.tune.run import Result, Task, contracts, merge, missing, tune, tune_weight
+from petitgen.tune.run import Result, Task, contracts, hinted, merge, missing, tune, tune_weight
 from runtime import tuned
 from runtime.manifest import Kernel, Manifest
 from runtime.select import Problem
@@ -93,6 +93,22 @@ def test_what_a_table_has_is_not_missing(directory: Path, tmp_path: Path):
     )
     merge(path, [row, *(dataclasses.replace(row, **other) for other in facts)])
     assert missing(tasks, "gfx942", path) == [task(directory, (1, 64))]
+
+
+def test_what_a_table_has_for_like_problems_is_a_hint(directory: Path, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    row = tuned.Row("gfx942", 304, "gemm_mxfp4_fp16", 16, 8192, 4096, "", 3, 1.0, "model")
+    tile, facts = (
+        NAMES[0].partition("__")[2],
+        [{"cu_num": 38, "slices": 5}, {"m": 1}, {"k": 64}, {"arch": "gfx90a", "m": 2}],
+    )
+    rows = [dataclasses.replace(row, kernel=f"gemm_mxfp4_fp16__{tile}", **other) for other in ({}, *facts)]
+    merge(path, [*rows, dataclasses.replace(row, m=64, kernel="gemm_mxfp4_fp16__gfx942_m9n9k9_w1x1x1")])
+    (named,) = hinted([task(directory, (1, 16, 64))], "gfx942", path)
+    assert sorted(named.hints) == [(1, NAMES[0], 3), (16, NAMES[0], 3), (16, NAMES[0], 5)]
+    results = tune_weight(named, narrow_is_slow, "model")
+    assert all((NAMES[0], 3) in [(one.kernel, one.slices) for one in result.tries] for result in results[:2])
+    assert results[0].row.kernel == NAMES[1]  # a hint, no more
 
 
 def test_contracts_are_those_that_are_built(directory: Path):

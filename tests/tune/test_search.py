@@ -100,6 +100,19 @@ def test_the_slices_of_the_three_fastest_are_tried(kernels: list[Kernel]):
     assert tries[0].us == 0.4
 
 
+def test_hints_come_first_and_save_measurements(kernels: list[Kernel]):
+    hint = next(kernel for kernel in kernels if kernel.tile["n"] == 64 and kernel.tile["m"] == 16)
+    device, free = (Written(lambda kernel, slices: 1.0 if kernel is hint else 2.0) for _ in range(2))
+    tries, _ = search(kernels, PROBLEM, "gfx942", 304, device, hints=[(hint.name, 7)])
+    assert device.asked[0] == (hint.name, 7)
+    assert tries[0].kernel == hint.name
+    search(kernels, PROBLEM, "gfx942", 304, free)
+    assert len(device.asked) < len(free.asked)
+    refused = Written(free.time)
+    search(kernels, PROBLEM, "gfx942", 304, refused, hints=[(hint.name, 1 << 22)])  # not with so many: as without it
+    assert len(refused.asked) == len(free.asked)
+
+
 def test_what_cannot_be_measured_is_left_out_and_told(kernels: list[Kernel]):
     def picky(kernel: Kernel, problem: Problem, slices: int) -> float:
         if kernel.tile["n"] == 32:
