@@ -357,7 +357,8 @@ DEVICE bool last_to_arrive(u32x4 counters, u32 tile, u32 slices, Lds lds, u32 th
     typedef __attribute__((address_space(1))) u32* Counter;
     const Counter counter = (Counter)((u64)(counters[1] & 0xffffu) << 32 | counters[0]) + tile;
     const u32 before = __hip_atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
-    if (before == slices - 1) __hip_atomic_store(counter, 0u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+    // Not a store: a store is no atomic on every architecture, and the arrivals are.
+    if (before == slices - 1) __hip_atomic_exchange(counter, 0u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
     *at<u32>(lds, 0) = before;
   }
   synchronize();
