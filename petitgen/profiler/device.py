@@ -7,7 +7,7 @@ taken to keep in step, so that a line that several of them want is fetched once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,34 +123,54 @@ def origin(
     workgroups anew, in proportion. What an XCD read in an earlier round is in its L2 in the same way.
     """
     count = len(sites)
-    mall, hbm, latency = np.zeros(count), np.zeros(count), np.full(count, float(timing.l2_latency))
+    found = Origin(np.zeros(count), np.zeros(count), np.full(count, float(timing.l2_latency)), 0.0)
     reads = np.array([s.space == "memory" and s.kind == "load" and not s.scratch for s in sites], bool)
-    buffers = {a for a, read in zip(where, reads, strict=True) if a is not None and read}
-    rounds = {b: _total(b, where, reads, want * shared.device) * workgroups for b in buffers}
-    once = {b: min(float(b[1]), rounds[b]) for b in buffers}
-    xcd_rounds = {b: _total(b, where, reads, want * shared.xcd) * workgroups / timing.xcds for b in buffers}
-    xcd_once = {b: min(float(b[1]), xcd_rounds[b]) for b in buffers}
-    footprint, xcd_footprint = sum(once.values()), sum(xcd_once.values())
-    last_cache = timing.mall_bytes or timing.l2_bytes
-    fits = min(1.0, last_cache / max(footprint, 1.0))
-    xcd_fits = min(1.0, timing.l2_bytes / max(xcd_footprint, 1.0))
+    chip = _reuse(where, reads, want * shared.device * workgroups, timing.mall_bytes or timing.l2_bytes)
+    die = _reuse(where, reads, want * shared.xcd * workgroups / timing.xcds, timing.l2_bytes)
     for i, site in enumerate(sites):
         buffer = where[i]
         if site.space != "memory" or buffer is None:
             continue
         is_warm = buffer[0] + BASE in warm
         if not reads[i]:
-            _written(i, site, is_warm, mall, hbm, latency, timing)
+            _written(i, site, is_warm, found, timing)
             continue
-        kept = (1 - xcd_once[buffer] / max(xcd_rounds[buffer], 1.0)) * xcd_fits
-        first = 0.0 if is_warm else once[buffer] * fits
-        cold = min(1.0, (first + rounds[buffer] * (1 - fits)) / max(rounds[buffer], 1.0))
-        beyond = shared.xcd[i] * (1 - kept)
-        hbm[i] = min(beyond, shared.device[i] * cold) if timing.mall_bytes else beyond * cold
-        mall[i] = beyond if timing.mall_bytes else 0.0
-        far = cold * timing.hbm_latency + (1 - cold) * (timing.mall_latency or timing.l2_latency)
-        latency[i] = kept * timing.l2_latency + (1 - kept) * far
-    return Origin(mall, hbm, latency, footprint)
+        cold = chip.cold[buffer] - (chip.first[buffer] if is_warm else 0.0)
+        beyond = shared.xcd[i] * die.cold[buffer]
+        if timing.mall_bytes:
+            found.mall[i], found.hbm[i] = beyond, min(beyond, shared.device[i] * cold)
+            far = cold * timing.hbm_latency + (1 - cold) * timing.mall_latency
+            found.latency[i] += die.cold[buffer] * (far - timing.l2_latency)
+        else:
+            found.hbm[i] = shared.xcd[i] * cold
+            found.latency[i] += cold * (timing.hbm_latency - timing.l2_latency)
+    return replace(found, footprint=chip.footprint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reuse:
+    """What a cache keeps of each buffer from one round of workgroups to the next.
+
+    cold   share of what the rounds ask for that the cache does not have;  first: of that, read for the first time
+    footprint  bytes of all buffers
+    """
+
+    cold: dict[Buffer, float]
+    first: dict[Buffer, float]
+    footprint: float
+
+
+def _reuse(where: list[Buffer | None], reads: NDArray[np.bool_], asked: Floats, cache: int) -> _Reuse:
+    """asked: bytes of each site over all rounds, what is shared in a round counted once."""
+    rounds: dict[Buffer, float] = {}
+    for buffer, read, size in zip(where, reads, asked, strict=True):
+        if read and buffer is not None:
+            rounds[buffer] = rounds.get(buffer, 0.0) + float(size)
+    once = {b: min(float(b[1]), size) for b, size in rounds.items()}
+    footprint = sum(once.values())
+    fits = min(1.0, cache / max(footprint, 1.0))
+    first = {b: fits * once[b] / max(size, 1.0) for b, size in rounds.items()}
+    return _Reuse({b: min(1.0, first[b] + 1 - fits) for b in rounds}, first, footprint)
 
 
 def refetched(missed: Floats, want: Floats, where: list[Buffer | None]) -> Floats | None:
@@ -170,19 +190,15 @@ def refetched(missed: Floats, want: Floats, where: list[Buffer | None]) -> Float
     return share if twice > 0.05 * missed.sum() else None
 
 
-def _total(buffer: tuple[int, int], where: list[Buffer | None], reads: NDArray[np.bool_], want: Floats) -> float:
-    return float(sum(w for w, a, read in zip(want, where, reads, strict=True) if read and a == buffer))
-
-
-def _written(i: int, site: Site, is_warm: bool, mall: Floats, hbm: Floats, latency: Floats, timing: Timing) -> None:
+def _written(i: int, site: Site, is_warm: bool, found: Origin, timing: Timing) -> None:
     """Stores and atomics: through L2 to memory; scratch and what is warm stays in the last cache."""
     stays = is_warm or site.scratch or site.kind == "atomic"
     if timing.mall_bytes:
-        mall[i], hbm[i] = (0.0 if site.scratch else 1.0), (0.0 if stays else 1.0)
+        found.mall[i], found.hbm[i] = (0.0 if site.scratch else 1.0), (0.0 if stays else 1.0)
     else:
-        hbm[i] = 0.0 if stays else 1.0
+        found.hbm[i] = 0.0 if stays else 1.0
     if site.kind == "atomic" and timing.mall_bytes:
-        latency[i] = timing.mall_latency
+        found.latency[i] = timing.mall_latency
 
 
 def as_sites(sites: list[Site], source: Origin) -> Sites:

@@ -296,6 +296,22 @@ def _blocked(w: Any, t: Any, i: Any, used: Any, code: Any, state: Any, units: An
 
 
 @inlined
+def _local(
+    w: Any, i: Any, t: Any, code: Any, access: Any, state: Any, path: Any, moved: Any, totals: Any, machine: Any,
+) -> None:  # fmt: skip
+    """An LDS instruction."""
+    clocks = code[i, CLOCKS]
+    if code[i, TOUCHES]:
+        r = state[w, ACCESS]
+        state[w, ACCESS] = r + 1
+        clocks = access[r, TAKES]
+        moved[access[r, SITE], 0] += access[r, ASKS]
+    path[LDS_PATH] = max(path[LDS_PATH], t) + clocks
+    totals[BUSY + LDS] += clocks
+    _lgkm(w, int(path[LDS_PATH]) + machine.lds_latency, 0, state)
+
+
+@inlined
 def _execute(
     w: Any, t: Any, i: Any, used: Any, code: Any, access: Any, lines: Any, sites: Any, state: Any, units: Any,
     path: Any, tags: Any, moved: Any, flight: Any, stalls: Any, totals: Any, machine: Any,
@@ -321,14 +337,7 @@ def _execute(
         _lgkm(w, t + machine.smem_latency, 1, state)
     elif kind == LDS:
         used[2] = True
-        if code[i, TOUCHES]:
-            r = state[w, ACCESS]
-            state[w, ACCESS] = r + 1
-            clocks = access[r, TAKES]
-            moved[access[r, SITE], 0] += access[r, ASKS]
-        path[LDS_PATH] = max(path[LDS_PATH], t) + clocks
-        totals[BUSY + kind] += clocks
-        _lgkm(w, int(path[LDS_PATH]) + machine.lds_latency, 0, state)
+        _local(w, i, t, code, access, state, path, moved, totals, machine)
     elif kind == VMEM:
         used[3] = True
         if code[i, TOUCHES] == WRITE_BACK:
@@ -391,6 +400,29 @@ def _release(
             units[NEXT + s] = min(units[NEXT + s], t + machine.issue + (s - t) % 4)
 
 
+@called
+def _finish(
+    w: Any, j: Any, t: Any, code: Any, blocks: Any, wave_of: Any, visits: Any, visited: Any, accessed: Any, queue: Any,
+    state: Any, units: Any, path: Any, groups: Any, stalls: Any, events: Any, placed: Any, totals: Any, crowd: Any,
+    machine: Any, limit: Any,
+) -> None:  # fmt: skip
+    """A wave has ended; with the last of its workgroup the next one of the queue starts."""
+    state[w, LIVE] = False
+    groups[j, 0] -= 1
+    _release(j, t, code, blocks, visited, state, units, groups, stalls, events, totals, machine, limit)
+    if groups[j, 0] > 0:
+        return
+    groups[j, 2] = t
+    units[RESIDENT] -= 1
+    path[PEERS] -= queue[j, 2]
+    if units[FOLLOWING] < queue.shape[0]:
+        following = units[FOLLOWING]
+        units[FOLLOWING] += 1
+        _launch(
+            following, t, wave_of, visits, visited, accessed, blocks, queue, state, units, path, groups, placed, crowd
+        )
+
+
 @inlined
 def _slot(
     s: Any, t: Any, order: Any, used: Any, crowd: Any, code: Any, blocks: Any, wave_of: Any, visits: Any, visited: Any,
@@ -433,20 +465,10 @@ def _slot(
         if _advance(w, t, i, code, blocks, visited, state, machine):
             later = min(later, state[w, READY])
             continue
-        state[w, LIVE] = False
-        groups[j, 0] -= 1
-        _release(j, t, code, blocks, visited, state, units, groups, stalls, events, totals, machine, limit)
-        if groups[j, 0] == 0:
-            groups[j, 2] = t + machine.issue
-            units[RESIDENT] -= 1
-            path[PEERS] -= queue[j, 2]
-            if units[FOLLOWING] < queue.shape[0]:
-                following = units[FOLLOWING]
-                units[FOLLOWING] += 1
-                _launch(
-                    following, t + machine.issue, wave_of, visits, visited, accessed, blocks, queue, state, units,
-                    path, groups, placed, crowd,
-                )  # fmt: skip
+        _finish(
+            w, j, t + machine.issue, code, blocks, wave_of, visits, visited, accessed, queue, state, units, path, groups,
+            stalls, events, placed, totals, crowd, machine, limit,
+        )  # fmt: skip
     return later
 
 

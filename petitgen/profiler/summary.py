@@ -34,13 +34,8 @@ BINDS = 0.7
 def summarize(run: Run, problem: Problem | None, timeline: bool, seconds: float) -> Profile:
     """All that is said about a run. seconds: what the model took."""
     timing, counts = run.timing, run.counts
-    us = run.clocks / timing.clock_mhz
     moved = _traffic(run)
-    bounds = _bounds(run, moved, us)
-    longest = max([us, *(b.us for b in bounds if b.name in ("HBM", "MALL", "L2"))])
-    if longest > us:  # the whole device cannot be faster than its memory
-        bounds = tuple(Bound(b.name, b.us, b.us / longest) for b in bounds)
-        us = longest
+    us, bounds = _time(run, moved)
     roofline = _roofline(run, problem, us)
     total = float(counts.stalls.sum() + counts.issues.sum() * timing.issue_clocks)
     workgroups = int(np.prod(run.grid))
@@ -79,6 +74,16 @@ def summarize(run: Run, problem: Problem | None, timeline: bool, seconds: float)
         notes=_notes(run),
         seconds=seconds,
     )
+
+
+def _time(run: Run, moved: Traffic) -> tuple[float, tuple[Bound, ...]]:
+    """Time without the launch, and what each resource alone would take of it."""
+    us = run.clocks / run.timing.clock_mhz
+    bounds = _bounds(run, moved, us)
+    longest = max([us, *(b.us for b in bounds if b.name in ("HBM", "MALL", "L2"))])
+    if longest > us:  # the whole device cannot be faster than its memory
+        bounds = tuple(Bound(b.name, b.us, b.us / longest) for b in bounds)
+    return longest, bounds
 
 
 def _scale(run: Run) -> float:

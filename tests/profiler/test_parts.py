@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -98,7 +96,7 @@ def test_tails_and_slices_have_traces_of_their_own():
 
 def source(buffer_bytes: int, asked: float, workgroups: int, xcd: float = 1.0, device: float = 1.0, **more):
     """Origin of one site that asks for `asked` bytes a workgroup of one buffer."""
-    timing = replace(load_timing("gfx942"), **more.pop("timing", {}))
+    timing = load_timing(more.pop("arch", "gfx942"))
     warm = more.pop("warm", ())
     shared = Sharing(np.array([xcd]), np.array([device]))
     return origin([site(**more)], [(0, buffer_bytes)], np.array([asked]), shared, workgroups, warm, timing)
@@ -122,6 +120,14 @@ def test_what_exceeds_the_infinity_cache_comes_again_in_proportion():
     """512 MB read twice, a cache of 256 MB: half of the second reading is still there."""
     found = source(1 << 29, 1 << 20, 1 << 10)
     assert found.hbm[0] * 2 == pytest.approx(1 * 0.5 + 2 * 0.5)
+
+
+def test_without_an_infinity_cache_the_l2_is_the_last():
+    """gfx90a reads 16 MB 64 times: half of it stays in the 8 MB of its L2, the other half comes again each time."""
+    found = source(1 << 24, 1 << 24, 64, arch="gfx90a")
+    assert found.hbm[0] * 64 == pytest.approx(0.5 * 1 + 0.5 * 64)
+    assert found.mall[0] == 0
+    assert found.latency[0] == pytest.approx(302 + (0.5 / 64 + 0.5) * (741 - 302))
 
 
 def test_warm_buffers_come_from_the_cache():
