@@ -22,7 +22,7 @@ os.environ.setdefault("PETITGEN_VIRTUAL_DEVICES", "gfx942")
 import numpy as np
 
 import runtime
-from runtime.launch import kernarg
+from runtime.kernarg import kernarg
 from runtime.select import Problem
 
 M, N, K = 16, 4096, 4096

@@ -14,7 +14,8 @@ import pytest
 import runtime
 from runtime.errors import ManifestError, OperandError, ShapeError
 from runtime.hip import Epoch
-from runtime.launch import Launcher, State, kernarg, stream_handle
+from runtime.kernarg import kernarg
+from runtime.launch import Launcher, State, stream_handle
 from runtime.manifest import parse
 from runtime.memory import dtype_name, layout
 from runtime.select import Problem

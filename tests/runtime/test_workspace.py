@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from runtime.hip import Epoch
-from runtime.launch import Launcher, State, kernarg
+from runtime.kernarg import kernarg
+from runtime.launch import Launcher, State
 from runtime.manifest import Kernel, parse
 from runtime.select import Problem
 from runtime.weights import DeviceWeight
