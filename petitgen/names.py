@@ -1,6 +1,6 @@
 """Kernel names: built and parsed here and nowhere else.
 
-    <op>_<weights>_<activations>__<arch>_<tile>_<waves>        gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2
+    <op>_<weights>_<activations>__<arch>_<tile>_<waves>        gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2
 
 Left of the double underscore the contract (what is computed), right of it the implementation (how). The one string is
 file stem, kernel symbol, manifest key, command-line argument and pytest id.

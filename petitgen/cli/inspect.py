@@ -75,7 +75,7 @@ def inspect(names: tuple[str, ...], arch: str | None, generated: Path, asm: bool
     \b
     Examples:
       petitgen inspect 'gemm_nvfp4_bf16__gfx942_m16*'
-      petitgen inspect --asm gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2
+      petitgen inspect --asm gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2
       petitgen inspect --json some/other.hsaco
     """
     wanted = list(_files(names, arch, generated))

@@ -69,7 +69,7 @@ def show(names: tuple[str, ...], arch: str | None, configs: Path | None, source:
 
     \b
     Examples:
-      petitgen show gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2
+      petitgen show gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2
       petitgen show --source 'gemm_nvfp4_fp16__gfx90a_m16*'
       petitgen show --json --arch gfx942
     """
