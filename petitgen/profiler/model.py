@@ -144,6 +144,10 @@ class _Traced:
         first_round = record(program, _with(dispatch, together, 1), once=True)
         self.table = build_table(program.order, set(program.site_of), timing)  # with blocks that only these met
         self.instructions = _lengths(self.traces, self.table, waves)
+        loop = _longest_loop(self.traces, program)
+        if loop > timing.icache_bytes:
+            self.notes.append(f"a loop of {loop} bytes exceeds the {timing.icache_bytes} of the instruction cache, which"
+                              " is not modelled: the kernel is told too fast")  # fmt: skip
         shared = sharing(first_round, together, timing)
         count = int(np.prod(grid))
         where += [None] * (len(program.sites) - len(where))  # sites that only other workgroups met
@@ -205,9 +209,7 @@ class _Traced:
         )
 
     def _code(self) -> Code:
-        t, blocks = self.table, self.program.order
-        start = np.array([b.start for b in blocks], np.int64)
-        end = np.array([b.instructions[-1][0].pc + b.instructions[-1][0].size for b in blocks], np.int64)
+        t, (start, end) = self.table, _places(self.program)
         return Code(
             t.first,
             t.last,
@@ -239,6 +241,21 @@ def _lengths(traces: Traces, table: Table, waves: int) -> NDArray[np.float64]:
     total = np.concatenate([[0], np.cumsum(sizes)])
     by_wave = total[traces.visits[1:]] - total[traces.visits[:-1]]
     return np.asarray(by_wave.reshape(-1, waves).sum(axis=1), np.float64)
+
+
+def _longest_loop(traces: Traces, program: TracedProgram) -> int:
+    """Bytes of code from where the first wave jumps back to, up to where it jumps from; the most."""
+    blocks = traces.blocks[: traces.visits[1]]
+    start, end = _places(program)
+    back = start[blocks[1:]] <= start[blocks[:-1]]
+    return int((end[blocks[:-1]] - start[blocks[1:]])[back].max(initial=0))
+
+
+def _places(program: TracedProgram) -> tuple[Index, Index]:
+    """By block: the pc it starts at, and the pc after it."""
+    last = [block.instructions[-1][0] for block in program.order]
+    start = np.array([block.start for block in program.order], np.int64)
+    return start, np.array([ins.pc + ins.size for ins in last], np.int64)
 
 
 def _extrapolated(counts: Counts, slots: int, count: int) -> float:

@@ -57,6 +57,7 @@ class Timing:
     convert_clocks: int
     mfma_issue_clocks: int
     branch_clocks: int
+    icache_bytes: int
     wave_launch_clocks: int
     launch_us: float
     never_coissue: tuple[str, ...]

@@ -383,6 +383,14 @@ def test_what_does_not_fit_the_caches_is_fetched_again():
     assert size > fits.traffic.hbm
 
 
+def test_a_loop_that_exceeds_the_instruction_cache_is_told():
+    """64 KB for two CUs of gfx942, 32 KB of gfx90a. Source: ROCm documentation, GPU specifications"""
+    body = "v_perm_b32 v1, v1, v2, v3\n" * 5000  # 40 KB
+    notes = {arch: " ".join(run(loop(body, 2), arch).notes) for arch in ARCHS}
+    assert "instruction cache, which is not modelled" in notes["gfx90a"]
+    assert "instruction cache, which is not modelled" not in notes["gfx942"]
+
+
 # --- refusals ------------------------------------------------------------------------------------------------------------
 
 
