@@ -382,7 +382,6 @@ template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u3
   }
 }
 
-
 // ---- C ---------------------------------------------------------------------------------------------------------
 // Partial sums of a slice in the workspace: f32 [ROWS][COLUMNS][4][THREADS][4], from byte `first` on.
 DEVICE void leave_sums(const Accumulator (&sum)[ROWS][COLUMNS], Resource p, u32 first, u32 thread) {
