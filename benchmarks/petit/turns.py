@@ -61,7 +61,7 @@ def longest_turn(executed: Sequence[Instruction]) -> list[Instruction]:
     for i, (one, following) in enumerate(itertools.pairwise(executed)):
         if one.mnemonic.startswith(("s_branch", "s_cbranch")) and following.pc <= one.pc:
             taken[one.pc].append(i)
-    best: list[Instruction] = []
+    best: Sequence[Instruction] = []
     for places in taken.values():
         turns = [executed[a + 1 : b + 1] for a, b in itertools.pairwise(places)]
         for turn, again in itertools.pairwise(turns):

@@ -69,6 +69,11 @@ def verdict(values: Sequence[float], holds: Callable[[float], bool]) -> str:
     return UNKNOWN if not values else YES if kept == len(values) else PART if kept else NO
 
 
+def at_least(reach: float) -> Callable[[float], bool]:
+    """For verdict()."""
+    return lambda value: value >= reach
+
+
 def static(arch: str, built: Sequence[Built], measured: Sequence[Measured]) -> Iterator[Line]:
     """What the code objects say."""
     for count in COUNTS[arch]:
@@ -137,10 +142,10 @@ def _decode(arch: str, contract: str, built: Sequence[Built], measured: Sequence
     kib = [one.in_flight / 1024 for one in ours]
     what = f"waves a SIMD, {contract}, m <= {DECODE}, weights >= 32 M"
     yield Line(what, "1", "4 to 5", f">= {WAVES}", _by_compiler(ours, lambda one: one.figures.waves, 0),
-               verdict(waves, lambda value: value >= WAVES))  # fmt: skip
+               verdict(waves, at_least(WAVES)))  # fmt: skip
     what = f"KiB of weights in flight a CU, {contract}, the same, static"
     yield Line(what, "< 16", "36", ">= 36", _by_compiler(ours, lambda one: one.in_flight / 1024, 0),
-               verdict(kib, lambda value: value >= IN_FLIGHT / 1024))  # fmt: skip
+               verdict(kib, at_least(IN_FLIGHT / 1024)))  # fmt: skip
     peaks = peaks_in_flight(built[0], arch, contract)
     if peaks:
         found, _ = peaks
@@ -165,7 +170,7 @@ def _matrix(arch: str, contract: str, built: Sequence[Built], measured: Sequence
             found = [one.figures.efficiency for one in ours if one.figures.efficiency]
             text = _by_compiler(ours, lambda one: one.figures.efficiency, 3) or "llvm-mca is not there"
             what = f"MFMA bound / llvm-mca, {contract}, {at}: {name.split('_')[-2]}, {count} of {total} problems"
-            yield Line(what, petit, prototype, f">= {ratio}", text, verdict(found, lambda v, r=ratio: v >= r))
+            yield Line(what, petit, prototype, f">= {ratio}", text, verdict(found, at_least(ratio)))
 
 
 def modelled(arch: str, results: Results) -> Iterator[Line]:
@@ -178,11 +183,15 @@ def modelled(arch: str, results: Results) -> Iterator[Line]:
         (f"HBM, the same, of what streams reach ({streams:.0%} of it)", large, streams, "hbm"),
         ("MFMA, m >= 1024, of the documented peak", many, 1.0, "mfma"),
     ):
-        yield _share(f"{name}: {what}", cases, lambda side, k=key, s=share: side[k] / s, ROOFLINE)
-    yield _share(f"{name}: CUs with work, m = 16, TP 8", results.sharded_16(), lambda side: side["coverage"], COVERAGE)
+        yield _share(f"{name}: {what}", cases, _part(key, share), ROOFLINE)
+    yield _share(f"{name}: CUs with work, m = 16, TP 8", results.sharded_16(), _part("coverage", 1.0), COVERAGE)
     everything = [case for case in results.cases if case.petit]
     sharded = [case for case in results.sharded_decode() if case.petit]
     yield from _speedups(name, everything, sharded)
+
+
+def _part(key: str, of: float) -> Callable[[dict[str, float]], float]:
+    return lambda side: side[key] / of
 
 
 def _share(what: str, cases: Sequence[Case], figure: Callable[[dict[str, float]], float], reach: float) -> Line:
@@ -191,7 +200,7 @@ def _share(what: str, cases: Sequence[Case], figure: Callable[[dict[str, float]]
     values = [figure(case.ours) for case in cases]
     good = sum(value >= reach for value in values)
     found = f"{_text(ours)}; {good} of {len(values)} problems reach it" if ours else "no such problem"
-    return Line(what, _text(petit), "", f">= {reach:.0%}", found, verdict(values, lambda value: value >= reach))
+    return Line(what, _text(petit), "", f">= {reach:.0%}", found, verdict(values, at_least(reach)))
 
 
 def _text(found: Spread | None) -> str:
