@@ -124,7 +124,7 @@ def test_a_cluster_does_the_work(cluster: Any):
 
 @pytest.mark.slow
 @pytest.mark.compiler
-def test_kernels_are_built_and_verified_on_a_cluster(cluster: Any, tmp_path: Any):
+def test_kernels_are_built_verified_and_tuned_on_a_cluster(cluster: Any, tmp_path: Any):
     place = ["--generated", str(tmp_path / "generated"), "--dask", cluster.scheduler_address]
     names = "gemm_nvfp4_bf16__gfx942_m16n64*"
     built = CliRunner().invoke(main, ["build", *place, "--cache", str(tmp_path / "cache"), names])
@@ -134,6 +134,12 @@ def test_kernels_are_built_and_verified_on_a_cluster(cluster: Any, tmp_path: Any
     verified = CliRunner().invoke(main, ["verify", *place, "--shape", "3,20,160", names])
     assert verified.exit_code == 0, verified.output
     assert "1 of 1 kernels verified" in verified.output
+    table = tmp_path / "gfx942.csv"
+    problem = ["--arch", "gfx942", "--shapes", "64,256", "-m", "1,3", "-o", str(table)]
+    tuned = CliRunner().invoke(main, ["tune", *place, *problem])
+    assert tuned.exit_code == 0, tuned.output
+    assert "2 of 2 problems tuned" in tuned.output
+    assert table.read_text().count("_m16n64") == 2
 
 
 @pytest.mark.slow
