@@ -66,6 +66,11 @@ def test_results_of_another_architecture_are_left_out(tmp_path: Path) -> None:
     assert modelled.read(tmp_path, "gfx90a") == []
 
 
+def test_its_own_output_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "gfx942-targets.json").write_text(json.dumps({"arch": "gfx942", "targets": [], "kernels": []}))
+    assert modelled.read(tmp_path, "gfx942") == []
+
+
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(SystemExit, match=r"other\.json: not what"):
