@@ -37,6 +37,7 @@ LATENCY = 2000  # clocks from asking device memory under load to having it: some
 MEETING = 4000  # clocks to write partial sums out, count, and read those of the others: two trips and an atomic
 HIDDEN = 4
 SIMDS = 4  # of a compute unit
+ROUNDS = 3  # of a device full of workgroups that share tiles
 SLICES = (*range(1, 9), *range(10, 17, 2), *range(20, 33, 4), 40)  # what is tried
 
 
@@ -56,13 +57,14 @@ def residents(kernel: Kernel) -> int:
 
 
 def slice_counts(kernel: Kernel, m: int, n: int, k: int, compute_units: int) -> Iterator[int]:
-    """Numbers of slices worth a thought: all have work, and no more workgroups than the device holds at once."""
+    """Numbers of slices worth a thought: all have work, and no more workgroups than a few rounds of the device. More
+    than one round can be right for large tiles, too: 224 tiles leave a quarter of 304 compute units idle, 896 none."""
     yield 1
     if not splits(kernel):
         return
     units, groups = most_slices(kernel, k), tiles(kernel, m, n)
     for slices in SLICES[1:]:
-        if slices > units or groups * slices > residents(kernel) * compute_units:
+        if slices > units or groups * slices > ROUNDS * residents(kernel) * compute_units:
             return
         if -(-units // -(-units // slices)) == slices:  # a smaller number gives no slice less to do
             yield slices

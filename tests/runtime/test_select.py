@@ -95,8 +95,12 @@ def test_slices_worth_a_thought_all_have_work():
     assert residents(one) == 4
     # ten units of K: 4 slices take 3, 3, 3, 1 of them; 6 would take 2 each as 5 do, 7 to 9 the same
     assert list(slice_counts(one, 16, 64, 10 * 128, 304)) == [1, 2, 3, 4, 5, 10]
-    # 32 tiles on 20 units, which hold 80 workgroups
-    assert list(slice_counts(one, 16, 32 * 64, 10 * 128, 20)) == [1, 2]
+    # 64 tiles on 20 units, which hold 80 workgroups at once: three times as many and no more
+    assert list(slice_counts(one, 16, 64 * 64, 10 * 128, 20)) == [1, 2, 3]
+    # 224 tiles of 128 x 256 on 304 units: one and two slices leave a quarter of them idle, four hardly any
+    (large,) = kernels((128, 256), split=True)
+    assert {1, 2, 4} <= set(slice_counts(large, 256, 28672, 8192, 304))
+    assert choose([large], problem(256, 28672, 8192), "gfx942", 304).slices == 4
 
 
 def test_slices_of_ones_own_choice():
