@@ -12,7 +12,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from targets import kernels, lines, modelled
 
+from petitgen.build.run import build
+from petitgen.spec import load_catalog
 from petitgen.spec.model import Tile
+from runtime.manifest import Manifest
 
 LARGE = (8192, 8192)  # 64 M weights
 
@@ -91,3 +94,19 @@ def test_bytes_in_flight() -> None:
     # 7 waves a SIMD are 28 a CU, of which whole workgroups of eight waves take 24
     eight = Tile("resident", 16, 32, 512, 1, 2, 4, 16, 1, 4)
     assert kernels.in_flight(eight, "mxfp4", 7) == 1 * 1 * (1024 + 64) * 24
+
+
+@pytest.mark.compiler
+def test_a_resident_kernel_by_one_compiler(tmp_path: Path) -> None:
+    name = "gemm_nvfp4_fp16__gfx942_m16n128k512_w1x4x1"
+    catalog = load_catalog()
+    build(catalog.select([name]), catalog.instances, tmp_path, hipcc="ziglang")
+    built = kernels.Built("one", "", tmp_path, Manifest.load(tmp_path / "gfx942"), ())
+    (found,) = kernels.measure(built, "gfx942")
+    # A turn is 2 stages of 128 of K by 32 columns a wave, of which a lane has 1/64; a chunk of A is two turns.
+    assert found.figures.weights == 2 * 128 * 32 / 64
+    assert found.apart
+    # At least 7 instructions to unpack 8 codes and 4 to scale their sums; staging writes 4 x 2 pieces with an address each.
+    assert found.figures.valu_per_8 is not None
+    assert found.with_a is not None
+    assert 11 <= found.figures.valu_per_8 < found.with_a < found.figures.valu_per_8 + 5
