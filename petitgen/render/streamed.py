@@ -24,7 +24,7 @@ _SCALES_ON = {
 # VALU instructions: (where, activations, code order) -> to scale 8 weights; to watch two activations; for the addresses of a sub-step.
 # They only tell compilers how to mix.
 _SCALING = {
-    ("fold", "bf16", "bf16"): 21,
+    ("fold", "bf16", "bf16"): 25,
     ("fold", "bf16", "fp16"): 20,
     ("fold", "bf16", "table"): 24,
     ("fold", "fp16", "fp16"): 12,

@@ -169,20 +169,20 @@ template <int HALF> DEVICE Scales convert(u32x2 bytes) {
 
 // Two codes in bf16 position times their scale. The halves are f32 numbers when nothing is below them, subnormal ones with
 // a code of 0.5; their product has six significant bits, so that packing the high halves rounds nothing.
-DEVICE u32 multiply(u32 codes, f32x2 scale, const Masks& mask) {
+DEVICE u32 multiply(u32 codes, float scale, const Masks& mask) {
   constexpr u32 HIGH_HALVES = 0x07060302u;
   const u32 low = (codes & mask.code) << 16, high = codes & 0x81c00000u;
-  const f32x2 product = f32x2{bits<float>(low), bits<float>(high)} * scale;
-  const float first = product[0], second = product[1];
+  float first = bits<float>(low) * scale;
+  asm("" : "+v"(first));  // alone: two side by side become a packed multiplication, which the matrix unit holds up
+  const float second = bits<float>(high) * scale;
   return __builtin_amdgcn_perm(bits<u32>(second), bits<u32>(first), HIGH_HALVES);
 }
 
 // Four codes of the pair of dwords p, q (order bf16 of runtime/formats.py) times their scale. SUB: which 16 of the 64 of K.
 template <int SUB> DEVICE Operand dequantize(u32 p, u32 q, const Scales& scales, const Masks& mask) {
   const float scale = scales.pair[SUB / 2][SUB % 2];
-  const f32x2 both = {scale, scale};
   const Places at = place<SUB>(p, q, mask);
-  const u32x2 pairs = {multiply(at.first, both, mask), multiply(at.second, both, mask)};
+  const u32x2 pairs = {multiply(at.first, scale, mask), multiply(at.second, scale, mask)};
   return bits<Operand>(pairs);
 }
 
@@ -535,19 +535,19 @@ void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[0], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 3>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 4>();
       keep_order();
       store_a(staged, lds + 1 * A_BYTES, place);
       load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[0], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 3>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 4>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (1 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[0], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 3>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 4>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -558,7 +558,7 @@ void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       scale_weights<0>(y[0], ring[1], scale, mask);
       load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 3>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 4>();
 
     }
     {
@@ -568,19 +568,19 @@ void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[1], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 3>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 4>();
       keep_order();
       store_a(staged, lds + 0 * A_BYTES, place);
       load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[1], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 3>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 4>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (2 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[1], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 3>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 4>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -591,7 +591,7 @@ void gemm_nvfp4_bf16__gfx942_m128n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       scale_weights<0>(y[0], ring[0], scale, mask);
       load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 3>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 4>();
 
     }
   }
