@@ -40,8 +40,24 @@ def each(
     elif jobs <= 1:
         yield from ((index, call(*task)) for index, task in enumerate(tasks))
     else:
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with (
+            _single_threaded_blas(),
+            ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+        ):
             yield from _submit(pool, call, tasks)
+
+
+@contextmanager
+def _single_threaded_blas() -> Iterator[None]:
+    """Processes started meanwhile use one thread for numpy's products: the pool has a process a core already, and
+    OpenBLAS's threads spin while they wait for each other."""
+    missing = [name for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ]
+    os.environ.update(dict.fromkeys(missing, "1"))
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 def _submit(

@@ -33,6 +33,15 @@ def test_one_job_stays_in_this_process_and_several_leave_it():
     assert os.getpid() not in {pid for _, pid in each(os.getpid, [()] * 3, jobs=2)}
 
 
+def test_a_process_a_core_has_one_thread_of_blas_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
+    name = "OPENBLAS_NUM_THREADS"
+    monkeypatch.delenv(name, raising=False)
+    assert [value for _, value in each(os.getenv, [(name,), (name,)], jobs=2)] == ["1", "1"]
+    assert name not in os.environ
+    monkeypatch.setenv(name, "3")
+    assert [value for _, value in each(os.getenv, [(name,), (name,)], jobs=2)] == ["3", "3"]
+
+
 def test_an_executor_of_ones_own_is_used_and_left_running():
     with ThreadPoolExecutor(1, thread_name_prefix="mine") as mine:
         names = {name for _, name in each(_thread_name, [()] * 3, jobs=9, executor=mine)}
