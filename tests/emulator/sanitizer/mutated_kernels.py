@@ -79,35 +79,43 @@ def _launch(code: CodeObject, kernel: str, grid: object, block: int, arguments: 
 # --- ours ------------------------------------------------------------------------------------------------
 
 
-def gemm(activations: str, tile: str) -> Subject:
-    """A GEMM of the matrix, by type and tile, at two shapes: one workgroup, and four with tails everywhere."""
+def gemm(weights: str, activations: str, tile: str) -> Subject:
+    """A GEMM of the matrix, by types and tile, at two shapes: one workgroup, and four with tails everywhere and two
+    slices."""
 
     def instance(arch: str) -> KernelInstance:
         (found,) = (
             one
             for one in load_catalog().instances
-            if (one.arch.name, one.activations.name) == (arch, activations) and one.name.endswith(f"_{tile}")
+            if (one.arch.name, one.weights.name, one.activations.name) == (arch, weights, activations)
+            and one.name.endswith(f"_{tile}")
         )
         return found
 
     def launches(code: CodeObject, kernel: str, watch: Watch) -> Iterator[LaunchResult]:
         one = instance(code.arch)
-        k = one.tile.stages * max(one.tile.k, 128) + one.tile.k
-        for shape in ((one.tile.m, one.tile.n - 1, 2 * k, 1), (one.tile.m + 1, one.tile.n + 8, k + 16, 8)):
-            yield _gemm(code, one, shape, watch)
+        k = one.tile.stages * one.tile.stage_k
+        for shape, slices in (
+            ((one.tile.m, one.tile.n - 1, 2 * k, 1), 1),
+            ((one.tile.m + 1, one.tile.n + 8, k + 32, 8), 2),
+        ):
+            yield _gemm(code, one, shape, slices, watch)
 
-    return Subject(f"gemm_{activations}_{tile}", lambda arch: (instance(arch).name, render(instance(arch))), launches)
+    return Subject(
+        f"gemm_{weights}_{activations}_{tile}", lambda arch: (instance(arch).name, render(instance(arch))), launches
+    )
 
 
 def _gemm(
     code: CodeObject,
     one: KernelInstance,
     shape: tuple[int, int, int, int],
+    slices: int,
     watch: Watch,
 ) -> LaunchResult:
     """Launch with numbers of no meaning, subnormal ones among the activations; C may have gaps between its rows."""
     (m, n, k, gap), rng, memory = shape, np.random.default_rng(0), DeviceMemory()
-    lda, ldc = -(-k // 8) * 8, n + gap
+    lda, ldc, grid = -(-k // 8) * 8, n + gap, (-(-n // one.tile.n), -(-m // one.tile.m), slices)
     bricks = -(-k // 128) * -(-n // 16)
     a = rng.standard_normal(m * lda).astype(np.float32)
     halves = a.astype(np.float16) if one.activations.name == "fp16" else (a.view(np.uint32) >> 16).astype(np.uint16)
@@ -116,24 +124,26 @@ def _gemm(
     contents = {
         "a": halves,
         "w": rng.integers(0, 256, bricks * 1024, np.uint8),
-        "s": rng.integers(40, 70, bricks * 128).astype(np.uint8),
+        "s": rng.integers(40, 70, bricks * 128).astype(np.uint8),  # MXFP4 takes the first half
         "o": np.ones(n, np.float32),
         "c": np.zeros(m * ldc, np.uint16),
+        "p": np.zeros(slices * grid[0] * grid[1] * max(one.tile.m, 16) * one.tile.n, np.float32),
+        "t": np.zeros(grid[0] * grid[1], np.uint32),
     }
     resources = {
         name: buffer_resource(memory.allocate(data), data.nbytes, code.arch) for name, data in contents.items()
     }
     values = resources | {
-        name: np.uint32(value).tobytes() for name, value in {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc}.items()
+        name: np.uint32(value).tobytes()
+        for name, value in {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}.items()
     }
     arguments = [values[argument.name] for argument in code.kernel(one.name).args if not argument.hidden]
-    grid = (-(-n // one.tile.n), -(-m // one.tile.m))
     return _launch(code, one.name, grid, one.block, arguments, watch(list(resources.values())), memory)
 
 
 SUBJECTS = [
     *(plain(name) for name in ("transpose", "reduce", "histogram", "softmax", "matrix")),
-    gemm("bf16", "m16n32k256_w1x2x2"),
-    gemm("fp16", "m64n64k128_w1x4x1"),
-    gemm("bf16", "m64n128k64_w1x4x1"),
+    gemm("nvfp4", "bf16", "m64n128k64_w1x4x1"),
+    gemm("nvfp4", "fp16", "m64n256k64_w1x4x1"),
+    gemm("mxfp4", "fp16", "m128n128k64_w1x4x1"),
 ]
