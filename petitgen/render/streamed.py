@@ -30,7 +30,6 @@ _SCALING = {
     ("fold", "fp16", "fp16"): 12,
     ("sums", "fp16", "fp16"): 8,
 }
-_SUM_SCALING = 8  # to scale 32 x 32 sums
 _WATCHING = 7
 _ADDRESSES = 4
 
@@ -64,7 +63,6 @@ class Region:
     turn        the weights of the next step are needed from here on
     last        of the step: behind the barrier
     convert     scales of the next chunk
-    lds, loads, valu  how many LDS accesses and loads there are, and VALU instructions behind each matrix instruction
     """
 
     chunk: int
@@ -78,9 +76,6 @@ class Region:
     turn: bool
     last: bool
     convert: bool
-    lds: str
-    loads: str
-    valu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +152,7 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
         rows=rows,
         columns=columns,
         product=f"gemm/streamed_{way}.hip.j2",
-        regions=_regions(rows, columns, vector, watching, flushes) if way == "sums" else (),
+        regions=_regions(rows, flushes) if way == "sums" else (),
         brick_k=BRICK_K,
         brick_scales=BRICK_N * scales,
         column_scales=scales,
@@ -200,27 +195,23 @@ def _exponents(way: str, weights: str, order: str, arch: Arch, flushes: bool) ->
     return Exponents(flushes, unpacked, code, converted, scale)
 
 
-def _regions(rows: int, columns: int, vector: int, watching: int, watch: bool) -> tuple[Region, ...]:
+def _regions(rows: int, watch: bool) -> tuple[Region, ...]:
+    places = [(chunk, row) for chunk in range(2) for row in range(rows)]
     regions = []
-    for index, (chunk, row) in enumerate((chunk, row) for chunk in range(2) for row in range(rows)):
-        following = (index + 1) % (2 * rows)
-        store, load_a, turn = index == 1, index == 2, index == rows
-        work = columns * _SUM_SCALING + 2 * vector // rows + (watching if watch and index == 0 else 0)
+    for index, (chunk, row) in enumerate(places):
+        next_chunk, next_row = places[(index + 1) % len(places)]
         region = Region(
             chunk,
             row,
             next=1 - index % 2,
-            next_chunk=following // rows,
-            next_row=following % rows,
+            next_chunk=next_chunk,
+            next_row=next_row,
             watch=watch and index == 0,
-            store=store,
-            load_a=load_a,
-            turn=turn,
-            last=following == 0,
+            store=index == 1,
+            load_a=index == 2,
+            turn=index == rows,
+            last=index == len(places) - 1,
             convert=row == rows - 1,
-            lds="2 + A_LOADS" if store else "2",
-            loads=" + ".join(["0", *(["A_LOADS"] if load_a else []), *(["W_LOADS"] if turn else [])]),
-            valu=-(-(work + _ADDRESSES) // (4 * columns)),
         )
         regions.append(region)
     return tuple(regions)

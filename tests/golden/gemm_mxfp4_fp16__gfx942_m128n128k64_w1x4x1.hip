@@ -309,15 +309,26 @@ template <int BLOCK> DEVICE void convert_scales(const Weights& w, float (&scale)
   for (int j = 0; j < COLUMNS; ++j) scale[j] = convert<BLOCK>(w.scales[j]);
 }
 
-DEVICE void add_scaled(Accumulator& sum, const Accumulator& part, float scale) {
+// The part of a block's sums that is scaled behind matrix instruction T of the four of the next block. Behind the first they
+// are not there yet.
+template <int T> DEVICE void add_scaled(Accumulator& sum, const Accumulator& part, float scale) {
   const f32x2 both = {scale, scale};
 #pragma unroll
   for (int e = 0; e < 16; e += 2) {
+    if (e * 3 / 16 != T - 1) continue;
     const f32x2 p = {part[e], part[e + 1]}, s = {sum[e], sum[e + 1]};
-    const f32x2 y = __builtin_elementwise_fma(p, both, s);
+    f32x2 y = __builtin_elementwise_fma(p, both, s);
+    asm volatile("" : "+v"(y));  // here: nothing but the next block's sum waits for it
     sum[e] = y[0];
     sum[e + 1] = y[1];
   }
+}
+
+template <int T> DEVICE void multiply_one(Accumulator& now, const Fragment& a, const Operand (&w)[2][2], Accumulator& sum,
+                                          const Accumulator& part, float scale) {
+  now = multiply_add(a.quad[T / 2][T % 2], w[T / 2][T % 2], now);
+  asm volatile("" : "+v"(now));
+  add_scaled<T>(sum, part, scale);
 }
 
 // One chunk of a row of blocks. `part` is the block before on entry, whose sum is scaled while the matrix unit is busy with
@@ -327,14 +338,13 @@ DEVICE void multiply_row(Accumulator (&sum)[ROWS][COLUMNS], Accumulator& part, c
                          const float (&scale)[2][COLUMNS]) {
 #pragma unroll
   for (int j = 0; j < COLUMNS; ++j) {
-    Accumulator now = (Accumulator)0.0f;
-#pragma unroll
-    for (int s = 0; s < 2; ++s)
-#pragma unroll
-      for (int q = 0; q < 2; ++q) now = multiply_add(a.quad[s][q], w.quad[j][s][q], now);
     const int column = j > 0 ? j - 1 : COLUMNS - 1, row = j > 0 ? ROW : (ROW + ROWS - 1) % ROWS;
-    add_scaled(sum[row][column], part, scale[j == 0 && ROW == 0 ? 1 - CHUNK : CHUNK][column]);
-    asm volatile("" : "+v"(sum[row][column]));  // here: nothing but the next block's sum waits for it
+    const float factor = scale[j == 0 && ROW == 0 ? 1 - CHUNK : CHUNK][column];
+    Accumulator now = (Accumulator)0.0f;
+    multiply_one<0>(now, a, w.quad[j], sum[row][column], part, factor);
+    multiply_one<1>(now, a, w.quad[j], sum[row][column], part, factor);
+    multiply_one<2>(now, a, w.quad[j], sum[row][column], part, factor);
+    multiply_one<3>(now, a, w.quad[j], sum[row][column], part, factor);
     part = now;
   }
 }
@@ -532,42 +542,35 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       load_fragment(x[1], lds + 0 * A_BYTES, fragments, 0, 1);
       unpack_weights<1, 0>(y[1], ring[0], mask);
       multiply_row<0, 0>(sum, part, x[0], y[0], scale);
-      mix<4 * COLUMNS, 2, 0, 4>();
       keep_order();
       store_a(staged, lds + 1 * A_BYTES, place);
       load_fragment(x[0], lds + 0 * A_BYTES, fragments, 0, 2);
       unpack_weights<1, 1>(y[1], ring[0], mask);
       multiply_row<0, 1>(sum, part, x[1], y[0], scale);
-      mix<4 * COLUMNS, 2 + A_LOADS, 0, 4>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (1 + A_AHEAD) * TILE_K);
       load_fragment(x[1], lds + 0 * A_BYTES, fragments, 0, 3);
       unpack_weights<1, 2>(y[1], ring[0], mask);
       multiply_row<0, 2>(sum, part, x[0], y[0], scale);
-      mix<4 * COLUMNS, 2, 0 + A_LOADS, 4>();
       keep_order();
       load_fragment(x[0], lds + 0 * A_BYTES, fragments, 1, 0);
       unpack_weights<1, 3>(y[1], ring[0], mask);
       multiply_row<0, 3>(sum, part, x[1], y[0], scale);
       convert_scales<1>(ring[0], scale[1]);
-      mix<4 * COLUMNS, 2, 0, 4>();
       keep_order();
       pin(ring[1]);
       load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
       load_fragment(x[1], lds + 0 * A_BYTES, fragments, 1, 1);
       unpack_weights<0, 0>(y[0], ring[1], mask);
       multiply_row<1, 0>(sum, part, x[0], y[1], scale);
-      mix<4 * COLUMNS, 2, 0 + W_LOADS, 4>();
       keep_order();
       load_fragment(x[0], lds + 0 * A_BYTES, fragments, 1, 2);
       unpack_weights<0, 1>(y[0], ring[1], mask);
       multiply_row<1, 1>(sum, part, x[1], y[1], scale);
-      mix<4 * COLUMNS, 2, 0, 4>();
       keep_order();
       load_fragment(x[1], lds + 0 * A_BYTES, fragments, 1, 3);
       unpack_weights<0, 2>(y[0], ring[1], mask);
       multiply_row<1, 2>(sum, part, x[0], y[1], scale);
-      mix<4 * COLUMNS, 2, 0, 4>();
       keep_order();
       // The last row hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -576,7 +579,6 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       unpack_weights<0, 3>(y[0], ring[1], mask);
       multiply_row<1, 3>(sum, part, x[1], y[1], scale);
       convert_scales<2>(ring[1], scale[0]);
-      mix<4 * COLUMNS, 2, 0, 4>();
 
     }
     {
@@ -586,42 +588,35 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       load_fragment(x[1], lds + 1 * A_BYTES, fragments, 0, 1);
       unpack_weights<1, 0>(y[1], ring[1], mask);
       multiply_row<0, 0>(sum, part, x[0], y[0], scale);
-      mix<4 * COLUMNS, 2, 0, 4>();
       keep_order();
       store_a(staged, lds + 0 * A_BYTES, place);
       load_fragment(x[0], lds + 1 * A_BYTES, fragments, 0, 2);
       unpack_weights<1, 1>(y[1], ring[1], mask);
       multiply_row<0, 1>(sum, part, x[1], y[0], scale);
-      mix<4 * COLUMNS, 2 + A_LOADS, 0, 4>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (2 + A_AHEAD) * TILE_K);
       load_fragment(x[1], lds + 1 * A_BYTES, fragments, 0, 3);
       unpack_weights<1, 2>(y[1], ring[1], mask);
       multiply_row<0, 2>(sum, part, x[0], y[0], scale);
-      mix<4 * COLUMNS, 2, 0 + A_LOADS, 4>();
       keep_order();
       load_fragment(x[0], lds + 1 * A_BYTES, fragments, 1, 0);
       unpack_weights<1, 3>(y[1], ring[1], mask);
       multiply_row<0, 3>(sum, part, x[1], y[0], scale);
       convert_scales<3>(ring[1], scale[1]);
-      mix<4 * COLUMNS, 2, 0, 4>();
       keep_order();
       pin(ring[0]);
       load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
       load_fragment(x[1], lds + 1 * A_BYTES, fragments, 1, 1);
       unpack_weights<0, 0>(y[0], ring[0], mask);
       multiply_row<1, 0>(sum, part, x[0], y[1], scale);
-      mix<4 * COLUMNS, 2, 0 + W_LOADS, 4>();
       keep_order();
       load_fragment(x[0], lds + 1 * A_BYTES, fragments, 1, 2);
       unpack_weights<0, 1>(y[0], ring[0], mask);
       multiply_row<1, 1>(sum, part, x[1], y[1], scale);
-      mix<4 * COLUMNS, 2, 0, 4>();
       keep_order();
       load_fragment(x[1], lds + 1 * A_BYTES, fragments, 1, 3);
       unpack_weights<0, 2>(y[0], ring[0], mask);
       multiply_row<1, 2>(sum, part, x[0], y[1], scale);
-      mix<4 * COLUMNS, 2, 0, 4>();
       keep_order();
       // The last row hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -630,11 +625,12 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
       unpack_weights<0, 3>(y[0], ring[0], mask);
       multiply_row<1, 3>(sum, part, x[1], y[1], scale);
       convert_scales<0>(ring[0], scale[0]);
-      mix<4 * COLUMNS, 2, 0, 4>();
 
     }
   }
-    add_scaled(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);
+    add_scaled<1>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);
+    add_scaled<2>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);
+    add_scaled<3>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);
 
   if (slices > 1) {
     const u32 tiles_x = (N + TILE_N - 1) / TILE_N, tiles = (m + TILE_M - 1) / TILE_M * tiles_x;

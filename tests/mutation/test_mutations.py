@@ -82,10 +82,10 @@ FAULTS = [
     Fault("one row of blocks twice", STREAMED_SUMS, "fragments, {{ r.next_chunk }}, {{ r.next_row }}",
           "fragments, {{ r.next_chunk }}, 0", SUMS),
     Fault("the last block's sum left out", STREAMED_SUMS,
-          "add_scaled(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);", "", SUMS),
+          "add_scaled<2>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);", "", SUMS),
     Fault("a chunk's last block with the next chunk's scale", STREAMED_SUMS,
           "j == 0 && ROW == 0 ? 1 - CHUNK : CHUNK", "CHUNK", SUMS),
-    Fault("quads of a chunk mixed up", STREAMED_SUMS, "w.quad[j][s][q], now", "w.quad[j][s][1 - q], now", SUMS),
+    Fault("quads of a chunk mixed up", STREAMED_SUMS, "w[T / 2][T % 2], now", "w[T / 2][1 - T % 2], now", SUMS),
     # C
     Fault("N tail of C not masked", STORE_C, "n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE",
           "row_offset + (n + e) * 2"),
