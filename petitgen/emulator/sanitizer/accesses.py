@@ -124,7 +124,7 @@ class AccessCheck:
             return True
         base, records = _extent(words)
         return any(
-            words[3] == whole[3] and (records == 0 or first <= base and base + records <= first + size)
+            words[3] == whole[3] and (records == 0 or (first <= base and base + records <= first + size))
             for whole in (np.frombuffer(descriptor, np.uint32) for descriptor in self.intended)
             for first, size in (_extent(whole),)
         )
