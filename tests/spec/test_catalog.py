@@ -106,7 +106,7 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: streamed(d).update(m=80), r"tiles\[\d+\]: m: 80 is no multiple of waves m x mfma = 32"),
         (FAMILY, lambda d: streamed(d).update(k=128), r"tiles\[\d+\]: k: 128 is not allowed with a streamed loop; 64 is, half a brick"),
         (FAMILY,
-         lambda d: streamed(d).update(m=512, waves=[4, 4, 1]), r"tiles\[\d+\]: m x k: two buffers of A need 131072 bytes of LDS; gfx90a has 65536"),
+         lambda d: streamed(d).update(m=512, waves=[4, 4, 1]), r"m x k: two buffers of A need 131072 bytes of LDS; gfx90a has 65536"),
         (FAMILY, lambda d: streamed(d).update(stages=3, a_ahead=3), r"tiles\[\d+\]: stages: 3 is odd"),
         (FAMILY, lambda d: streamed(d).update(stages=4, a_ahead=3), r"tiles\[\d+\]: a_ahead: 3 does not divide the 4 steps"),
         (FAMILY, lambda d: d["tiles"][0].update(occupancy=9), r"tiles\[0\]: occupancy: 9 is not allowed; 1 to 8 is"),
