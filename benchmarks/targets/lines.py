@@ -157,8 +157,8 @@ def _decode(arch: str, contract: str, built: Sequence[Built], measured: Sequence
 def _matrix(arch: str, contract: str, built: Sequence[Built], measured: Sequence[Measured]) -> Iterator[Line]:
     """Of the kernels that the runtime takes at many and at middling rows."""
     for rows, ratio, petit, prototype in (
-        (MANY_ROWS, PREFILL_RATIO, "0.55 default, 0.70 best", "0.985"),
-        (TILED_ROWS, TILED_RATIO, "0.5 to 0.7", "0.83 to 0.87"),
+        (MANY_ROWS, PREFILL_RATIO, "0.55 default, 0.82 best", "0.985"),
+        (TILED_ROWS, TILED_RATIO, "0.45 to 0.80", "0.83 to 0.87"),
     ):
         taken = selected(built[0], arch, contract, rows).kernels
         total = sum(count for _, count in taken)
