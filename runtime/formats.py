@@ -81,13 +81,25 @@ ORDERS: dict[str, CodeBits] = {
     "fp16": CODE_BITS + tuple((s + 32, high + 32, low + 32, m + 32) for s, high, low, m in CODE_BITS),
     "bf16": _BF16_BITS,
     "table": _TABLE_BITS,
+    "window": CODE_BITS + tuple((s + 32, high + 32, low + 32, m + 32) for s, high, low, m in CODE_BITS),
 }
 """Where each of the 16 codes of a pair of dwords keeps its bits, by the name of the order."""
 
 # How an array of packed codes shows its order: the shape of what a lane has of a brick, after [tiles k, tiles n]. Dwords
 # that unpack alone make one run of 16 bytes, pairs of dwords two of 8; bytes that look up in a table are in fours. It
 # travels with a tensor wherever that goes.
-ORDER_SHAPES: dict[str, tuple[int, ...]] = {"fp16": (LANES, 16), "bf16": (LANES, 2, 8), "table": (LANES, 4, 4)}
+ORDER_SHAPES: dict[str, tuple[int, ...]] = {
+    "fp16": (LANES, 16),
+    "bf16": (LANES, 2, 8),
+    "table": (LANES, 4, 4),
+    "window": (LANES, 8, 2),
+}
+
+# Order window has codes where fp16 has them. Its NVFP4 scale bytes are the exponent and the upper mantissa bits of an fp16
+# number, scale * 2^7: (byte << 7) is one. With less the product with the smallest code in fp16 position, 0.5 * 2^-14, would be a
+# subnormal number, which some matrix units take for zero. So that is where the window ends: E4M3's subnormal scales j * 2^-9
+# have bytes that are NaN in fp16, 0xf8 + j. By E4M3 byte, from 0 to 0x7f; packing left no sign.
+WINDOW_SCALES = bytes([0, *range(0xF9, 0x100), *range(0x80, 0xF8)])
 
 HOST_ORDER = "fp16"  # of packed weights in host memory
 

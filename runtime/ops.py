@@ -29,7 +29,7 @@ from runtime.formats import FORMATS, HOST_ORDER
 from runtime.library import Library
 from runtime.loading import load
 from runtime.memory import dtype_name
-from runtime.orders import order_of, reorder
+from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
 from runtime.weights import DeviceWeight, from_tensors, part_bytes
 
@@ -92,7 +92,7 @@ def tensors(
     if where.type == "cuda":
         index = torch.cuda.current_device() if where.index is None else where.index
         order = (_in_use.get(index) or _load(index)).order(packed.format, activations)
-    parts = (reorder(packed.codes, order), packed.scales, packed.outer)
+    parts = (reorder(packed.codes, order), rescale(packed.scales, packed.format, order), packed.outer)
     codes, scales, outer = (torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts)
     return codes, scales, outer
 
@@ -183,8 +183,8 @@ def _packed(k: int, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -
     _check_outer(outer)
     order = from_tensors(format, k, codes, scales, outer).order  # and the sizes
     bytes_of, columns = codes.detach().view(torch.uint8).numpy(), outer.detach().numpy()
-    scale_bytes = scales.detach().reshape(-1).view(torch.uint8).numpy()
-    return PackedWeight(format, outer.shape[0], k, reorder(bytes_of, HOST_ORDER, order), scale_bytes, columns, columns)
+    kept = rescale(scales.detach().reshape(-1).view(torch.uint8).numpy(), format, HOST_ORDER, order)
+    return PackedWeight(format, outer.shape[0], k, reorder(bytes_of, HOST_ORDER, order), kept, columns, columns)
 
 
 def _check_outer(outer: Tensor) -> None:

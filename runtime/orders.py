@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OperandError
-from runtime.formats import CODE_BITS, HOST_ORDER, ORDER_SHAPES, ORDERS
+from runtime.formats import CODE_BITS, HOST_ORDER, ORDER_SHAPES, ORDERS, WINDOW_SCALES
 
 _WORDS_AT_ONCE = 1 << 17  # 1 MiB of codes: bounds the working memory, and what is looked up stays in the cache
 
@@ -19,9 +19,7 @@ def reorder(codes: NDArray[np.uint8], order: str, given: str = HOST_ORDER) -> ND
 
     The array itself where nothing changes, else a new one; working memory of a few MiB beside it.
     """
-    for name in (order, given):
-        if name not in ORDERS:
-            raise OperandError(f"no code order {name!r}: known are {', '.join(ORDERS)}")
+    _check(order, given)
     shape = (*codes.shape[:2], *ORDER_SHAPES[order])
     if order == given:
         return codes.reshape(shape)
@@ -34,6 +32,30 @@ def reorder(codes: NDArray[np.uint8], order: str, given: str = HOST_ORDER) -> ND
         for half in range(1, 4):
             into |= tables[half][part[:, half]]
     return out.view(np.uint8).reshape(shape)
+
+
+def rescale(scales: NDArray[np.uint8], format: str, order: str, given: str = HOST_ORDER) -> NDArray[np.uint8]:
+    """Packed scale bytes of order `given` as those of another order: the array itself where nothing changes, else a new one."""
+    _check(order, given)
+    if format != "nvfp4" or (order == "window") == (given == "window"):
+        return scales
+    return _window_tables()[given == "window"][scales]
+
+
+def _check(*orders: str) -> None:
+    for name in orders:
+        if name not in ORDERS:
+            raise OperandError(f"no code order {name!r}: known are {', '.join(ORDERS)}")
+
+
+@lru_cache(maxsize=1)
+def _window_tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """From E4M3 bytes to those of order window, and back: uint8 [256], zero for bytes that do not occur."""
+    there, back = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
+    window = np.frombuffer(WINDOW_SCALES, np.uint8)
+    there[: window.size] = window
+    back[window] = np.arange(window.size)
+    return there, back
 
 
 def order_of(codes_shape: tuple[int, ...]) -> str:

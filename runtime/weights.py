@@ -10,7 +10,7 @@ from runtime.errors import OperandError
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, HOST_ORDER, LANES
 from runtime.hip import Hip
 from runtime.memory import Allocation
-from runtime.orders import order_of, reorder
+from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class DeviceWeight:
 
 def upload(hip: Hip, packed: PackedWeight, device: int, order: str = HOST_ORDER) -> DeviceWeight:
     """A copy of a packed weight in one allocation on the device. HipError, DeviceMemoryError."""
-    kept = reorder(packed.codes, order)
-    parts = [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (kept, packed.scales, packed.outer)]
+    kept = reorder(packed.codes, order), rescale(packed.scales, packed.format, order), packed.outer
+    parts = [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in kept]
     offsets, size = [], 0
     for part in parts:
         offsets.append(size)

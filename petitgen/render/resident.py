@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
 from petitgen.spec.model import KernelInstance, Tile
@@ -22,6 +23,11 @@ _TABLE_EXPONENT = {"nvfp4": 60, "mxfp4": -18}
 # What a scale has as f32, relative to its value: E4M3FN read as FNUZ; MX bytes, see runtime.formats.MX_LARGEST.
 _FNUZ = -1
 _SCALE_EXPONENT = {"nvfp4": -120, "mxfp4": MX_LARGEST - 127}
+# As a byte with the exponent of fp16, and so of the codes that are multiplied with it: the largest is then 448 * 2^7. A is
+# brought up to where its smallest number is normal, tiny scales to where their products with codes are.
+_HALF_EXPONENT = 7
+_RAISED = 10
+_TINY_RAISED = 3
 # The last bit of such a byte in a f32, where its exponent is that of the f32.
 _SCALE_SHIFT = {"nvfp4": 20, "mxfp4": 23}
 _CONVERTS_FP8 = frozenset({"gfx942"})
@@ -54,6 +60,23 @@ _WIDENING = {
     "bf16": Widening(usual=63, tiny=126, large=0, below=-40, large_from=64),
     "table": Widening(usual=0, tiny=63, large=-70, below=-40, large_from=58),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """Passes over K that keep subnormal fp16 numbers from the matrix unit (templates/gemm/resident_sieve.hip.j2).
+
+    unit         the power of two that sums have
+    raised       the one that A is brought up by; factor: as a number; large: from where on fp16 then ends, as its bits
+    tiny_raised  the one that tiny scales are brought up by; tiny_table: their bytes by the last three bits, 4 to 7 first
+    """
+
+    unit: int
+    raised: int
+    factor: str
+    large: str
+    tiny_raised: int
+    tiny_table: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +135,11 @@ class ResidentContext:
     table: tuple[str, ...]  # order table: bf16 codes 4 to 7 and 0 to 3, high bytes and then low ones
     converts_fp8: bool
     scale_shift: int
+    fold: bool  # scales are multiplied with codes, not with sums
+    sieve: Sieve | None
+    normalize: bool  # codes are brought to their own size
+    clear: bool  # rows of the matrix instruction that have no A are to be zero
+    scale_exponent: int
     widen: bool
     widening: Widening | None
     tiny: str
@@ -129,7 +157,9 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
     """Every number the resident loop places, for one instance."""
     t, weights, activations = instance.tile, instance.weights.name, instance.activations.name
     fmt = FORMATS[weights]
-    rows, pack = -(-t.m // WIDTH), max(1, WIDTH // t.m)
+    flushes = instance.arch.mfma_flushes_denormals and activations == "fp16"
+    fold = instance.order == "window" and weights == "nvfp4"
+    rows, pack = -(-t.m // WIDTH), 1 if fold else max(1, WIDTH // t.m)
     columns = t.n // t.waves_n // WIDTH
     lane_scales = fmt.scales_per_brick // pack
     span = 2 if _groups_of_part(fmt.block, pack) > 4 else 1
@@ -138,8 +168,9 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
     widen = activations == "bf16"
     widening = _WIDENING[instance.order] if widen else None
     converts_fp8 = weights == "nvfp4" and instance.arch.name in _CONVERTS_FP8
-    code_exponent = _TABLE_EXPONENT[weights] if instance.order == "table" else _CODE_EXPONENT[activations]
-    left_exponent = -code_exponent - (_FNUZ if converts_fp8 else _SCALE_EXPONENT[weights])
+    code_exponent = _code_exponent(weights, activations, instance.order, flushes and not fold)
+    scale_exponent = _HALF_EXPONENT if fold else _FNUZ if converts_fp8 else _SCALE_EXPONENT[weights]
+    left_exponent = -code_exponent - scale_exponent
     return ResidentContext(
         name=instance.name,
         arch=instance.arch.name,
@@ -178,6 +209,11 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         table=_table(code_exponent) if instance.order == "table" else (),
         converts_fp8=converts_fp8,
         scale_shift=_SCALE_SHIFT[weights],
+        fold=fold,
+        sieve=_sieve(-left_exponent) if flushes else None,
+        normalize=flushes and not fold,
+        clear=t.m < WIDTH,
+        scale_exponent=scale_exponent,
         widen=widen,
         widening=widening,
         tiny=_power(widening.below + widening.usual) if widening else "",
@@ -187,8 +223,8 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         left_large=left_exponent - (widening.large if widening else 0),
         kept_down=_KEPT_DOWN,
         slices_together=max(1, min(_SLICE_LOADS, _SLICE_LOADS * instance.block * 4 // (t.m * t.n))),
-        stage_parameters=", Row& state" if widen else "",
-        stage_arguments=", row" if widen else "",
+        stage_parameters=", Row& state" if widen else ", Sieve& state" if flushes else "",
+        stage_arguments=", row" if widen else ", sieve" if flushes else "",
     )
 
 
@@ -196,13 +232,38 @@ def _power(exponent: int) -> str:
     return f"{float.hex(2.0**exponent)}f"
 
 
+def _code_exponent(weights: str, activations: str, order: str, normalize: bool) -> int:
+    if normalize:
+        return 0
+    return _TABLE_EXPONENT[weights] if order == "table" else _CODE_EXPONENT[activations]
+
+
+def _sieve(products: int) -> Sieve:
+    """products: the power of two that products of codes and scales have."""
+    large = np.array(2.0 ** (16 - _RAISED), np.float16).view(np.uint16)
+    # E4M3's subnormals are multiples of 2^-9
+    tiny = np.arange(8) * 2.0 ** (_HALF_EXPONENT - 9 + _TINY_RAISED)
+    places = (tiny.astype(np.float16).view(np.uint16) >> 7).astype(np.uint8)
+    return Sieve(
+        unit=products + _RAISED,
+        raised=_RAISED,
+        factor=f"{2.0**_RAISED}f",
+        large=f"{int(large):#x}",
+        tiny_raised=_TINY_RAISED,
+        tiny_table=(_dword(places[4:]), _dword(places[:4])),
+    )
+
+
 def _table(exponent: int) -> tuple[str, ...]:
     """The bytes of the bf16 numbers of E2M1's magnitudes times 2^exponent, for v_perm_b32, as C literals."""
     magnitudes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6]) * 2.0**exponent
     numbers = magnitudes.astype(np.float32).view(np.uint32) >> 16
     high, low = (numbers >> 8).astype(np.uint8), numbers.astype(np.uint8)
-    dwords = [half for half_of in (high, low) for half in (half_of[4:], half_of[:4])]
-    return tuple(f"{int(dword.view('<u4')[0]):#010x}u" for dword in dwords)
+    return tuple(_dword(half) for half_of in (high, low) for half in (half_of[4:], half_of[:4]))
+
+
+def _dword(four: NDArray[np.uint8]) -> str:
+    return f"{int(four.view('<u4')[0]):#010x}u"
 
 
 def _groups_of_part(block: int, pack: int) -> int:

@@ -28,14 +28,16 @@ _SCALING = {
     ("fold", "bf16", "fp16"): 20,
     ("fold", "bf16", "table"): 24,
     ("fold", "fp16", "fp16"): 12,
+    ("fold", "fp16", "window"): 17,
     ("sums", "fp16", "fp16"): 8,
+    ("sums", "fp16", "window"): 12,
 }
 _WATCHING = 7
 _ADDRESSES = 4
 
 
 # Powers of two of codes as they are unpacked, by code order: in bf16 or fp16 position, or looked up.
-_UNPACKED = {"bf16": -126, "fp16": -14, "table": 0}
+_UNPACKED = {"bf16": -126, "fp16": -14, "table": 0, "window": -14}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from petitgen.verify.floats import FLOAT_TYPES
 from petitgen.verify.limits import check_arch, check_limits
 from runtime.descriptors import buffer_resource, extent
 from runtime.manifest import Kernel
-from runtime.orders import reorder
+from runtime.orders import reorder, rescale
 from runtime.packing import PackedWeight
 from runtime.workspace import counter_bytes, partial_bytes
 
@@ -82,7 +82,7 @@ def execute(
     contents = {
         "a": _pitched(a, lda),
         "w": reorder(weights.codes, kernel.order).reshape(-1),
-        "s": weights.scales.reshape(-1),
+        "s": rescale(weights.scales, weights.format, kernel.order).reshape(-1),
         "o": weights.outer.view(np.uint8),
         "c": np.full(extent(m, n, ldc, dtype.itemsize), SENTINEL, np.uint8),
         "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),

@@ -150,7 +150,11 @@ template <int HALF> DEVICE Scales convert(u32x2 bytes) {
 #pragma unroll
   for (int g = 0; g < 2; ++g) {
     const u32 dword = bytes[g];
-    s.pair[g] = bits<f16x2>((HALF == 0 ? dword << 7 : dword >> 1) & 0x3f803f80u) * step;
+    const u32 shifted = HALF == 0 ? dword << 7 : dword >> 1;
+    // Order window: 15 more in the exponent but for zero; all of it where scales are subnormal numbers of E4M3.
+    const u16x2 more = {0x3c00, 0x3c00};
+    const u32 half = bits<u32>(__builtin_elementwise_sub_sat(bits<u16x2>(shifted & 0x7f807f80u), more));
+    s.pair[g] = bits<f16x2>(half & 0x3f803f80u) * step;
   }
   return s;
 }
@@ -162,7 +166,7 @@ template <int SCALE> DEVICE u32 scaled_pair(f16x2 code, f16x2 scale) {
   code *= up;
   return bits<u32>(code * splat);
 }
-// Four codes of the pair of dwords p, q (order fp16 of runtime/formats.py) times their scale. SUB: which 16 of the 64 of K.
+// Four codes of the pair of dwords p, q (order window of runtime/formats.py) times their scale. SUB: which 16 of the 64 of K.
 template <int SUB> DEVICE Operand dequantize(u32 p, u32 q, const Scales& scales, const Masks& mask) {
   constexpr int ODD = SUB / 2, G = SUB % 2;
   const Places at = place<SUB>(p, q, mask);
@@ -566,19 +570,19 @@ void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[0], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 11>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 12>();
       keep_order();
       store_a(staged, lds + 1 * A_BYTES, place);
       load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[0], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 4>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 5>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (1 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[0], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 4>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 5>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -589,7 +593,7 @@ void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       scale_weights<0>(y[0], ring[1], scale, mask);
       load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 4>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 5>();
 
     }
     {
@@ -600,19 +604,19 @@ void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[1], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 11>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 12>();
       keep_order();
       store_a(staged, lds + 0 * A_BYTES, place);
       load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[1], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 4>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 5>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (2 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[1], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 4>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 5>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -623,7 +627,7 @@ void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
       scale_weights<0>(y[0], ring[0], scale, mask);
       load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 4>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 5>();
 
     }
   }

@@ -24,8 +24,9 @@ STREAMED, STREAMED_A, STREAMED_W, STREAMED_FOLD, STREAMED_SUMS, STREAMED_C = (
     f"gemm/{name}.hip.j2"
     for name in ("streamed", "streamed_a", "streamed_w", "streamed_fold", "streamed_sums", "streamed_c")
 )
-RESIDENT, RESIDENT_A, RESIDENT_W, RESIDENT_PRODUCT, RESIDENT_C = (
-    f"gemm/{name}.hip.j2" for name in ("resident", "resident_a", "resident_w", "resident_product", "resident_c")
+RESIDENT, RESIDENT_A, RESIDENT_W, RESIDENT_PRODUCT, RESIDENT_SIEVE, RESIDENT_C = (
+    f"gemm/{name}.hip.j2"
+    for name in ("resident", "resident_a", "resident_w", "resident_product", "resident_sieve", "resident_c")
 )
 SLICES, STORE_C = (f"gemm/{name}.hip.j2" for name in ("slices", "store_c"))
 NVFP4, MXFP4, PLACES, RESCUE, CODES, SCALES, BUFFER, MFMA, OUTPUT = (
@@ -42,6 +43,8 @@ SUMS = ("gfx942", "mxfp4", "fp16", "streamed")
 TABLE = ("gfx90a", "nvfp4", "bf16", "streamed")
 DECODE = ("gfx942", "nvfp4", "bf16", "resident")
 DECODE_MX = ("gfx942", "mxfp4", "bf16", "resident")
+DECODE_TABLE = ("gfx90a", "nvfp4", "bf16", "resident")
+DECODE_PASSES = ("gfx90a", "nvfp4", "fp16", "resident")
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,17 @@ FAULTS = [
     Fault("scales of two groups exchanged", SCALES, "  low = two[0];\n  high = two[1];", "  low = two[1];\n  high = two[0];",
           DECODE),
     Fault("MXFP4 scales from the next byte", SCALES, "bytes >> (8 * place)", "bytes >> (8 * (place ^ 1))", DECODE_MX),
+    Fault("low bytes of codes from 2 on for all", CODES, "{{ k.table[3] }}", "{{ k.table[2] }}", DECODE_TABLE),
+    # what makes passes over K of its own
+    Fault("signs of large numbers of A dropped", RESIDENT_SIEVE, ": pair & part;", ": pair & part & 0x7fff7fffu;", DECODE_PASSES),
+    Fault("only the usual scales", RESIDENT_SIEVE, "TINY_SCALES) ? raised & tiny : scales & ~tiny", "TINY_SCALES) ? 0 : scales & ~tiny",
+          DECODE_PASSES),
+    Fault("usual scales with tiny ones", RESIDENT_SIEVE, "TINY_SCALES) ? raised & tiny : scales & ~tiny",
+          "TINY_SCALES) ? raised & tiny : scales", DECODE_PASSES),
+    Fault("sums in the power of the pass before", RESIDENT_SIEVE,
+          "multiply_sums(sum, __builtin_amdgcn_ldexpf(1.0f, exponent - sieve.exponent));", "", DECODE_PASSES),
+    Fault("passes without Inf and NaN", RESIDENT_SIEVE, "LAST_PASS = 1 + INFINITE_A", "LAST_PASS = INFINITE_A", DECODE_PASSES),
+    Fault("numbers out of range looked for by one wave", RESIDENT_SIEVE, "i < THREADS / 64; ++i", "i < 1; ++i", DECODE_PASSES),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 from runtime import orders
 from runtime.errors import ManifestError, OperandError
 from runtime.formats import FORMATS, HOST_ORDER, ORDER_SHAPES, ORDERS
-from runtime.orders import order_of, reorder
+from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight, pack
 from tests.runtime.problems import Case, case
 
@@ -55,7 +55,7 @@ def seen_by_table(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], int, 
     return views, 0xF000F000, 12
 
 
-SEEN = {"fp16": seen_by_fp16, "bf16": seen_by_bf16, "table": seen_by_table}
+SEEN = {"fp16": seen_by_fp16, "bf16": seen_by_bf16, "table": seen_by_table, "window": seen_by_fp16}
 
 
 def unpacked(order: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -130,11 +130,42 @@ def test_reordering_goes_there_and_back_in_parts_of_any_size(monkeypatch):
     np.testing.assert_array_equal(reorder(parts, "fp16", given="bf16"), codes)
 
 
+def halves(scales: np.ndarray) -> np.ndarray:
+    """What kernels that read order window make of scale bytes: fp16 numbers."""
+    return (scales.astype(np.uint16) << np.uint16(7)).view(np.float16)
+
+
+def test_scales_of_order_window_are_fp16_numbers_but_for_tiny_ones():
+    byte = np.arange(0x7F, dtype=np.uint8)  # without NaN
+    value = np.array([b % 8 * 2.0**-9 if b < 8 else (8 + b % 8) * 2.0 ** (b // 8 - 10) for b in range(0x7F)])
+    given = rescale(byte, "nvfp4", "window")
+    tiny = (value > 0) & (value < 2.0**-6)
+    np.testing.assert_array_equal(halves(given[~tiny]), value[~tiny] * 128)
+    assert np.isnan(halves(given[tiny])).all()
+    np.testing.assert_array_equal(given[tiny] & 7, value[tiny] * 512)
+    smallest = halves(given[~tiny & (value > 0)]).min()
+    assert float(smallest) * 0.5 * 2.0**-14 == np.finfo(np.float16).smallest_normal
+
+
+def test_scales_go_to_order_window_and_back():
+    byte = np.arange(128, dtype=np.uint8).reshape(2, 2, 4, 8)
+    there = rescale(byte, "nvfp4", "window")
+    assert there.shape == byte.shape
+    assert np.unique(there).size == 128
+    np.testing.assert_array_equal(rescale(there, "nvfp4", HOST_ORDER, given="window"), byte)
+    np.testing.assert_array_equal(rescale(there, "nvfp4", "table", given="window"), byte)
+    for same in ({"format": "mxfp4", "order": "window"}, {"format": "nvfp4", "order": "table"}):
+        assert rescale(byte, **same) is byte
+    assert rescale(there, "nvfp4", "window", given="window") is there
+    with pytest.raises(OperandError, match="no code order 'fp8'"):
+        rescale(byte, "nvfp4", "fp8")
+
+
 def test_the_shape_of_codes_tells_their_order():
     for order, tail in ORDER_SHAPES.items():
         assert order_of((7, 3, *tail)) == order
         assert np.prod(tail) == 1024
-    for wrong in [(7, 3, 1024), (64, 16), (7, 3, 64, 8, 2), (6144,)]:
+    for wrong in [(7, 3, 1024), (64, 16), (7, 3, 64, 2, 4, 2), (6144,)]:
         with pytest.raises(OperandError, match="tells the order of its codes"):
             order_of(wrong)
 
@@ -152,7 +183,8 @@ def test_formats_have_whole_blocks_in_a_brick():
 # ---- on a device ------------------------------------------------------------------------------------
 
 
-# An order that the fp16 kernels of an architecture do not read, and its bf16 kernels neither.
+# The order that the fp16 kernels of an architecture read, and one that they do not, nor its bf16 kernels.
+READ = {"gfx942": "fp16", "gfx90a": "window"}
 CLAIMED = {"gfx942": "table", "gfx90a": "bf16"}
 
 
@@ -162,12 +194,27 @@ def claimed(arch):
 
 
 @pytest.fixture
+def as_if(arch, claimed):
+    """Makes a weight that is what the fp16 kernels read after the upload has put it in the order that is claimed."""
+
+    def make(one: Case) -> PackedWeight:
+        codes, scales = reorder(one.weight.codes, READ[arch]), rescale(one.weight.scales, "nvfp4", READ[arch])
+        return replace(
+            one.weight,
+            codes=reorder(codes, HOST_ORDER, given=claimed),
+            scales=rescale(scales, "nvfp4", HOST_ORDER, given=claimed),
+        )
+
+    return make
+
+
+@pytest.fixture
 def turned(load, arch, built, tmp_path, claimed):
-    """A library whose fp16 kernels are said to read another order than the host's, which they do read."""
+    """A library whose fp16 kernels are said to read another order than they do."""
     text = json.loads((built / arch / "manifest.json").read_text())
     for entry in text["kernels"].values():
         if entry["activations"] == "fp16":
-            assert entry["order"] == HOST_ORDER
+            assert entry["order"] == READ[arch]
             entry["order"] = claimed
         os.symlink(built / arch / entry["file"], tmp_path / entry["file"])
     (tmp_path / "manifest.json").write_text(json.dumps(text))
@@ -175,25 +222,20 @@ def turned(load, arch, built, tmp_path, claimed):
         yield library
 
 
-def as_if(one: Case, order: str) -> PackedWeight:
-    """What is in the host order after the upload has put it in `order`."""
-    return replace(one.weight, codes=reorder(one.weight.codes, HOST_ORDER, given=order))
-
-
 @pytest.mark.compiler
-def test_an_upload_is_in_the_order_that_kernels_for_the_activations_read(turned, claimed):
+def test_an_upload_is_in_the_order_that_kernels_for_the_activations_read(turned, claimed, as_if):
     assert turned.order("nvfp4", "fp16") == turned.order("nvfp4", np.float16) == claimed
     assert turned.order("mxfp4", "fp16") == HOST_ORDER  # no such kernels: any will do
     one = case(3, 40, 160, "fp16")
-    weight = turned.upload(as_if(one, claimed), activations="fp16")
+    weight = turned.upload(as_if(one), activations="fp16")
     assert weight.order == claimed
     one.check(turned, turned.gemm(one.x, weight))
-    one.check(turned, turned.gemm(one.x, as_if(one, claimed)))
-    one.check(turned, turned.numpy(turned.gemm(turned.array(one.x), as_if(one, claimed))))
+    one.check(turned, turned.gemm(one.x, as_if(one)))
+    one.check(turned, turned.numpy(turned.gemm(turned.array(one.x), as_if(one))))
     out = turned.empty((3, 40), "fp16")
-    one.check(turned, turned.numpy(turned.plan(as_if(one, claimed), 3, np.float16)(turned.array(one.x), out)))
+    one.check(turned, turned.numpy(turned.plan(as_if(one), 3, np.float16)(turned.array(one.x), out)))
     other = case(3, 40, 160, "bf16")
-    one.check(turned, turned.gemm(one.x, as_if(one, claimed).to(turned, activations="fp16")))
+    one.check(turned, turned.gemm(one.x, as_if(one).to(turned, activations="fp16")))
     other.check(turned, turned.gemm(other.x, other.weight.to(turned)))
 
 
@@ -236,16 +278,16 @@ def test_kernels_of_one_contract_have_one_order(load, arch, built, tmp_path):
 
 
 @pytest.mark.compiler
-def test_tensors_of_any_order_on_the_cpu_are_taken_and_copied_once_for_each_order(turned, claimed, alive):
+def test_tensors_of_any_order_on_the_cpu_are_taken_and_copied_once_for_each_order(turned, claimed, alive, as_if):
     torch = pytest.importorskip("torch", minversion="2.6")
     from runtime import ops
 
     one, other = case(3, 40, 160, "fp16"), case(3, 40, 160, "bf16")
     half = torch.from_numpy(one.x)
     brain = torch.from_numpy(other.x.view(np.int16)).view(torch.bfloat16)
-    codes, scales, outer = ops.tensors(as_if(one, claimed))
+    codes, scales, outer = ops.tensors(as_if(one))
     turned_codes = torch.from_numpy(
-        reorder(as_if(one, claimed).codes, "bf16")
+        reorder(as_if(one).codes, "bf16")
     )  # in host order for the fp16 kernels, but by shape
     ops.use(turned)
     try:

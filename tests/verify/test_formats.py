@@ -13,7 +13,7 @@ from petitgen.verify.inputs import Problem, make_problem
 from petitgen.verify.reference import evaluate
 from petitgen.verify.shapes import Shape
 from runtime.formats import ORDERS
-from runtime.orders import reorder
+from runtime.orders import reorder, rescale
 from runtime.packing import PackedWeight, pack
 
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
@@ -56,6 +56,13 @@ def e4m3(byte: np.ndarray) -> np.ndarray:
     return np.where(byte & 0x80, -value, value)
 
 
+def window(byte: np.ndarray) -> np.ndarray:
+    """NVFP4 scales of order window: fp16's exponent and three bits of its mantissa, 2^7 too large; NaN are tiny scales."""
+    exponent, mantissa = (byte >> 3).astype(float), (byte & 7).astype(float)
+    usual = np.where(byte == 0, 0.0, (8 + mantissa) * 2.0 ** (exponent - 15 - 3 - 7))
+    return np.where(exponent == 31, mantissa * 2.0**-9, usual)
+
+
 def mx(byte: np.ndarray) -> np.ndarray:
     return np.where(byte == 0, 0.0, 2.0 ** (byte.astype(float) - 190))
 
@@ -70,6 +77,9 @@ def gemm(
     """C in the type of A. read_as: the order that the kernel takes the codes for."""
     name = problem.weights.format
     packed = pack(name, *problem.weights.tensors)
+    if order == "window":
+        packed = replace(packed, scales=rescale(packed.scales, name, order))
+        scales = {**scales, "nvfp4": window}
     if read_as:
         packed = replace(packed, codes=reorder(reorder(packed.codes, order), "fp16", given=read_as))
         order = read_as
