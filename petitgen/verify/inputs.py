@@ -142,6 +142,19 @@ def _one_hot(rng: Generator, k: int, t: FloatType) -> NDArray:
     return _row((np.arange(k) == rng.integers(k)).astype(float), t)
 
 
+def _exponents(rng: Generator, k: int, t: FloatType) -> NDArray:
+    """Random numbers round a power of two, from the smallest of the type to the largest promised."""
+    lowest, highest = np.log2(float(ml_dtypes.finfo(t.dtype).smallest_subnormal)), np.log2(t.largest)
+    return _row(np.clip(rng.standard_normal(k) * 2.0 ** rng.uniform(lowest, highest), -t.largest, t.largest), t)
+
+
+def _outlier(rng: Generator, k: int, t: FloatType) -> NDArray:
+    """Ordinary numbers, one of which is large: by that one the whole row is to be scaled, if it is."""
+    row = _random(rng, k, t)
+    row[rng.integers(k)] = rng.choice([-1, 1]) * 2.0 ** rng.uniform(0, np.log2(t.largest))
+    return row
+
+
 def _with(value: float) -> RowMaker:
     def make(rng: Generator, k: int, t: FloatType) -> NDArray:
         row = _random(rng, k, t)
@@ -162,6 +175,8 @@ ROW_KINDS: dict[str, RowMaker] = {
     "mixed": _mixed,
     "small": lambda rng, k, t: _row(rng.standard_normal(k) * t.small, t),
     "one hot": _one_hot,
+    "any exponent": _exponents,
+    "outlier": _outlier,
     "nan": _with(np.nan),
     "infinite": _with(np.inf),
 }
