@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from petit.turns import FirstWave, longest_turn
 from petitgen.build.run import build
 from petitgen.emulator import launch
 from petitgen.errors import ToolchainError
-from petitgen.isa import CodeObject
+from petitgen.isa import CodeObject, Instruction
 from petitgen.profiler import gemm_launch
 from petitgen.spec import load_catalog
 from petitgen.spec.model import Tile
@@ -98,7 +98,9 @@ def measure(built: Built, arch: str) -> Iterator[Measured]:
         tile, code = instance.tile, CodeObject.load(built.manifest.path(kernel))
         rows = max(tile.m, SMALLEST_MATRIX) // tile.waves_m
         resident = tile.loop == "resident"
-        figures = loops.measure(code, kernel.symbol, rows, mca=not resident)
+        executed = _executed(code, kernel, tile) if resident else []
+        loop = _usual_loop(executed) if resident else None
+        figures = loops.measure(code, kernel.symbol, rows, mca=not resident, loop=loop)
         if figures is None:
             raise SystemExit(f"{kernel.name}: no loop found in what {built.label} made of it")
         yield Measured(
@@ -109,17 +111,27 @@ def measure(built: Built, arch: str) -> Iterator[Measured]:
             tile=tile,
             figures=figures,
             apart=resident and tile.k > tile.stages * tile.stage_k,
-            with_a=_with_a(code, kernel, tile, rows) if resident else None,
+            with_a=_with_a(code, kernel, rows, executed) if resident else None,
             in_flight=in_flight(tile, instance.weights.name, figures.waves),
         )
 
 
-def _with_a(code: CodeObject, kernel: Kernel, tile: Tile, rows: int) -> float | None:
-    """From what the first wave executes, for a part of it may be skipped or is done by some waves only."""
+def _executed(code: CodeObject, kernel: Kernel, tile: Tile) -> list[Instruction]:
+    """What the first wave executes with ordinary data, of which zeros are some."""
     watch = FirstWave()
     run = gemm_launch(kernel, code, tile.m, tile.n, CHUNKS * tile.k)
     launch(code, kernel.symbol, 1, run.block, run.args, memory=run.memory, observer=watch)
-    found = loops.measure(code, kernel.symbol, rows, mca=False, loop=longest_turn(watch.executed))
+    return watch.executed
+
+
+def _usual_loop(executed: Sequence[Instruction]) -> list[Instruction]:
+    """The hot loop, not one of a pass for rare numbers."""
+    return loops.hot_loop(sorted({one.pc: one for one in executed}.values(), key=lambda one: one.pc))
+
+
+def _with_a(code: CodeObject, kernel: Kernel, rows: int, executed: Sequence[Instruction]) -> float | None:
+    """Of what was executed, for a part of the staging may be skipped or is done by some waves only."""
+    found = loops.measure(code, kernel.symbol, rows, mca=False, loop=longest_turn(executed))
     return found.valu_per_8 if found else None
 
 

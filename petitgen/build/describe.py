@@ -77,17 +77,18 @@ def _check_object(instance: KernelInstance, built: CodeObject) -> None:
 
 def _resources(instance: KernelInstance, kernel: Any) -> manifest.Resources:
     built, arch = kernel.resources, instance.arch
-    registers, sgprs = built.vgpr_count, built.sgpr_count
+    # Waves by what the hardware is told to allocate: it may be more than the metadata's registers.
+    allocated, sgprs = kernel.descriptor.vgpr_count, built.sgpr_count
     lds = built.group_segment_fixed_size
     return manifest.Resources(
-        registers=registers,  # .vgpr_count counts the unified file on gfx90a and later: AGPRs are in it
+        registers=built.vgpr_count,  # counts the unified file on gfx90a and later: AGPRs are in it
         agprs=built.agpr_count,
         sgprs=sgprs,
         lds_bytes=lds,
         scratch_bytes=built.private_segment_fixed_size,
         vgpr_spills=built.vgpr_spill_count,
         sgpr_spills=built.sgpr_spill_count,
-        waves_per_simd=waves_per_simd(arch, registers, sgprs, lds, instance.block),
+        waves_per_simd=waves_per_simd(arch, allocated, sgprs, lds, instance.block),
         wave_size=built.wavefront_size,
         max_workgroup=built.max_flat_workgroup_size,
     )
