@@ -156,4 +156,11 @@ FORMATS: dict[str, WeightFormat] = {
         outer_scale=False,
         source="E2M1 elements, E8M0 scales: OCP Microscaling Formats v1.0; layout: Quark MXFP4 checkpoints",
     ),
+    "amdfp4": WeightFormat(
+        "amdfp4",
+        block=16,
+        scale="ue5m3",
+        outer_scale=True,
+        source="E2M1 elements, UE5M3 scales: AMD-FP4 as trained with on MI300; layout: docs/formats.md",
+    ),
 }

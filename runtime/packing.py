@@ -25,6 +25,7 @@ _QUADS = 4
 _DWORDS = BRICK_K // 32  # dwords a lane holds of one brick
 _E4M3_SIGN = 0x80
 _E8M0_NAN = 0xFF  # OCP Microscaling Formats v1.0
+_UE5M3_NAN = 0xFF
 _ROWS_AT_ONCE = 1024  # bounds the working memory of packing a large weight; a multiple of BRICK_N
 
 
@@ -35,8 +36,8 @@ class PackedWeight:
     codes           uint8 [ceil(K/128), ceil(N/16), 64, 16], in HOST_ORDER
     scales          uint8 [ceil(K/128), ceil(N/16), 16, 128/block], see pack_nvfp4 and pack_mxfp4
     outer           float32 [N]: what the kernel multiplies column n of C by. weight_scale_2, or NaN for a column with
-                    a NaN block scale (E4M3 0x7F, 0xFF; E8M0 0xFF): the whole column is NaN as the definition asks
-    weight_scale_2  float32 scalar or [N]: NVFP4 as given, MXFP4 [N] the largest scale of each column
+                    a NaN block scale (E4M3 0x7F, 0xFF; E8M0 and UE5M3 0xFF): the whole column is NaN as the definition asks
+    weight_scale_2  float32 scalar or [N]: as given, MXFP4 [N] the largest scale of each column
     """
 
     format: str
@@ -56,7 +57,8 @@ class PackedWeight:
 
 
 def pack(format: str, weight: Any, weight_scale: Any, weight_scale_2: Any = None) -> PackedWeight:
-    """Pack the checkpoint tensors of a weight in `format`, one of runtime.formats.FORMATS: pack_nvfp4, pack_mxfp4.
+    """Pack the checkpoint tensors of a weight in `format`, one of runtime.formats.FORMATS: pack_nvfp4, pack_mxfp4,
+    pack_amdfp4.
 
     numpy arrays or torch tensors (those on a GPU are copied to the host). PackError for an unknown format, a wrong
     shape or dtype.
@@ -81,7 +83,7 @@ def pack_nvfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWei
     fmt = FORMATS["nvfp4"]
     codes, scales = _operands(fmt, weight, weight_scale, "float8_e4m3fn")
     n, k = codes.shape[0], 2 * codes.shape[1]
-    outer = _outer_of(weight_scale_2, n)
+    outer = _outer_of(weight_scale_2, n, "NVFP4")
     columns = np.broadcast_to(outer, n).copy()
     columns[((scales & 0x7F) == 0x7F).any(axis=1)] = np.nan
     codes, scales = _without_signs(codes, scales)
@@ -147,11 +149,39 @@ def unpack_mxfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.ui
     return weight, np.where(scales == _E8M0_NAN, scales, largest[:, None] - below).astype(np.uint8)
 
 
-_PACKERS: dict[str, Callable[[Any, Any, Any], PackedWeight]] = {"nvfp4": pack_nvfp4, "mxfp4": pack_mxfp4}
+def pack_amdfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWeight:
+    """Pack an AMD-FP4 weight.
+
+    weight          uint8 [N, K/2], low nibble = even k (E2M1 codes)
+    weight_scale    uint8 [N, K/16]: UE5M3 codes, unsigned, 0xFF is NaN; packed as they are
+    weight_scale_2  float32 scalar, or [N] for fused projections whose shards have scales of their own
+
+    numpy arrays or torch tensors. Raises PackError for a wrong shape or dtype.
+    Source: docs/formats.md; no other serialized form of AMD-FP4 is known.
+    """
+    fmt = FORMATS["amdfp4"]
+    codes, scales = _operands(fmt, weight, weight_scale)
+    n, k = codes.shape[0], 2 * codes.shape[1]
+    outer = _outer_of(weight_scale_2, n, "AMD-FP4")
+    columns = np.broadcast_to(outer, n).copy()
+    columns[(scales == _UE5M3_NAN).any(axis=1)] = np.nan
+    return PackedWeight(fmt.name, n, k, _pack_codes(codes), _pack_scales(scales, fmt), columns, outer)
+
+
+def unpack_amdfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """The checkpoint tensors that pack_amdfp4 was given: weight, weight_scale (codes), weight_scale_2."""
+    return *_unpack(packed, FORMATS["amdfp4"]), packed.weight_scale_2
+
+
+_PACKERS: dict[str, Callable[[Any, Any, Any], PackedWeight]] = {
+    "nvfp4": pack_nvfp4,
+    "mxfp4": pack_mxfp4,
+    "amdfp4": pack_amdfp4,
+}
 
 
 def _operands(
-    fmt: WeightFormat, weight: Any, weight_scale: Any, scale_dtype: str
+    fmt: WeightFormat, weight: Any, weight_scale: Any, *scale_dtypes: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The bytes of weight [N, K/2] and weight_scale [N, K/block], checked."""
     codes = _bytes_of(weight, "weight", "uint8")
@@ -160,7 +190,7 @@ def _operands(
     n, k = codes.shape[0], 2 * codes.shape[1]
     if k % fmt.block:
         raise PackError(f"weight has K = {k}, which is no multiple of {fmt.name}'s block of {fmt.block}")
-    scales = _bytes_of(weight_scale, "weight_scale", scale_dtype, "uint8")
+    scales = _bytes_of(weight_scale, "weight_scale", *scale_dtypes, "uint8")
     if scales.shape != (n, k // fmt.block):
         raise PackError(
             f"weight_scale has shape {list(scales.shape)}, but a weight of shape {list(codes.shape)} "
@@ -191,11 +221,11 @@ def _bytes_of(tensor: Any, name: str, *dtypes: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(tensor).view(np.uint8)
 
 
-def _outer_of(scale: Any, n: int) -> NDArray[np.float32]:
+def _outer_of(scale: Any, n: int, format: str) -> NDArray[np.float32]:
     if hasattr(scale, "detach"):  # a torch tensor, perhaps on a GPU
         scale = scale.detach().cpu()
     if scale is None:
-        raise PackError("weight_scale_2 is missing: NVFP4 has a float32 scale beside the block scales")
+        raise PackError(f"weight_scale_2 is missing: {format} has a float32 scale beside the block scales")
     given = np.asarray(scale)
     if given.dtype.kind not in "fiu" or (given.dtype.kind == "f" and given.dtype.itemsize not in (2, 4, 8)):
         raise PackError(f"weight_scale_2 has dtype {given.dtype}: float32 is needed")

@@ -19,20 +19,22 @@ _DWORDS = BRICK_K // 32
 _CODE_EXPONENT = {"bf16": -126, "fp16": -14}
 # bf16 codes from a table have the one that suits the scales: sums of such products stay in f32, and so do they times a
 # scale. It is even, so that the tables differ in few bytes.
-_TABLE_EXPONENT = {"nvfp4": 60, "mxfp4": -18}
-# What a scale has as f32, relative to its value: E4M3FN read as FNUZ; MX bytes, see runtime.formats.MX_LARGEST.
+_TABLE_EXPONENT = {"nvfp4": 60, "mxfp4": -18, "amdfp4": 0}
+# What a scale has as f32, relative to its value: E4M3FN read as FNUZ; MX bytes, see runtime.formats.MX_LARGEST; E4M3 and UE5M3 as
+# the exponent field of a f32. Small UE5M3 scales would take sums with small numbers to where f32 ends: they are multiplied.
 _FNUZ = -1
-_SCALE_EXPONENT = {"nvfp4": -120, "mxfp4": MX_LARGEST - 127}
+_SCALE_EXPONENT = {"nvfp4": -120, "mxfp4": MX_LARGEST - 127, "amdfp4": -112}
+_SCALE_RAISED = {"amdfp4": 127}
 # As a byte with the exponent of fp16, and so of the codes that are multiplied with it: the largest is then 448 * 2^7. A is
 # brought up to where its smallest number is normal, tiny scales to where their products with codes are.
 _HALF_EXPONENT = 7
 _RAISED = 10
 _TINY_RAISED = 3
 # The last bit of such a byte in a f32, where its exponent is that of the f32.
-_SCALE_SHIFT = {"nvfp4": 20, "mxfp4": 23}
+_SCALE_SHIFT = {"nvfp4": 20, "mxfp4": 23, "amdfp4": 20}
 _CONVERTS_FP8 = frozenset({"gfx942"})
-# Sums that workgroups exchange: those of the largest bf16 numbers would leave f32.
-_KEPT_DOWN = 32
+# Sums that workgroups exchange: those of the largest bf16 numbers (2^128) with the largest weights (6 * 2^17) would leave f32.
+_KEPT_DOWN = 40
 
 _SLICE_LOADS = 8  # of partial sums that a lane has on their way at once
 
@@ -135,6 +137,7 @@ class ResidentContext:
     table: tuple[str, ...]  # order table: bf16 codes 4 to 7 and 0 to 3, high bytes and then low ones
     converts_fp8: bool
     scale_shift: int
+    scale_step: str  # what a scale is multiplied by, if it is
     fold: bool  # scales are multiplied with codes, not with sums
     sieve: Sieve | None
     normalize: bool  # codes are brought to their own size
@@ -169,7 +172,8 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
     widening = _WIDENING[instance.order] if widen else None
     converts_fp8 = weights == "nvfp4" and instance.arch.name in _CONVERTS_FP8
     code_exponent = _code_exponent(weights, activations, instance.order, flushes and not fold)
-    scale_exponent = _HALF_EXPONENT if fold else _FNUZ if converts_fp8 else _SCALE_EXPONENT[weights]
+    raised = _SCALE_RAISED.get(weights, 0)
+    scale_exponent = _HALF_EXPONENT if fold else _FNUZ if converts_fp8 else _SCALE_EXPONENT[weights] + raised
     left_exponent = -code_exponent - scale_exponent
     return ResidentContext(
         name=instance.name,
@@ -209,6 +213,7 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         table=_table(code_exponent) if instance.order == "table" else (),
         converts_fp8=converts_fp8,
         scale_shift=_SCALE_SHIFT[weights],
+        scale_step=_power(raised) if raised else "",
         fold=fold,
         sieve=_sieve(-left_exponent) if flushes else None,
         normalize=flushes and not fold,

@@ -14,12 +14,8 @@ WIDTH = 32  # rows and columns of the matrix instruction
 _SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32")}
 
 # Where block scales are multiplied: with the weights, where the type holds the product, or with the sums of a block.
-_SCALES_ON = {
-    ("nvfp4", "bf16"): "fold",
-    ("nvfp4", "fp16"): "fold",
-    ("mxfp4", "bf16"): "fold",
-    ("mxfp4", "fp16"): "sums",
-}
+# Weights and code order, which tells the type and whether the matrix unit flushes subnormal numbers of it.
+_SCALES_ON = {("mxfp4", "fp16"): "sums", ("mxfp4", "window"): "sums", ("amdfp4", "window"): "sums"}
 
 # VALU instructions: (where, activations, code order) -> to scale 8 weights; to watch two activations; for the addresses of a sub-step.
 # They only tell compilers how to mix.
@@ -42,14 +38,12 @@ _UNPACKED = {"bf16": -126, "fp16": -14, "table": 0, "window": -14}
 
 @dataclass(frozen=True, slots=True)
 class Exponents:
-    """Powers of two in which weights are made (templates/lib/nvfp4.hip.j2, mxfp4.hip.j2).
+    """Powers of two in which weights are made (templates/lib/nvfp4.hip.j2, mxfp4.hip.j2, amdfp4.hip.j2).
 
-    normalize  weights must not be subnormal: codes are brought to their own size first
     unpacked   a code as it is unpacked is code * 2^unpacked; code: what it is then brought to
     converted  a block scale as it is converted is scale * 2^converted; scale: what it is then brought to
     """
 
-    normalize: bool
     unpacked: int
     code: int
     converted: int
@@ -117,11 +111,14 @@ class StreamedContext:
     accumulator_type: str
     parameters: tuple[Parameter, ...]
     scaled_weights: bool
-    normalize: bool
+    normalize: bool  # codes are brought up: a product would be subnormal where that is flushed, or out of range
     code_exponent: int
     scale_exponent: int
+    converted_exponent: int
     scale_step: str
     code_step: str
+    scale_groups: int  # of 64 of K
+    chunk_blocks: int  # scale blocks of 32 of K
     factor_first: str
     factor_last: str
 
@@ -134,8 +131,8 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
     rows, columns = t.m // t.waves_m // WIDTH, t.n // t.waves_n // WIDTH
     scales = FORMATS[instance.weights.name].scales_per_brick
     scale_type, scale_load = _SCALE_LOADS[scales]
-    way = _SCALES_ON[instance.weights.name, activations]
-    exponents = _exponents(way, instance.weights.name, instance.order, arch, flushes)
+    way = _SCALES_ON.get((instance.weights.name, instance.order), "fold")
+    exponents = _EXPONENTS[instance.weights.name](way, instance.order, arch, flushes)
     left = -exponents.scale - exponents.code  # the power of two that the sums are short of
     a_registers = t.m * t.k * 2 // 4 // instance.block
     vector = columns * _SCALING[way, activations, instance.order]
@@ -174,27 +171,48 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
         accumulator_type=ACCUMULATORS[WIDTH],
         parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
         scaled_weights=way == "fold",
-        normalize=exponents.normalize,
+        normalize=exponents.code != exponents.unpacked,
         code_exponent=exponents.code,
         scale_exponent=exponents.scale,
+        converted_exponent=exponents.converted,
         scale_step=_power(exponents.scale - exponents.converted),
         code_step=_power(exponents.code - exponents.unpacked),
+        scale_groups=scales // 2,
+        chunk_blocks=scales // 4,
         factor_first=_power(min(left, 0)),
         factor_last=_power(max(left, 0)),
     )
 
 
-def _exponents(way: str, weights: str, order: str, arch: Arch, flushes: bool) -> Exponents:
-    """Scales times codes stay inside what the type holds exactly; runtime.formats.MX_BINADES is chosen so."""
-    unpacked = _UNPACKED[order]
-    code = 0 if flushes else unpacked
-    if weights == "nvfp4":  # fp16: 448 * 2^7 is the largest
-        converted, scale = (-1, 119) if order == "bf16" else (-8, 0 if flushes else 7)
-    else:  # bf16: from 0.5 * 2^(1 - MX_BINADES) on weights are 2^-132, where they are exact, or 2^-126, where none is flushed
-        converted = MX_LARGEST - 127
-        smallest = -126 if arch.mfma_flushes_denormals else -132
-        scale = smallest + MX_BINADES - code if way == "fold" else converted
-    return Exponents(flushes, unpacked, code, converted, scale)
+# Scales times codes stay inside what the type holds exactly.
+
+
+def _nvfp4_exponents(way: str, order: str, arch: Arch, flushes: bool) -> Exponents:
+    converted, scale = (-1, 119) if order == "bf16" else (-8, 0 if flushes else 7)  # fp16: 448 * 2^7 is the largest
+    return Exponents(_UNPACKED[order], _code(order, flushes), converted, scale)
+
+
+def _mxfp4_exponents(way: str, order: str, arch: Arch, flushes: bool) -> Exponents:
+    """bf16: from 0.5 * 2^(1 - MX_BINADES) on weights are 2^-132, where they are exact, or 2^-126, where none is flushed;
+    runtime.formats.MX_BINADES is chosen so."""
+    code, converted = _code(order, flushes), MX_LARGEST - 127
+    smallest = -126 if arch.mfma_flushes_denormals else -132
+    return Exponents(_UNPACKED[order], code, converted, smallest + MX_BINADES - code if way == "fold" else converted)
+
+
+def _amdfp4_exponents(way: str, order: str, arch: Arch, flushes: bool) -> Exponents:
+    """fp16: products are multiples of 2^-18 up to 6 * 114688, and 2^-4 times these fp16 has, subnormal ones among them.
+    bf16: as f32 the largest scale is 114688 * 2^110."""
+    if order == "fp16":
+        return Exponents(_UNPACKED[order], -3, -1, -1)
+    return Exponents(_UNPACKED[order], _code(order, flushes), -112, 110 if order == "bf16" else 0)
+
+
+_EXPONENTS = {"nvfp4": _nvfp4_exponents, "mxfp4": _mxfp4_exponents, "amdfp4": _amdfp4_exponents}
+
+
+def _code(order: str, flushes: bool) -> int:
+    return 0 if flushes else _UNPACKED[order]
 
 
 def _regions(rows: int, watch: bool) -> tuple[Region, ...]:

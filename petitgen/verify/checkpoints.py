@@ -18,6 +18,11 @@ MAX_CODE, NEGATIVE_MAX_CODE, NEGATIVE_ZERO_CODE = 0x7, 0xF, 0x8
 MAX_SCALE, SIGN_BIT, NAN_SCALES = 0x7E, 0x80, (0x7F, 0xFF)
 NEAR_ONE = (0x30, 0x48)  # 0.5 up to (not including) 4
 
+# UE5M3: unsigned, bias 15
+UE5M3_NEAR_ONE = (0x70, 0x88)
+UE5M3_MAX, UE5M3_NAN = 0xFE, 0xFF
+BEYOND_HALF = 0xF8  # from here on fp16, which has the same exponents, is infinite
+
 # E8M0: 2^(code - 127)
 ONE, LARGEST, NAN_EXPONENT = 127, 254, 0xFF
 FLOOR = 133  # a scale this many binades below the largest of its column counts as zero (docs/formats.md)
@@ -25,11 +30,11 @@ FLOOR = 133  # a scale this many binades below the largest of its column counts 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """The tensors of a weight as NVFP4 and MXFP4 checkpoints have them, but with one outer scale a row (fused
+    """The tensors of a weight as checkpoints have them, but with one outer scale a row (fused
     projections have several).
 
     weight         u8 [N, K/2], low nibble = even k
-    weight_scale   u8 [N, K/block]: E4M3FN codes for a block of 16, or E8M0 codes for one of 32
+    weight_scale   u8 [N, K/block]: E4M3FN or UE5M3 codes for a block of 16, or E8M0 codes for one of 32
     weight_scale_2 f32 [N]; None for MXFP4, which has none
     """
 
@@ -100,10 +105,10 @@ def _alternating_codes(rng: Generator, k: int) -> NDArray:
     return np.where(np.arange(k) % 2, NEGATIVE_MAX_CODE, MAX_CODE)
 
 
-# NVFP4: E4M3FN scales, (rng, blocks, type) -> [blocks]; outer scales.
+# NVFP4 and AMD-FP4: E4M3FN or UE5M3 scales, (rng, blocks, type) -> [blocks]; outer scales.
 
 
-def _nv(codes: Codes, scales: Scales, outer: Callable[[FloatType], float] = lambda t: 1.0) -> ColumnMaker:
+def _sixteens(codes: Codes, scales: Scales, outer: Callable[[FloatType], float] = lambda t: 1.0) -> ColumnMaker:
     def make(rng: Generator, k: int, t: FloatType) -> Column:
         factor = rng.uniform(0.5, 2.0) * outer(t)
         return Column(codes(rng, k).astype(np.uint8), scales(rng, k // 16, t).astype(np.uint8), factor)
@@ -139,18 +144,54 @@ def _one_nan(rng: Generator, blocks: int, t: FloatType) -> NDArray:
 
 
 NVFP4_KINDS: dict[str, ColumnMaker] = {
-    "random": _nv(_any_codes, _near_one),
-    "maximum": _nv(_all(MAX_CODE), _same(MAX_SCALE)),
-    "alternating": _nv(_alternating_codes, _same(MAX_SCALE)),
-    "zero": _nv(_all(0), _near_one),
-    "negative zero": _nv(_all(NEGATIVE_ZERO_CODE), _near_one),
-    "any scale": _nv(_any_codes, _any_finite),
-    "subnormal scale": _nv(_any_codes, lambda rng, blocks, t: rng.integers(1, 8, blocks)),
-    "zero scale": _nv(_any_codes, _some_zero),
-    "negative scale": _nv(_any_codes, _negative),
-    "nan scale": _nv(_any_codes, _one_nan),
-    "faint outer": _nv(_any_codes, _near_one, lambda t: t.faint),
-    "loud outer": _nv(_any_codes, _near_one, lambda t: t.loud),
+    "random": _sixteens(_any_codes, _near_one),
+    "maximum": _sixteens(_all(MAX_CODE), _same(MAX_SCALE)),
+    "alternating": _sixteens(_alternating_codes, _same(MAX_SCALE)),
+    "zero": _sixteens(_all(0), _near_one),
+    "negative zero": _sixteens(_all(NEGATIVE_ZERO_CODE), _near_one),
+    "any scale": _sixteens(_any_codes, _any_finite),
+    "subnormal scale": _sixteens(_any_codes, lambda rng, blocks, t: rng.integers(1, 8, blocks)),
+    "zero scale": _sixteens(_any_codes, _some_zero),
+    "negative scale": _sixteens(_any_codes, _negative),
+    "nan scale": _sixteens(_any_codes, _one_nan),
+    "faint outer": _sixteens(_any_codes, _near_one, lambda t: t.faint),
+    "loud outer": _sixteens(_any_codes, _near_one, lambda t: t.loud),
+}
+
+
+def _ue5m3_near_one(rng: Generator, blocks: int, t: FloatType) -> NDArray:
+    return rng.integers(*UE5M3_NEAR_ONE, blocks)
+
+
+def _ue5m3_ends(rng: Generator, blocks: int, t: FloatType) -> NDArray:
+    """The smallest and the largest, in turn: what their products have in common is the least."""
+    return np.where(rng.permutation(blocks) % 2, rng.integers(0, 16, blocks), rng.integers(BEYOND_HALF, UE5M3_NAN, blocks))
+
+
+def _ue5m3_one_nan(rng: Generator, blocks: int, t: FloatType) -> NDArray:
+    scales = _ue5m3_near_one(rng, blocks, t)
+    scales[rng.integers(blocks)] = UE5M3_NAN
+    return scales
+
+
+def _ue5m3_some_zero(rng: Generator, blocks: int, t: FloatType) -> NDArray:
+    return np.where(rng.integers(0, 2, blocks), _ue5m3_near_one(rng, blocks, t), 0)
+
+
+AMDFP4_KINDS: dict[str, ColumnMaker] = {
+    "random": _sixteens(_any_codes, _ue5m3_near_one),
+    "maximum": _sixteens(_all(MAX_CODE), _same(UE5M3_MAX)),
+    "alternating": _sixteens(_alternating_codes, _same(UE5M3_MAX)),
+    "zero": _sixteens(_all(0), _ue5m3_near_one),
+    "negative zero": _sixteens(_all(NEGATIVE_ZERO_CODE), _ue5m3_near_one),
+    "any scale": _sixteens(_any_codes, lambda rng, blocks, t: rng.integers(0, UE5M3_MAX + 1, blocks)),
+    "subnormal scale": _sixteens(_any_codes, lambda rng, blocks, t: rng.integers(1, 8, blocks)),
+    "large scale": _sixteens(_any_codes, lambda rng, blocks, t: rng.integers(BEYOND_HALF, UE5M3_NAN, blocks)),
+    "both ends": _sixteens(_any_codes, _ue5m3_ends),
+    "zero scale": _sixteens(_any_codes, _ue5m3_some_zero),
+    "nan scale": _sixteens(_any_codes, _ue5m3_one_nan),
+    "faint outer": _sixteens(_any_codes, _ue5m3_near_one, lambda t: t.faint),
+    "loud outer": _sixteens(_any_codes, _ue5m3_near_one, lambda t: t.loud),
 }
 
 
@@ -209,4 +250,8 @@ MXFP4_KINDS: dict[str, ColumnMaker] = {
     "loud scale": _mx(_any_codes, _near(lambda t: log2(t.loud))),
 }
 
-SCHEMES = {"nvfp4": Scheme(16, True, NVFP4_KINDS), "mxfp4": Scheme(32, False, MXFP4_KINDS)}
+SCHEMES = {
+    "nvfp4": Scheme(16, True, NVFP4_KINDS),
+    "mxfp4": Scheme(32, False, MXFP4_KINDS),
+    "amdfp4": Scheme(16, True, AMDFP4_KINDS),
+}

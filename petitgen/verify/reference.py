@@ -1,8 +1,8 @@
 """What C must be, in float64, from the checkpoint tensors.
 
 Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale; MXFP4:
-E2M1 codes, an E8M0 scale for 32) on the tables of ml_dtypes. It shares nothing with packing or templates: an error there
-cannot repeat itself.
+E2M1 codes, an E8M0 scale for 32; AMD-FP4: as NVFP4, with UE5M3 scales) on the tables of ml_dtypes, which has all but
+UE5M3. It shares nothing with packing or templates: an error there cannot repeat itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from petitgen.verify.inputs import Problem
 E2M1 = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float64)
 E4M3FN = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64)
 E8M0 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e8m0fnu).astype(np.float64)
+_EXPONENTS, _MANTISSAS = np.divmod(np.arange(256), 8)
+UE5M3 = np.where(_EXPONENTS == 0, _MANTISSAS * 2.0**-17, (8 + _MANTISSAS) * 2.0 ** (_EXPONENTS - 18.0))
+UE5M3[0xFF] = np.nan
 MX_FLOOR = 2.0**-133  # an MXFP4 scale of this times the column's largest, or less, counts as zero (docs/formats.md)
 
 F32_SMALLEST_NORMAL = 2.0**-126
@@ -66,7 +69,12 @@ def _mxfp4_scales(weights: Checkpoint) -> tuple[NDArray[np.float64], NDArray[np.
     return relative, outer
 
 
-_SCALES = {"nvfp4": _nvfp4_scales, "mxfp4": _mxfp4_scales}
+def _amdfp4_scales(weights: Checkpoint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    assert weights.weight_scale_2 is not None
+    return UE5M3[weights.weight_scale], weights.weight_scale_2.astype(np.float64)
+
+
+_SCALES = {"nvfp4": _nvfp4_scales, "mxfp4": _mxfp4_scales, "amdfp4": _amdfp4_scales}
 
 
 def evaluate(problem: Problem, flushes: bool, sums: float = 2.0**-8) -> Reference:

@@ -159,7 +159,7 @@ template <int BLOCK> DEVICE float exponent(u32 bytes) {
 
 // Block scales of one column for 64 of K, times 2^7 relative to the column's largest.
 struct Scales {
-  f32x2 pair;
+  f32x2 pair[1];
 };
 
 // HALF: which 64 of the brick.
@@ -180,13 +180,15 @@ DEVICE u32 multiply(u32 codes, float scale, const Masks&) {
   const f16x2 code = bits<f16x2>(codes & CODE);
   return __builtin_amdgcn_perm(multiply_one<1>(code, scale), multiply_one<0>(code, scale), 0x07060302u);
 }
-// Four codes of the pair of dwords p, q times their scale. SUB: which 16 of the 64 of K.
+// Four codes of the pair of dwords p, q (order table of runtime/formats.py) times their scale. SUB: which 16 of the 64 of K.
 template <int SUB> DEVICE Operand dequantize(u32 p, u32 q, const Scales& scales, const Masks& mask) {
-  const float scale = scales.pair[SUB / 2];
+  constexpr int GROUP = SUB * 2 / 4;
+  const float scale = scales.pair[GROUP / 2][GROUP % 2];
   const Places at = place<SUB>(p, q, mask);
   const u32x2 pairs = {multiply(at.first, scale, mask), multiply(at.second, scale, mask)};
   return bits<Operand>(pairs);
 }
+
 
 
 // To nearest even; a NaN stays one whatever its payload.

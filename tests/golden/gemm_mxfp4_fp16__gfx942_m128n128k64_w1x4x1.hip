@@ -161,6 +161,7 @@ template <int SUB> DEVICE Operand unpacked(u32 p, u32 q, const Masks& mask) {
 }
 
 
+
 // To nearest even; too large a value is Inf.
 DEVICE u32 round(float x) { return bits<unsigned short>((_Float16)x); }
 
@@ -304,18 +305,23 @@ template <int CHUNK, int PART> DEVICE void unpack_weights(Unscaled& y, const Wei
   }
 }
 
-template <int BLOCK> DEVICE void convert_scales(const Weights& w, float (&scale)[COLUMNS]) {
+constexpr int BLOCKS = 1, STEPS = 4 / BLOCKS;  // scale blocks of a chunk, matrix instructions of a block
+
+// CHUNK: which of the brick.
+template <int CHUNK> DEVICE void convert_scales(const Weights& w, float (&scale)[BLOCKS][COLUMNS]) {
 #pragma unroll
-  for (int j = 0; j < COLUMNS; ++j) scale[j] = convert<BLOCK>(w.scales[j]);
+  for (int j = 0; j < COLUMNS; ++j) {
+    scale[0][j] = convert<CHUNK * BLOCKS + 0>(w.scales[j]);
+  }
 }
 
-// The part of a block's sums that is scaled behind matrix instruction T of the four of the next block. Behind the first they
+// The part of a block's sums that is scaled behind matrix instruction T of the 4 of the next block. Behind the first they
 // are not there yet.
 template <int T> DEVICE void add_scaled(Accumulator& sum, const Accumulator& part, float scale) {
   const f32x2 both = {scale, scale};
 #pragma unroll
   for (int e = 0; e < 16; e += 2) {
-    if (e * 3 / 16 != T - 1) continue;
+    if (e * (STEPS - 1) / 16 != T - 1) continue;
     const f32x2 p = {part[e], part[e + 1]}, s = {sum[e], sum[e + 1]};
     f32x2 y = __builtin_elementwise_fma(p, both, s);
     asm volatile("" : "+v"(y));  // here: nothing but the next block's sum waits for it
@@ -328,24 +334,26 @@ template <int T> DEVICE void multiply_one(Accumulator& now, const Fragment& a, c
                                           const Accumulator& part, float scale) {
   now = multiply_add(a.quad[T / 2][T % 2], w[T / 2][T % 2], now);
   asm volatile("" : "+v"(now));
-  add_scaled<T>(sum, part, scale);
+  add_scaled<T % STEPS>(sum, part, scale);
 }
 
 // One chunk of a row of blocks. `part` is the block before on entry, whose sum is scaled while the matrix unit is busy with
 // the next, and the last of these on exit.
 template <int CHUNK, int ROW>
 DEVICE void multiply_row(Accumulator (&sum)[ROWS][COLUMNS], Accumulator& part, const Fragment& a, const Unscaled& w,
-                         const float (&scale)[2][COLUMNS]) {
+                         const float (&scale)[2][BLOCKS][COLUMNS]) {
 #pragma unroll
   for (int j = 0; j < COLUMNS; ++j) {
-    const int column = j > 0 ? j - 1 : COLUMNS - 1, row = j > 0 ? ROW : (ROW + ROWS - 1) % ROWS;
-    const float factor = scale[j == 0 && ROW == 0 ? 1 - CHUNK : CHUNK][column];
-    Accumulator now = (Accumulator)0.0f;
-    multiply_one<0>(now, a, w.quad[j], sum[row][column], part, factor);
-    multiply_one<1>(now, a, w.quad[j], sum[row][column], part, factor);
-    multiply_one<2>(now, a, w.quad[j], sum[row][column], part, factor);
-    multiply_one<3>(now, a, w.quad[j], sum[row][column], part, factor);
-    part = now;
+    {
+      const int column = j > 0 ? j - 1 : COLUMNS - 1, row = j > 0 ? ROW : (ROW + ROWS - 1) % ROWS;
+      const float factor = scale[j == 0 && ROW == 0 ? 1 - CHUNK : CHUNK][BLOCKS - 1][column];
+      Accumulator now = (Accumulator)0.0f;
+      multiply_one<0>(now, a, w.quad[j], sum[row][column], part, factor);
+      multiply_one<1>(now, a, w.quad[j], sum[row][column], part, factor);
+      multiply_one<2>(now, a, w.quad[j], sum[row][column], part, factor);
+      multiply_one<3>(now, a, w.quad[j], sum[row][column], part, factor);
+      part = now;
+    }
   }
 }
 
@@ -521,7 +529,7 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
   synchronize();
   Fragment x[2];
   Unscaled y[2];
-  float scale[2][COLUMNS] = {};
+  float scale[2][BLOCKS][COLUMNS] = {};
   Accumulator part = (Accumulator)0.0f;
   load_fragment(x[0], lds, fragments, 0, 0);
   pin(ring[0]);
@@ -628,9 +636,9 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
 
     }
   }
-    add_scaled<1>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);
-    add_scaled<2>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);
-    add_scaled<3>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][COLUMNS - 1]);
+    add_scaled<1>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][BLOCKS - 1][COLUMNS - 1]);
+    add_scaled<2>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][BLOCKS - 1][COLUMNS - 1]);
+    add_scaled<3>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][BLOCKS - 1][COLUMNS - 1]);
 
   if (slices > 1) {
     const u32 tiles_x = (N + TILE_N - 1) / TILE_N, tiles = (m + TILE_M - 1) / TILE_M * tiles_x;

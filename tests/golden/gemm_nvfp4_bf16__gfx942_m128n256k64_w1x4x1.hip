@@ -168,23 +168,23 @@ template <int HALF> DEVICE Scales convert(u32x2 bytes) {
 }
 
 // Two codes in bf16 position times their scale. The halves are f32 numbers when nothing is below them, subnormal ones with
-// a code of 0.5; their product has six significant bits, so that packing the high halves rounds nothing.
+// a code of 0.5; packing the high halves of the products rounds nothing.
 DEVICE u32 multiply(u32 codes, float scale, const Masks& mask) {
-  constexpr u32 HIGH_HALVES = 0x07060302u;
   const u32 low = (codes & mask.code) << 16, high = codes & 0x81c00000u;
   float first = bits<float>(low) * scale;
   asm("" : "+v"(first));  // alone: two side by side become a packed multiplication, which the matrix unit holds up
   const float second = bits<float>(high) * scale;
-  return __builtin_amdgcn_perm(bits<u32>(second), bits<u32>(first), HIGH_HALVES);
+  return __builtin_amdgcn_perm(bits<u32>(second), bits<u32>(first), 0x07060302u);
 }
-
 // Four codes of the pair of dwords p, q (order bf16 of runtime/formats.py) times their scale. SUB: which 16 of the 64 of K.
 template <int SUB> DEVICE Operand dequantize(u32 p, u32 q, const Scales& scales, const Masks& mask) {
-  const float scale = scales.pair[SUB / 2][SUB % 2];
+  constexpr int GROUP = SUB * 4 / 4;
+  const float scale = scales.pair[GROUP / 2][GROUP % 2];
   const Places at = place<SUB>(p, q, mask);
   const u32x2 pairs = {multiply(at.first, scale, mask), multiply(at.second, scale, mask)};
   return bits<Operand>(pairs);
 }
+
 
 
 // To nearest even; a NaN stays one whatever its payload.

@@ -161,7 +161,7 @@ template <int HALF> DEVICE Scales convert(u32x2 bytes) {
 
 template <int SCALE> DEVICE u32 scaled_pair(f16x2 code, f16x2 scale) {
   const f16x2 splat = {scale[SCALE], scale[SCALE]};
-  // The MFMA of gfx90a flushes subnormal inputs: bring the codes to their own size, so that no product is one.
+  // The MFMA of gfx90a flushes subnormal inputs: bring the codes up, so that every product is exact.
   const f16x2 up = {(_Float16)0x1.0000000000000p+14f, (_Float16)0x1.0000000000000p+14f};
   code *= up;
   return bits<u32>(code * splat);
@@ -174,6 +174,7 @@ template <int SUB> DEVICE Operand dequantize(u32 p, u32 q, const Scales& scales,
                        scaled_pair<ODD>(bits<f16x2>(at.second & CODE), scales.pair[G])};
   return bits<Operand>(pairs);
 }
+
 
 
 // To nearest even; too large a value is Inf.

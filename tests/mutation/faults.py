@@ -14,9 +14,11 @@ RESIDENT, RESIDENT_A, RESIDENT_W, RESIDENT_PRODUCT, RESIDENT_SIEVE, RESIDENT_C =
     for name in ("resident", "resident_a", "resident_w", "resident_product", "resident_sieve", "resident_c")
 )
 SLICES, STORE_C = (f"gemm/{name}.hip.j2" for name in ("slices", "store_c"))
-NVFP4, MXFP4, PLACES, RESCUE, CODES, SCALES, BUFFER, MFMA, OUTPUT, PRELUDE = (
-    f"lib/{name}.hip.j2"
-    for name in ("nvfp4", "mxfp4", "places", "rescue", "codes", "scales", "buffer", "mfma", "output", "prelude")
+NVFP4, MXFP4, AMDFP4, SCALED, UNSCALED = (
+    f"lib/{name}.hip.j2" for name in ("nvfp4", "mxfp4", "amdfp4", "scaled", "unscaled")
+)
+PLACES, RESCUE, CODES, SCALES, BUFFER, MFMA, OUTPUT, PRELUDE = (
+    f"lib/{name}.hip.j2" for name in ("places", "rescue", "codes", "scales", "buffer", "mfma", "output", "prelude")
 )
 
 
@@ -41,11 +43,15 @@ FLUSHING = Plant("gfx90a", "nvfp4", "fp16", "streamed")
 MX = Plant("gfx942", "mxfp4", "bf16", "streamed")
 SUMS = Plant("gfx942", "mxfp4", "fp16", "streamed")
 TABLE = Plant("gfx90a", "nvfp4", "bf16", "streamed")
+AMD = Plant("gfx942", "amdfp4", "bf16", "streamed")
+AMD_HALF = Plant("gfx942", "amdfp4", "fp16", "streamed")
+AMD_SUMS = Plant("gfx90a", "amdfp4", "fp16", "streamed")
 # Four rows: every scale group has rows of the matrix instruction of its own; four waves along K.
 DECODE = Plant("gfx942", "nvfp4", "bf16", "resident", 4)
 DECODE_HALF = Plant("gfx942", "nvfp4", "fp16", "resident", 4)
 DECODE_MX = Plant("gfx942", "mxfp4", "bf16", "resident", 4)
 DECODE_MX_16 = Plant("gfx942", "mxfp4", "bf16", "resident", 16)
+DECODE_AMD = Plant("gfx942", "amdfp4", "bf16", "resident", 4)
 DECODE_TABLE = Plant("gfx90a", "nvfp4", "bf16", "resident", 4)
 DECODE_TABLE_16 = Plant("gfx90a", "nvfp4", "bf16", "resident", 16)
 SIFTING = Plant("gfx90a", "nvfp4", "fp16", "resident")

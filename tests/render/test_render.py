@@ -24,6 +24,8 @@ KERNELS = [
     "gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1",
     "gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1",
     "gemm_mxfp4_bf16__gfx90a_m64n128k64_w1x4x1",
+    "gemm_amdfp4_fp16__gfx90a_m128n128k64_w1x4x1",
+    "gemm_amdfp4_fp16__gfx942_m4n64k512_w1x2x2",
 ]
 
 

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from runtime.errors import PackError
-from runtime.packing import pack, pack_mxfp4, pack_nvfp4, unpack_mxfp4, unpack_nvfp4
+from runtime.packing import (
+    pack,
+    pack_amdfp4,
+    pack_mxfp4,
+    pack_nvfp4,
+    unpack_amdfp4,
+    unpack_mxfp4,
+    unpack_nvfp4,
+)
 
 SHAPES = [(16, 128), (1, 16), (17, 16), (5, 144), (48, 272), (33, 112), (2048 + 5, 32)]
 
@@ -316,3 +324,37 @@ def test_mxfp4_weights_and_nvfp4_weights_are_not_mistaken():
         unpack_mxfp4(pack_nvfp4(*GOOD))
     with pytest.raises(PackError, match="unpack_nvfp4 needs a packed nvfp4 weight, this one is mxfp4"):
         unpack_nvfp4(pack_mxfp4(*MX))
+
+
+# ---- AMD-FP4 ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("n", "k"), SHAPES)
+def test_amdfp4_codes_and_scales_lie_as_those_of_nvfp4_do(n, k):
+    """The bytes are packed as they are: those of an unsigned type, and zero beyond the edge."""
+    weight, scales, outer = checkpoint(n, k)
+    scales %= 0x7F  # no sign, no NaN: what NVFP4 leaves as it is
+    packed, as_nvfp4 = pack_amdfp4(weight, scales, outer), pack_nvfp4(weight, scales, outer)
+    np.testing.assert_array_equal(packed.codes, as_nvfp4.codes)
+    np.testing.assert_array_equal(packed.scales, as_nvfp4.scales)
+    np.testing.assert_array_equal(packed.outer, np.full(n, outer))
+
+
+@pytest.mark.parametrize(("n", "k"), SHAPES)
+def test_amdfp4_unpacking_gives_the_checkpoint_back_every_byte_of_it(n, k):
+    weight, scales, outer = checkpoint(n, k)
+    packed = pack("amdfp4", weight, scales, outer)
+    for got, wanted in zip(unpack_amdfp4(packed), (weight, scales, outer), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(np.isnan(packed.outer), (scales == 0xFF).any(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("scales", "outer", "message"),
+    [
+        (GOOD[1].view(ml_dtypes.float8_e4m3fn), 1.0, "weight_scale has dtype float8_e4m3fn: uint8 is needed"),
+        (GOOD[1], None, "weight_scale_2 is missing: AMD-FP4 has a float32 scale"),
+        (GOOD[1][:, :1], 1.0, r"weight_scale has shape \[16, 1\]"),
+    ],
+)
+def test_amdfp4_wrong_tensors_are_refused_with_what_is_needed(scales, outer, message):
+    with pytest.raises(PackError, match=message):
+        pack_amdfp4(GOOD[0], scales, outer)

@@ -56,14 +56,15 @@ def test_a_tile_is_one_line_of_yaml(configs: Path):
     new = {i.name for i in load_catalog(configs).instances} - before
     assert new == {
         f"gemm_{weights}_{activations}__{arch}_m64n64k64_w1x2x1"
-        for weights in ("nvfp4", "mxfp4")
+        for weights in ("nvfp4", "mxfp4", "amdfp4")
         for activations in ("bf16", "fp16")
         for arch in ("gfx90a", "gfx942")
     }
 
 
 def test_k_is_whole_scale_blocks():
-    assert {(i.weights.name, i.constraints.k_multiple) for i in load_catalog().instances} == {("nvfp4", 16), ("mxfp4", 32)}
+    multiples = {(i.weights.name, i.constraints.k_multiple) for i in load_catalog().instances}
+    assert multiples == {("nvfp4", 16), ("mxfp4", 32), ("amdfp4", 16)}
 
 
 def test_names_are_built_and_parsed_alike():

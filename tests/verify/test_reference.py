@@ -98,6 +98,24 @@ def test_underflow_is_granted_only_where_f32_ends():
     assert half.underflow[0, 0] < 2.0**-110 < half.y[0, 0]  # nothing is granted here
 
 
+# ---- AMD-FP4 --------------------------------------------------------------------------------------
+
+
+def test_every_amdfp4_code_under_every_scale_alone_in_its_row():
+    """UE5M3 has the bits of a positive fp16 number but for its last seven, and goes on where that becomes infinite."""
+    halves = (np.arange(256) << 7).astype(np.uint16).view(np.float16).astype(float)
+    halves[0xF8:0xFF] = 2.0**16 * (1 + np.arange(7) / 8)
+    codes = np.tile(np.arange(16), (256, 1))
+    nv = one_by_one(np.ones((1, 16)), codes, np.arange(256)[:, None], np.full(256, 0.5)).weights
+    w, outer = dequantize(Checkpoint(nv.weight, nv.weight_scale, nv.weight_scale_2, "amdfp4"))
+    assert (outer == 0.5).all()
+    expected = [[e2m1(code) * halves[scale] for code in range(16)] for scale in range(255)]
+    np.testing.assert_array_equal(w[:255], expected)
+    assert halves[0xFE] == 114688
+    assert halves[1] == 2.0**-17
+    assert np.isnan(w[255]).all()
+
+
 # ---- MXFP4 ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,727 @@
+// gemm_amdfp4_fp16__gfx90a_m128n128k64_w1x4x1
+//
+// C[M,N] = (A[M,K] x dequant(W)[N,K]^T) * outer[N], amdfp4 weights, fp16 A and C, f32 sums.
+//
+// For many rows, where the matrix instructions are the work. A workgroup of 1 x 4 waves (m, n) makes 128 x 128 of C.
+// Weights go from memory straight to registers, where the one wave that needs them dequantizes them.
+// A goes through LDS, 64 of K (a step) at a time, two buffers, one barrier a step.
+// While the matrix unit works on 16 of K (a sub-step), operands of the next are read from LDS and dequantized.
+// Tails need no branch: what lies past M, N or K is past the end of a buffer, or is aimed there.
+//
+// Registers a lane: 64 accumulators, 2 x 6 weights and scales and 16 of A in flight, 40 operands
+// LDS: 2 x 16384 bytes of A
+#define __global__ __attribute__((global))
+#define __device__ __attribute__((device))
+#define __shared__ __attribute__((shared))
+#define DEVICE static __device__ __attribute__((always_inline))
+
+typedef unsigned u32;
+typedef unsigned long long u64;
+typedef u32 u32x2 __attribute__((ext_vector_type(2)));
+typedef u32 u32x4 __attribute__((ext_vector_type(4)));
+typedef short i16x2 __attribute__((ext_vector_type(2)));
+typedef unsigned short u16x2 __attribute__((ext_vector_type(2)));
+typedef short i16x4 __attribute__((ext_vector_type(4)));
+typedef float f32x2 __attribute__((ext_vector_type(2)));
+typedef float f32x4 __attribute__((ext_vector_type(4)));
+typedef float f32x16 __attribute__((ext_vector_type(16)));
+typedef _Float16 f16x2 __attribute__((ext_vector_type(2)));
+typedef _Float16 f16x4 __attribute__((ext_vector_type(4)));
+
+template <typename To, typename From> DEVICE To bits(From x) { return __builtin_bit_cast(To, x); }
+
+// Every wave's LDS writes are done before any wave goes on. Global loads stay in flight: a fence would wait for them. The
+// wait is a builtin, so that the compiler knows it has been and adds none of its own; the statements round it keep memory
+// accesses on their side.
+DEVICE void synchronize() {
+  constexpr int LDS_DONE = 0xc07f;  // lgkmcnt(0), the other counters at their largest
+  asm volatile("" ::: "memory");
+  __builtin_amdgcn_s_waitcnt(LDS_DONE);
+  asm volatile("s_barrier" ::: "memory");
+}
+
+// The compiler moves no instruction across.
+DEVICE void keep_order() { __builtin_amdgcn_sched_barrier(0); }
+
+typedef __amdgpu_buffer_rsrc_t Resource;
+
+// Added to nothing, only chosen: an offset past every buffer whose extent is below 2 GiB.
+constexpr u32 OUT_OF_RANGE = 0x80000000u;
+
+// The four dwords of a descriptor as the compiler's own resource type.
+DEVICE Resource resource(u32x4 words) {
+  const u32 low = words[0], high = words[1] & 0xffffu, bytes = words[2], flags = words[3];
+  return __builtin_amdgcn_make_buffer_rsrc((void*)((u64)high << 32 | low), 0, bytes, flags);
+}
+
+// Offsets are whole in the VGPR: with soffset the range check would subtract it from num_records.
+DEVICE u32x4 load_b128(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b128(r, offset, 0, 0); }
+DEVICE u32x2 load_b64(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b64(r, offset, 0, 0); }
+DEVICE u32 load_b32(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b32(r, offset, 0, 0); }
+DEVICE u32 load_b16(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b16(r, offset, 0, 0); }
+DEVICE u32 load_b8(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b8(r, offset, 0, 0); }
+DEVICE void store_b128(u32x4 x, Resource r, u32 offset) { __builtin_amdgcn_raw_buffer_store_b128(x, r, offset, 0, 0); }
+DEVICE void store_b64(u32x2 x, Resource r, u32 offset) { __builtin_amdgcn_raw_buffer_store_b64(x, r, offset, 0, 0); }
+DEVICE void store_b16(u32 x, Resource r, u32 offset) {
+  __builtin_amdgcn_raw_buffer_store_b16((unsigned short)x, r, offset, 0, 0);
+}
+
+// A buffer that is read along K in steps. Where a wave is goes into soffset, a scalar register, so that a step costs no
+// vector instruction. The range check takes soffset from num_records: it must never be the larger, and at the end it is
+// as large, where everything reads zero.
+struct Stream {
+  Resource buffer;
+  u32 offset, step, end;
+};
+
+// Bytes `start` to `end` of the buffer that `words` describes.
+DEVICE Stream stream(u32x4 words, u32 start, u32 end, u32 step) {
+  const u32 records = words[2], last = end < records ? end : records;
+  u32 first = start < last ? start : last;
+  asm("" : "+s"(first));  // a subtraction that saturates would be one for vector registers
+  const u64 base = ((u64)(words[1] & 0xffffu) << 32 | words[0]) + first;
+  Stream s;
+  s.end = last - first;
+  s.buffer = __builtin_amdgcn_make_buffer_rsrc((void*)base, 0, s.end, words[3]);
+  s.offset = 0;
+  s.step = step;
+  return s;
+}
+
+DEVICE void advance(Stream& s) { s.offset = s.end - s.offset > s.step ? s.offset + s.step : s.end; }
+
+DEVICE u32x4 load_b128(const Stream& s, u32 offset) {
+  return __builtin_amdgcn_raw_buffer_load_b128(s.buffer, offset, s.offset, 0);
+}
+DEVICE u32x2 load_b64(const Stream& s, u32 offset) {
+  return __builtin_amdgcn_raw_buffer_load_b64(s.buffer, offset, s.offset, 0);
+}
+DEVICE u32 load_b32(const Stream& s, u32 offset) {
+  return __builtin_amdgcn_raw_buffer_load_b32(s.buffer, offset, s.offset, 0);
+}
+
+typedef f16x4 Operand;                 // four values of K
+typedef f32x16 Accumulator;         // 32 x 32 over the wave
+
+// Weights are the first operand, so that a lane's accumulators run along n and store side by side.
+DEVICE Accumulator multiply_add(Operand weights, Operand activations, Accumulator sum) {
+  return __builtin_amdgcn_mfma_f32_32x32x8f16(weights, activations, sum, 0, 0, 0);
+}
+
+// How compilers shall mix the instructions of a stretch: behind every matrix instruction one LDS access and one load, as
+// long as there are, and VALU instructions to fill its time.
+template <int MFMAS, int LDS, int LOADS, int VALU> DEVICE void mix() {
+  constexpr int ANY_VALU = 0x2, MATRIX = 0x8, LOAD = 0x20, ANY_LDS = 0x80;
+#pragma unroll
+  for (int i = 0; i < MFMAS; ++i) {
+    __builtin_amdgcn_sched_group_barrier(MATRIX, 1, 0);
+    if (i < LDS) __builtin_amdgcn_sched_group_barrier(ANY_LDS, 1, 0);
+    if (i < LOADS) __builtin_amdgcn_sched_group_barrier(LOAD, 1, 0);
+    __builtin_amdgcn_sched_group_barrier(ANY_VALU, VALU, 0);
+  }
+}
+
+// ---- codes -------------------------------------------------------------------------------------------------------
+// Two dwords that hold four codes, two each, in the position of a number type; the other bits belong to other codes.
+struct Places {
+  u32 first, second;
+};
+
+// SUB: which 16 of K of the 64 in a pair of dwords (p: c even, q: c odd).
+constexpr u32 CODE = 0x8e008e00u;  // sign, two exponent bits, mantissa of two fp16
+struct Masks {};
+DEVICE Masks masks() { return {}; }
+
+template <int SUB> DEVICE Places place(u32 p, u32 q, const Masks&) {
+  const u32 dword = SUB < 2 ? p : q, x = SUB % 2 ? __builtin_bitreverse32(dword) : dword;
+  return {x, x << 8};
+}
+
+// UE5M3 by the exponent field of a f32, its subnormal numbers too: scale * 2^-112. GROUP: which 16 of the brick; group i has
+// its byte at the bit-reversed place (scale_places in runtime/formats.py).
+template <int GROUP> DEVICE float exponent(u32x2 bytes) {
+  constexpr int PLACE = GROUP / 2 % 2 * 2 + GROUP / 4;
+  const u32 dword = bytes[GROUP % 2];
+  return __builtin_amdgcn_ldexpf(bits<float>((dword >> (8 * PLACE) & 0xffu) << 20), 112);
+}
+
+template <int GROUP> DEVICE float convert(u32x2 bytes) { return exponent<GROUP>(bytes); }
+
+// Two codes in fp16 position, code * 2^0.
+DEVICE u32 unscaled(u32 codes) {
+  const u32 code = codes & CODE;
+  // The MFMA of gfx90a flushes subnormal inputs: bring the codes to their own size.
+  const f16x2 up = {(_Float16)0x1.0000000000000p+14f, (_Float16)0x1.0000000000000p+14f};
+  return bits<u32>(bits<f16x2>(code) * up);
+}
+
+// Four codes of the pair of dwords p, q. SUB: which 16 of the 64 of K.
+template <int SUB> DEVICE Operand unpacked(u32 p, u32 q, const Masks& mask) {
+  const Places at = place<SUB>(p, q, mask);
+  const u32x2 pairs = {unscaled(at.first), unscaled(at.second)};
+  return bits<Operand>(pairs);
+}
+
+
+
+// To nearest even; too large a value is Inf.
+DEVICE u32 round(float x) { return bits<unsigned short>((_Float16)x); }
+
+constexpr int BRICK_K = 128;                  // K of one brick of packed weights
+constexpr int TILE_M = 128, TILE_N = 128, TILE_K = 64;
+constexpr int WAVES_M = 1, WAVES_N = 4;
+constexpr int WAVE_M = TILE_M / WAVES_M, WAVE_N = TILE_N / WAVES_N;
+constexpr int MFMA = 32;                          // rows and columns of one matrix instruction
+constexpr int ROWS = WAVE_M / MFMA, COLUMNS = WAVE_N / MFMA;  // matrix instructions across a wave's part
+constexpr int SUBSTEPS = TILE_K / 16;
+constexpr int STAGES = 2;                    // steps whose weights are in registers
+constexpr int A_AHEAD = 1;                   // steps of A in flight
+constexpr int A_PITCH = TILE_K * 2, A_BYTES = TILE_M * A_PITCH;
+constexpr int A_CHUNKS = TILE_K / 8;                      // 16-byte chunks in a row of A
+constexpr int THREADS = 256;
+constexpr int A_PASS = THREADS / A_CHUNKS;                // rows of A that the workgroup loads at once
+constexpr int A_LOADS = TILE_M / A_PASS;
+constexpr int W_LOADS = 3 * COLUMNS;
+constexpr int UNIT = 128;                     // slices share K in units of it
+constexpr int C_BYTES = TILE_M * TILE_N * 4;      // of partial sums
+
+static_assert(A_LOADS * A_PASS == TILE_M, "every thread loads the same number of chunks");
+static_assert(BRICK_K == 2 * TILE_K && STAGES % 2 == 0, "halves of bricks and LDS buffers alternate in fixed roles");
+static_assert(STAGES % A_AHEAD == 0, "registers of A alternate in fixed roles");
+
+typedef __attribute__((address_space(3))) char* Lds;
+template <typename T> DEVICE __attribute__((address_space(3))) T* at(Lds base, u32 offset) {
+  return (__attribute__((address_space(3))) T*)(base + offset);
+}
+
+// What a pass lets through, and what it has seen.
+struct Watch {
+  u32 subnormal = 0;        // bits of subnormal numbers and of zeros, all of them together
+  u32 normal = 0xffffffff;  // all ones: numbers that are not subnormal pass
+  u32 factor = 0x3c003c00;  // of what passes, an fp16 pair
+};
+constexpr float RESCUE = 1024.0f;
+
+DEVICE void rescue(Watch& w) {
+  w.normal = 0;
+  w.factor = 0x64006400;  // RESCUE
+}
+
+DEVICE u32 watched(Watch& w, u32 pair) {
+  const u16x2 exponent = bits<u16x2>(pair & 0x7c007c00u), one = {1, 1};
+  const u32 subnormal = bits<u32>(__builtin_elementwise_min(exponent, one) - one);  // ones where the exponent is zero
+  w.subnormal |= pair & subnormal;
+  return bits<u32>(bits<f16x2>(pair & (subnormal | w.normal)) * bits<f16x2>(w.factor));
+}
+
+// True for the whole workgroup when any of its lanes met a subnormal number. Uses the first 4 dwords of LDS.
+DEVICE bool met_subnormal(const Watch& w, Lds lds, u32 wave) {
+  synchronize();  // nobody reads A any more
+  *at<u32>(lds, wave * 4) = __builtin_amdgcn_ballot_w64((w.subnormal & 0x7fff7fffu) != 0) != 0;
+  synchronize();
+  u32 any = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) any |= *at<u32>(lds, i * 4);
+  synchronize();
+  return __builtin_amdgcn_readfirstlane(any) != 0;
+}
+
+
+// ---- A: memory -> registers -> LDS -> operands --------------------------------------------------------------------
+struct StagedA {
+  u32x4 chunk[A_LOADS];
+};
+
+struct PlaceA {
+  u32 source[A_LOADS];  // byte offset of the thread's chunk from the tile's first row, at the step's K
+  u32 target;           // and in an LDS buffer, for the first of its rows
+  u32 k;                // its place along K within a step
+};
+
+// LDS rows are permuted in chunks (chunk ^ row & 7), so that reading a column of chunks touches every bank.
+DEVICE PlaceA place_a(u32 thread, u32 lda) {
+  PlaceA p;
+  const u32 chunk = thread % A_CHUNKS, row = thread / A_CHUNKS;
+  p.k = chunk * 8;
+  p.target = row * A_PITCH + ((chunk ^ (row & 7)) << 4);
+#pragma unroll
+  for (int i = 0; i < A_LOADS; ++i) p.source[i] = ((row + i * A_PASS) * lda + p.k) * 2;
+  return p;
+}
+
+// Rows past M are past the buffer; chunks past the `left` of K would be the next slice or the next row, so they are aimed out of it.
+DEVICE void load_a(StagedA& a, Stream& s, const PlaceA& p, int left) {
+  const bool inside = (int)p.k < left;
+#pragma unroll
+  for (int i = 0; i < A_LOADS; ++i) a.chunk[i] = load_b128(s, inside ? p.source[i] : OUT_OF_RANGE);
+  advance(s);
+}
+
+DEVICE void store_a(const StagedA& a, Lds buffer, const PlaceA& p) {
+#pragma unroll
+  for (int i = 0; i < A_LOADS; ++i) *at<u32x4>(buffer, p.target + i * (A_PASS * A_PITCH)) = a.chunk[i];
+}
+// On the watch for subnormal numbers; only these, brought up, in the pass that rescues them.
+DEVICE void watch_a(StagedA& a, Watch& w) {
+#pragma unroll
+  for (int i = 0; i < A_LOADS; ++i)
+#pragma unroll
+    for (int d = 0; d < 4; ++d) {
+      const u32 pair = a.chunk[i][d];
+      a.chunk[i][d] = watched(w, pair);
+    }
+}
+struct PlaceFragments {
+  u32 offset[SUBSTEPS];  // byte offset in an LDS buffer
+};
+
+DEVICE PlaceFragments place_fragments(u32 lane, u32 wave_m) {
+  PlaceFragments p;
+  const u32 row = lane % MFMA, half = lane / MFMA;
+#pragma unroll
+  for (int s = 0; s < SUBSTEPS; ++s)
+    p.offset[s] = (wave_m * WAVE_M + row) * A_PITCH + (((2 * s + half) ^ (row & 7)) << 4);
+  return p;
+}
+
+// Of 32 of A's rows from row `row` on: the lane's part of 16 of K, 8 numbers.
+DEVICE void load_row(Operand (&quad)[2], Lds buffer, u32 offset, int row) {
+  const u32x4 x = *at<u32x4>(buffer, offset + row * (MFMA * A_PITCH));
+  const u32x2 low = {x[0], x[1]}, high = {x[2], x[3]};
+  quad[0] = bits<Operand>(low);
+  quad[1] = bits<Operand>(high);
+}
+
+// ---- W: memory -> registers ------------------------------------------------------------------------------------
+typedef u32x2 ScaleBytes;  // a column's scales of a whole brick
+
+struct Weights {
+  u32x2 codes[COLUMNS][2];  // a pair of dwords of each of the lane's two quads
+  ScaleBytes scales[COLUMNS];
+};
+
+// HALF: which half of the brick.
+template <int HALF> DEVICE void load_weights(Weights& x, Stream& w, Stream& s, u32 codes, u32 scales) {
+#pragma unroll
+  for (int j = 0; j < COLUMNS; ++j) {
+#pragma unroll
+    for (int q = 0; q < 2; ++q) x.codes[j][q] = load_b64(w, codes + j * 2048 + q * 256 + HALF * 8);
+    x.scales[j] = load_b64(s, scales + j * 256);
+  }
+  if (HALF == 1) {
+    advance(w);
+    advance(s);
+  }
+}
+
+// Dequantization depends on nothing but the load, and compilers hoist it there, with the wait that it needs. Tying the
+// registers at the point of use, all in one statement, keeps the loads in flight until then and makes one wait of them.
+DEVICE void pin(Weights& x) {
+  asm volatile(""
+               : "+v"(x.codes[0][0]), "+v"(x.codes[0][1]), "+v"(x.scales[0])
+  );
+}
+
+// ---- the product -----------------------------------------------------------------------------------------------
+// What a lane gives to the matrix instructions for 32 rows and 32 of K.
+struct Fragment {
+  Operand quad[2][2];  // [16 of K]
+};
+
+// Unscaled weights of 32 of K.
+struct Unscaled {
+  Operand quad[COLUMNS][2][2];  // [column][16 of K]
+};
+
+DEVICE void load_fragment(Fragment& f, Lds buffer, const PlaceFragments& place, int chunk, int row) {
+  load_row(f.quad[0], buffer, place.offset[2 * chunk], row);
+  load_row(f.quad[1], buffer, place.offset[2 * chunk + 1], row);
+}
+
+// The part of a chunk's weights that is unpacked beside the matrix instructions of row PART.
+template <int CHUNK, int PART> DEVICE void unpack_weights(Unscaled& y, const Weights& w, const Masks& mask) {
+#pragma unroll
+  for (int item = 0; item < 2 * COLUMNS; ++item) {
+    const int j = item / 2, q = item % 2;
+    if (item * ROWS / (2 * COLUMNS) != PART) continue;
+    const u32 even = w.codes[j][q][0], odd = w.codes[j][q][1];
+    y.quad[j][0][q] = unpacked<2 * CHUNK>(even, odd, mask);
+    y.quad[j][1][q] = unpacked<2 * CHUNK + 1>(even, odd, mask);
+  }
+}
+
+constexpr int BLOCKS = 2, STEPS = 4 / BLOCKS;  // scale blocks of a chunk, matrix instructions of a block
+
+// CHUNK: which of the brick.
+template <int CHUNK> DEVICE void convert_scales(const Weights& w, float (&scale)[BLOCKS][COLUMNS]) {
+#pragma unroll
+  for (int j = 0; j < COLUMNS; ++j) {
+    scale[0][j] = convert<CHUNK * BLOCKS + 0>(w.scales[j]);
+    scale[1][j] = convert<CHUNK * BLOCKS + 1>(w.scales[j]);
+  }
+}
+
+// The part of a block's sums that is scaled behind matrix instruction T of the 2 of the next block. Behind the first they
+// are not there yet.
+template <int T> DEVICE void add_scaled(Accumulator& sum, const Accumulator& part, float scale) {
+  const f32x2 both = {scale, scale};
+#pragma unroll
+  for (int e = 0; e < 16; e += 2) {
+    if (e * (STEPS - 1) / 16 != T - 1) continue;
+    const f32x2 p = {part[e], part[e + 1]}, s = {sum[e], sum[e + 1]};
+    f32x2 y = __builtin_elementwise_fma(p, both, s);
+    asm volatile("" : "+v"(y));  // here: nothing but the next block's sum waits for it
+    sum[e] = y[0];
+    sum[e + 1] = y[1];
+  }
+}
+
+template <int T> DEVICE void multiply_one(Accumulator& now, const Fragment& a, const Operand (&w)[2][2], Accumulator& sum,
+                                          const Accumulator& part, float scale) {
+  now = multiply_add(a.quad[T / 2][T % 2], w[T / 2][T % 2], now);
+  asm volatile("" : "+v"(now));
+  add_scaled<T % STEPS>(sum, part, scale);
+}
+
+// One chunk of a row of blocks. `part` is the block before on entry, whose sum is scaled while the matrix unit is busy with
+// the next, and the last of these on exit.
+template <int CHUNK, int ROW>
+DEVICE void multiply_row(Accumulator (&sum)[ROWS][COLUMNS], Accumulator& part, const Fragment& a, const Unscaled& w,
+                         const float (&scale)[2][BLOCKS][COLUMNS]) {
+#pragma unroll
+  for (int j = 0; j < COLUMNS; ++j) {
+    {
+      const int column = j > 0 ? j - 1 : COLUMNS - 1, row = j > 0 ? ROW : (ROW + ROWS - 1) % ROWS;
+      const float factor = scale[j == 0 && ROW == 0 ? 1 - CHUNK : CHUNK][BLOCKS - 1][column];
+      Accumulator now = (Accumulator)0.0f;
+      multiply_one<0>(now, a, w.quad[j], sum[row][column], part, factor);
+      multiply_one<1>(now, a, w.quad[j], sum[row][column], part, factor);
+      part = now;
+    }
+    {
+      const int column = j, row = ROW;
+      const float factor = scale[CHUNK][0][column];
+      Accumulator now = (Accumulator)0.0f;
+      multiply_one<2>(now, a, w.quad[j], sum[row][column], part, factor);
+      multiply_one<3>(now, a, w.quad[j], sum[row][column], part, factor);
+      part = now;
+    }
+  }
+}
+
+// ---- slices ------------------------------------------------------------------------------------------------------
+// Counts the workgroup in at its tile; true for the whole workgroup if it is the last. Its partial sums are then in
+// memory, and those of the others can be read. The counter is left at zero for the next launch. Uses the first dword of
+// LDS, which nobody may need any more.
+DEVICE bool last_to_arrive(u32x4 counters, u32 tile, u32 slices, Lds lds, u32 thread) {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");
+  synchronize();
+  if (thread == 0) {
+    typedef __attribute__((address_space(1))) u32* Counter;
+    const Counter counter = (Counter)((u64)(counters[1] & 0xffffu) << 32 | counters[0]) + tile;
+    const u32 before = __hip_atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+    // Not a store: a store is no atomic on every architecture, and the arrivals are.
+    if (before == slices - 1) __hip_atomic_exchange(counter, 0u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+    *at<u32>(lds, 0) = before;
+  }
+  synchronize();
+  const bool last = __builtin_amdgcn_readfirstlane(*at<u32>(lds, 0)) == slices - 1;
+  if (last) __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "agent");
+  return last;
+}
+
+// Four neighbours along n of one row. Columns past N would be the next row, so they are aimed out of the buffer.
+// WHOLE: N and ldc are multiples of four, so that the four are all inside or all outside, and aligned.
+template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u32 row_offset, u32 n, u32 N) {
+  u32 rounded[4];
+#pragma unroll
+  for (int e = 0; e < 4; ++e) rounded[e] = round(y[e]);
+  if (WHOLE) {
+    const u32x2 four = {rounded[0] | rounded[1] << 16, rounded[2] | rounded[3] << 16};
+    store_b64(four, c, n < N ? row_offset + n * 2 : OUT_OF_RANGE);
+  } else {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) store_b16(rounded[e], c, n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE);
+  }
+}
+
+// ---- C ---------------------------------------------------------------------------------------------------------
+// Partial sums of a slice in the workspace: f32 [ROWS][COLUMNS][4][THREADS][4], from byte `first` on.
+DEVICE void leave_sums(const Accumulator (&sum)[ROWS][COLUMNS], Resource p, u32 first, u32 thread) {
+#pragma unroll
+  for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+    for (int j = 0; j < COLUMNS; ++j)
+#pragma unroll
+      for (int four = 0; four < 4; ++four) {
+        const Accumulator& x = sum[i][j];
+        const f32x4 part = {x[four * 4], x[four * 4 + 1], x[four * 4 + 2], x[four * 4 + 3]};
+        store_b128(bits<u32x4>(part), p, first + (((i * COLUMNS + j) * 4 + four) * THREADS + thread) * 16);
+      }
+}
+
+// The sum of all slices, in their order. pitch: bytes from a slice to the next. AHEAD blocks of 64 bytes a lane are on their
+// way at once; the last are past the last slice and for nothing.
+DEVICE void add_sums(Accumulator (&sum)[ROWS][COLUMNS], Resource p, u32 first, u32 pitch, u32 slices, u32 thread) {
+  constexpr int BLOCKS = ROWS * COLUMNS, AHEAD = BLOCKS < 4 ? BLOCKS : 4;
+  u32x4 part[AHEAD][4];
+  const u32 lane = first + thread * 16;
+#pragma unroll
+  for (int b = 0; b < AHEAD; ++b)
+#pragma unroll
+    for (int four = 0; four < 4; ++four) part[b][four] = load_b128(p, lane + (b * 4 + four) * (THREADS * 16));
+#pragma unroll
+  for (int b = 0; b < BLOCKS; ++b) sum[b / COLUMNS][b % COLUMNS] = (Accumulator)0.0f;
+#pragma unroll 1
+  for (u32 slice = 0; slice < slices; ++slice) {
+#pragma unroll
+    for (int b = 0; b < BLOCKS; ++b) {
+      Accumulator& total = sum[b / COLUMNS][b % COLUMNS];
+      const int next = (b + AHEAD) % BLOCKS;
+      const u32 place = lane + (slice + (b + AHEAD) / BLOCKS) * pitch + next * (THREADS * 64);
+#pragma unroll
+      for (int four = 0; four < 4; ++four) {
+        const f32x4 x = bits<f32x4>(part[b % AHEAD][four]);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) total[four * 4 + e] += x[e];
+        part[b % AHEAD][four] = load_b128(p, place + four * (THREADS * 16));
+      }
+      keep_order();
+    }
+  }
+}
+
+// Turns 4 x 4 numbers in four neighbouring lanes: element e of lane q becomes element q of lane e.
+template <int PATTERN> DEVICE void exchange(float& low, float& high, bool upper) {
+  const int sent = bits<int>(upper ? low : high);
+  const float got = bits<float>(__builtin_amdgcn_mov_dpp(sent, PATTERN, 0xf, 0xf, true));
+  low = upper ? got : low;
+  high = upper ? high : got;
+}
+
+DEVICE void turn(float (&y)[4], u32 lane) {
+  constexpr int SWAP_TWO = 0x4e, SWAP_ONE = 0xb1;  // quad_perm: lanes 2 3 0 1, lanes 1 0 3 2
+  exchange<SWAP_TWO>(y[0], y[2], lane & 2);
+  exchange<SWAP_TWO>(y[1], y[3], lane & 2);
+  exchange<SWAP_ONE>(y[0], y[1], lane & 1);
+  exchange<SWAP_ONE>(y[2], y[3], lane & 1);
+}
+
+// The wave's part of C from row m and column n on. A lane has four rows of one column, and stores four columns of one
+// row. The power of two that dequantization left comes last if it is large, and first if it is small: the other way the product
+// with outer could leave f32 where the result does not.
+template <bool WHOLE>
+DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resource c, u32 m, u32 n, u32 lane, u32 N,
+                    u32 ldc) {
+#pragma unroll
+  for (int j = 0; j < COLUMNS; ++j) {
+    const float outer = bits<float>(load_b32(o, (n + j * MFMA + lane % MFMA) * 4));
+    const u32 column = n + j * MFMA + lane % MFMA / 4 * 4;
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+      for (int four = 0; four < 4; ++four) {
+        const u32 row = m + i * MFMA + four * 8 + lane / MFMA * 4 + lane % 4;
+        float y[4];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) y[e] = sum[i][j][four * 4 + e] * 0x1.0000000000000p+0f * outer * 0x1.0000000000000p+0f;
+        turn(y, lane);
+        store_four<WHOLE>(y, c, row * ldc * 2, column, N);
+      }
+  }
+}
+
+extern "C" __global__
+    __attribute__((amdgpu_flat_work_group_size(256, 256), amdgpu_waves_per_eu(2)))
+void gemm_amdfp4_fp16__gfx90a_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices) {
+  __shared__ __attribute__((aligned(128))) char lds_storage[32768];
+  const Lds lds = (Lds)lds_storage;
+  const u32 N = n, K = k;
+  const u32 thread = __builtin_amdgcn_workitem_id_x(), lane = thread % 64;
+  const u32 wave = __builtin_amdgcn_readfirstlane(thread / 64);
+  const u32 wave_n = wave % WAVES_N, wave_m = wave / WAVES_N;
+  const u32 m0 = __builtin_amdgcn_workgroup_id_y() * TILE_M;
+  const u32 n0 = __builtin_amdgcn_workgroup_id_x() * TILE_N + wave_n * WAVE_N;
+
+  // This workgroup's slice of K.
+  const u32 slice = __builtin_amdgcn_workgroup_id_z(), units = (K + UNIT - 1) / UNIT;
+  const u32 share = (units + slices - 1) / slices * UNIT, begin = slice * share;
+  const u32 end = begin + share < K ? begin + share : K;
+
+  // A brick row along N is ceil(N/16) bricks of 1024 bytes of codes and 128 of scales.
+  const u32 tiles_n = (N + 15) / 16, brick = begin / BRICK_K, bricks = (end + BRICK_K - 1) / BRICK_K;
+  const u32 codes = lane % 32 / 16 * 1024 + lane / 32 * 512 + lane % 16 * 16, scales = lane % 32 * 8;
+  const Masks mask = masks();
+  const PlaceA place = place_a(thread, lda);
+  const PlaceFragments fragments = place_fragments(lane, wave_m);
+
+  Accumulator sum[ROWS][COLUMNS];
+#pragma unroll
+  for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+    for (int j = 0; j < COLUMNS; ++j) sum[i][j] = (Accumulator)0.0f;
+
+  Watch seen;
+#pragma unroll 1
+  for (bool again = false;; again = true) {
+    asm volatile("" : "+s"(seen.normal), "+s"(seen.factor));  // else compilers make a loop for either pass
+  Stream of_a = stream(a, (m0 * lda + begin) * 2, ~0u, TILE_K * 2);
+  Stream of_codes = stream(w, (brick * tiles_n + n0 / 16) * 1024, bricks * tiles_n * 1024, tiles_n * 1024);
+  Stream of_scales = stream(s, (brick * tiles_n + n0 / 16) * 128, bricks * tiles_n * 128,
+                            tiles_n * 128);
+  // Loads return in order, so the order in which they are asked for decides what a wait drains. It is the loop's from
+  // the start.
+  StagedA first_a, ahead[A_AHEAD];
+  Weights ring[STAGES];
+  load_a(first_a, of_a, place, end - begin);
+  keep_order();
+  load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
+  keep_order();
+  load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
+  keep_order();
+  load_a(ahead[0], of_a, place, end - begin - 1 * TILE_K);
+  keep_order();
+  watch_a(first_a, seen);
+  store_a(first_a, lds, place);
+  synchronize();
+  Fragment x[2];
+  Unscaled y[2];
+  float scale[2][BLOCKS][COLUMNS] = {};
+  Accumulator part = (Accumulator)0.0f;
+  load_fragment(x[0], lds, fragments, 0, 0);
+  pin(ring[0]);
+  convert_scales<0>(ring[0], scale[0]);
+  unpack_weights<0, 0>(y[0], ring[0], mask);
+  unpack_weights<0, 1>(y[0], ring[0], mask);
+  unpack_weights<0, 2>(y[0], ring[0], mask);
+  unpack_weights<0, 3>(y[0], ring[0], mask);
+
+  // Straight unrolling over the stages keeps every register set and LDS buffer in a fixed role. Stages past K multiply
+  // zeros.
+#pragma unroll 1
+  for (u32 k0 = begin; k0 < end; k0 += STAGES * TILE_K) {
+    {
+      // Step 0: at its beginning operands of its first row are there, and the A of the next is on its way.
+      StagedA& staged = ahead[0];
+      keep_order();
+      watch_a(staged, seen);
+      load_fragment(x[1], lds + 0 * A_BYTES, fragments, 0, 1);
+      unpack_weights<1, 0>(y[1], ring[0], mask);
+      multiply_row<0, 0>(sum, part, x[0], y[0], scale);
+      keep_order();
+      store_a(staged, lds + 1 * A_BYTES, place);
+      load_fragment(x[0], lds + 0 * A_BYTES, fragments, 0, 2);
+      unpack_weights<1, 1>(y[1], ring[0], mask);
+      multiply_row<0, 1>(sum, part, x[1], y[0], scale);
+      keep_order();
+      load_a(staged, of_a, place, end - k0 - (1 + A_AHEAD) * TILE_K);
+      load_fragment(x[1], lds + 0 * A_BYTES, fragments, 0, 3);
+      unpack_weights<1, 2>(y[1], ring[0], mask);
+      multiply_row<0, 2>(sum, part, x[0], y[0], scale);
+      keep_order();
+      load_fragment(x[0], lds + 0 * A_BYTES, fragments, 1, 0);
+      unpack_weights<1, 3>(y[1], ring[0], mask);
+      multiply_row<0, 3>(sum, part, x[1], y[0], scale);
+      convert_scales<1>(ring[0], scale[1]);
+      keep_order();
+      pin(ring[1]);
+      load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
+      load_fragment(x[1], lds + 0 * A_BYTES, fragments, 1, 1);
+      unpack_weights<0, 0>(y[0], ring[1], mask);
+      multiply_row<1, 0>(sum, part, x[0], y[1], scale);
+      keep_order();
+      load_fragment(x[0], lds + 0 * A_BYTES, fragments, 1, 2);
+      unpack_weights<0, 1>(y[0], ring[1], mask);
+      multiply_row<1, 1>(sum, part, x[1], y[1], scale);
+      keep_order();
+      load_fragment(x[1], lds + 0 * A_BYTES, fragments, 1, 3);
+      unpack_weights<0, 2>(y[0], ring[1], mask);
+      multiply_row<1, 2>(sum, part, x[0], y[1], scale);
+      keep_order();
+      // The last row hides the barrier's wake: behind it the next step's operands are there to be read.
+      synchronize();
+      keep_order();
+      load_fragment(x[0], lds + 1 * A_BYTES, fragments, 0, 0);
+      unpack_weights<0, 3>(y[0], ring[1], mask);
+      multiply_row<1, 3>(sum, part, x[1], y[1], scale);
+      convert_scales<2>(ring[1], scale[0]);
+
+    }
+    {
+      // Step 1: at its beginning operands of its first row are there, and the A of the next is on its way.
+      StagedA& staged = ahead[0];
+      keep_order();
+      watch_a(staged, seen);
+      load_fragment(x[1], lds + 1 * A_BYTES, fragments, 0, 1);
+      unpack_weights<1, 0>(y[1], ring[1], mask);
+      multiply_row<0, 0>(sum, part, x[0], y[0], scale);
+      keep_order();
+      store_a(staged, lds + 0 * A_BYTES, place);
+      load_fragment(x[0], lds + 1 * A_BYTES, fragments, 0, 2);
+      unpack_weights<1, 1>(y[1], ring[1], mask);
+      multiply_row<0, 1>(sum, part, x[1], y[0], scale);
+      keep_order();
+      load_a(staged, of_a, place, end - k0 - (2 + A_AHEAD) * TILE_K);
+      load_fragment(x[1], lds + 1 * A_BYTES, fragments, 0, 3);
+      unpack_weights<1, 2>(y[1], ring[1], mask);
+      multiply_row<0, 2>(sum, part, x[0], y[0], scale);
+      keep_order();
+      load_fragment(x[0], lds + 1 * A_BYTES, fragments, 1, 0);
+      unpack_weights<1, 3>(y[1], ring[1], mask);
+      multiply_row<0, 3>(sum, part, x[1], y[0], scale);
+      convert_scales<3>(ring[1], scale[1]);
+      keep_order();
+      pin(ring[0]);
+      load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
+      load_fragment(x[1], lds + 1 * A_BYTES, fragments, 1, 1);
+      unpack_weights<0, 0>(y[0], ring[0], mask);
+      multiply_row<1, 0>(sum, part, x[0], y[1], scale);
+      keep_order();
+      load_fragment(x[0], lds + 1 * A_BYTES, fragments, 1, 2);
+      unpack_weights<0, 1>(y[0], ring[0], mask);
+      multiply_row<1, 1>(sum, part, x[1], y[1], scale);
+      keep_order();
+      load_fragment(x[1], lds + 1 * A_BYTES, fragments, 1, 3);
+      unpack_weights<0, 2>(y[0], ring[0], mask);
+      multiply_row<1, 2>(sum, part, x[0], y[1], scale);
+      keep_order();
+      // The last row hides the barrier's wake: behind it the next step's operands are there to be read.
+      synchronize();
+      keep_order();
+      load_fragment(x[0], lds + 0 * A_BYTES, fragments, 0, 0);
+      unpack_weights<0, 3>(y[0], ring[0], mask);
+      multiply_row<1, 3>(sum, part, x[1], y[1], scale);
+      convert_scales<0>(ring[0], scale[0]);
+
+    }
+  }
+    add_scaled<1>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][BLOCKS - 1][COLUMNS - 1]);
+
+    if (again) {
+#pragma unroll
+      for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) sum[i][j] *= 1.0f / RESCUE;
+    }
+    if (again || !met_subnormal(seen, lds, wave)) break;
+    rescue(seen);
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; ++j) sum[i][j] *= RESCUE;
+  }
+  if (slices > 1) {
+    const u32 tiles_x = (N + TILE_N - 1) / TILE_N, tiles = (m + TILE_M - 1) / TILE_M * tiles_x;
+    const u32 tile = __builtin_amdgcn_workgroup_id_y() * tiles_x + __builtin_amdgcn_workgroup_id_x();
+    const Resource rp = resource(p);
+    leave_sums(sum, rp, (slice * tiles + tile) * C_BYTES, thread);
+    if (!last_to_arrive(t, tile, slices, lds, thread)) return;
+    add_sums(sum, rp, tile * C_BYTES, tiles * C_BYTES, slices, thread);
+  }
+  const Resource ro = resource(o), rc = resource(c);
+  if (((N | ldc) & 3) == 0) {
+    store_c<true>(sum, ro, rc, m0 + wave_m * WAVE_M, n0, lane, N, ldc);
+  } else {
+    store_c<false>(sum, ro, rc, m0 + wave_m * WAVE_M, n0, lane, N, ldc);
+  }
+}
