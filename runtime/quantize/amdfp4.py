@@ -1,0 +1,80 @@
+"""AMD-FP4 with the signatures and results of the conversions that AMD's training code has (AMD-AGI/ALTO)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from runtime.errors import OperandError
+from runtime.quantize import scales as block_scales
+from runtime.quantize.blocks import Blocks
+from runtime.quantize.tensors import checked, format_of, from_codes, given_outer, random_words, to_codes, wide
+
+_FORMAT = "amdfp4"
+
+
+def convert_to_amdfp4(
+    data_hp: Tensor,
+    block_size: int = 16,
+    axis: int = -1,
+    is_2d_block: bool = False,
+    outer_scale: Tensor | None = None,
+    update_outer_scale: bool = True,
+    use_sr: bool = False,
+    philox_seed: int | None = None,
+    philox_offset: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Codes, uint8, two a byte along `axis`; scales, float32 values of UE5M3, one a block, without the outer scale.
+
+    outer_scale         float32 of one element
+    update_outer_scale  write the outer scale of data_hp to outer_scale, and use that. Without a tensor to write to it
+                        is used and forgotten. False: outer_scale as it is; without one, blocks have their own scale alone
+    use_sr              round elements at random; seed and offset are drawn from torch's generator where None
+
+    The rest as runtime.quantize.quantize, whose numbers these are. Raises OperandError.
+    """
+    axis = checked(data_hp, axis, is_2d_block)
+    blocks = _blocks(block_size, is_2d_block)
+    outer = _outer(data_hp, outer_scale, update_outer_scale)
+    words = None
+    if use_sr:
+        words = random_words(data_hp, _drawn(philox_seed), _drawn(philox_offset))
+    codes, found = to_codes(format_of(_FORMAT), data_hp, axis, blocks, outer, words)
+    return codes, block_scales.values("ue5m3", found)
+
+
+def convert_from_amdfp4(
+    data_lp: Tensor,
+    scales: Tensor,
+    output_dtype: torch.dtype = torch.float32,
+    block_size: int = 16,
+    axis: int = -1,
+    is_2d_block: bool = False,
+    outer_scale: Tensor | None = None,
+) -> Tensor:
+    """The values of what convert_to_amdfp4 gave. scales may be UE5M3 codes, uint8, too. Raises OperandError."""
+    steps = block_scales.values("ue5m3", scales) if scales.dtype == torch.uint8 else scales.to(torch.float32)
+    if outer_scale is not None:
+        steps = steps * given_outer(outer_scale, steps.device)
+    return from_codes(data_lp, steps, axis, _blocks(block_size, is_2d_block), output_dtype)
+
+
+def _blocks(size: int, square: bool) -> Blocks:
+    if size < 2 or size % 2:
+        raise OperandError(f"block_size is {size}: a positive even number is needed")
+    return Blocks(size, square)
+
+
+def _outer(x: Tensor, given: Tensor | None, update: bool) -> Tensor:
+    if not update:
+        return given_outer(1.0 if given is None else given, x.device)
+    outer = block_scales.outer_of(wide(x), "ue5m3")
+    if given is not None:
+        if given.dtype != torch.float32 or given.numel() != 1:
+            raise OperandError(f"outer_scale is {given.dtype} {list(given.shape)}: float32 of one element is needed")
+        given.copy_(outer.reshape(given.shape))
+    return outer
+
+
+def _drawn(value: int | None) -> int:
+    return int(torch.randint(0, 2**31 - 1, ())) if value is None else value
