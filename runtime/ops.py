@@ -9,7 +9,7 @@ they are, on torch's current stream; CPU tensors go through a library's device, 
 The shape of `codes` tells the order of its codes (runtime.formats.ORDER_SHAPES), which goes with the tensor wherever that
 is moved or stored. Where it is used in place it has to be the order that the kernels for x read: else the call is
 refused. A copy of CPU tensors is put in order by itself.
-Inference only: no gradient is defined. Importing this module needs torch; nothing else in the runtime does.
+Inference only: no gradient is defined. Importing this module or runtime.quantize needs torch; nothing else in the runtime does.
 """
 
 from __future__ import annotations
