@@ -14,8 +14,8 @@ from petitgen.emulator.launch import LoadedCode, prepared
 from petitgen.emulator.memory import DeviceMemory
 from petitgen.errors import ProfileError
 from petitgen.isa import CodeObject, Kernel
-from petitgen.profiler import simulate
 from petitgen.profiler.classes import Table, build_table
+from petitgen.profiler.cu import simulate
 from petitgen.profiler.device import Origin, allocations, as_sites, origin, refetched, sharing, wanted
 from petitgen.profiler.launches import (
     Dim3,
