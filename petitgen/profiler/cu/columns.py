@@ -6,9 +6,10 @@ from petitgen.profiler.classes import DEPENDENCIES
 from petitgen.profiler.result import CAUSES
 
 (
-    VMEM_WAIT, LDS_WAIT, SMEM_WAIT, STORE_WAIT, AT_BARRIER, VALU_RESULT, MFMA_RESULT, SALU_RESULT, VALU_BUSY, MFMA_BUSY,
-    SALU_BUSY, LDS_BUSY, VMEM_BUSY, ARBITRATION, FETCH, NOPS,
+    VMEM_WAIT, LDS_WAIT, SMEM_WAIT, STORE_WAIT, AT_BARRIER, VALU_RESULT, MFMA_RESULT, VALU_BUSY, MFMA_BUSY, LDS_BUSY,
+    VMEM_BUSY, ARBITRATION, FETCH, NOPS,
 ) = range(len(CAUSES))  # fmt: skip
+LAST_KNOWN = MFMA_RESULT  # up to here a cause says when the wave can go on
 ISSUE = len(CAUSES)  # state of an event in which a wave issued
 
 SIMDS = 4

@@ -31,12 +31,12 @@ from petitgen.profiler.cu.columns import (
     ISSUES,
     KIND,
     L1_TABLE,
+    LAST_KNOWN,
     LIVE,
     MFMA_FREE,
     NEXT,
     PATHS,
     READY,
-    SALU_RESULT,
     SIMD,
     SIMDS,
     STATE,
@@ -73,7 +73,7 @@ def _slot(
         clock, cause = blocked(w, t, i, used, code, state, units, path, machine)
         if cause >= 0:
             state[w, CAUSE] = cause
-            if cause <= SALU_RESULT:
+            if cause <= LAST_KNOWN:
                 state[w, READY] = clock
             later = min(later, clock)
             continue
