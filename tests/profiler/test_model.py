@@ -411,6 +411,8 @@ def test_another_architecture():
         profile(Launch(program("s_nop 0"), "k", [0, np.uint32(0)], 1, 64), "gfx90a")
 
 
+# --- causes --------------------------------------------------------------------------------------------------------------
+
 ONE = "v_mfma_f32_32x32x8_f16 v[0:15], v[32:33], v[34:35], v[0:15]\n"
 OTHER = "v_mfma_f32_32x32x8_f16 v[16:31], v[32:33], v[34:35], v[16:31]\n"
 THIRTY = "global_load_dwordx4 v[4:7], v1, s[4:5]\n" * 30
