@@ -65,14 +65,15 @@ class Table:
     def __init__(self, rows: Iterable[Row], arch: str, compute_units: int) -> None:
         """rows: of any device, the later before the earlier."""
         self.name = f"tuned table of {arch} with {compute_units} CUs"
-        best = {row.problem: row for row in rows if row.cu_num == compute_units and row.arch == arch}
         self._rows: dict[tuple[str, int, int], list[Row]] = {}
-        for row in sorted(best.values(), key=lambda row: row.m):
+        of_device = [row for row in rows if row.cu_num == compute_units and row.arch == arch]
+        for row in sorted(reversed(of_device), key=lambda row: row.m):  # a stable sort
             self._rows.setdefault((row.contract, row.n, row.k), []).append(row)
         self._said: set[Hashable] = set()
 
     def rows(self, contract: str, n: int, k: int) -> list[Row]:
-        """Those of a weight, by number of rows."""
+        """Those of a weight, by number of rows; of the same number, the most important first: it may name a kernel that
+        is not there, or not for this problem."""
         return self._rows.get((contract, n, k), [])
 
     def once(self, log: logging.Logger, message: str, about: Hashable = None) -> None:
@@ -115,7 +116,7 @@ def packaged(arch: str) -> Path:
 def read(path: Path) -> list[Row]:
     """The rows of a file, in its order. TunedTableError with file, line and what is wrong there."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
             lines = csv.reader(file)
             if tuple(next(lines, ())) != COLUMNS:
                 raise TunedTableError(f"{path}:1: the columns have to be {','.join(COLUMNS)}")

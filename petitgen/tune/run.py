@@ -105,7 +105,7 @@ def merge(path: Path, rows: Sequence[tuned.Row]) -> None:
         there = {row.problem: row for row in (tuned.read(path) if path.is_file() else [])}
         tuned.write(path, {**there, **{row.problem: row for row in rows}}.values())
     except (OSError, RuntimeLibraryError) as error:
-        raise TuneError(f"{path}: the table cannot be written: {error}") from error
+        raise TuneError(f"{path}: the table cannot be brought up to date: {error}") from error
 
 
 def missing(tasks: Sequence[Task], arch: str, path: Path) -> list[Task]:

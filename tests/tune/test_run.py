@@ -73,10 +73,10 @@ def test_rows_are_merged_by_problem(tmp_path: Path):
     merge(old, [])
     assert len(tuned.read(old)) == 3
     old.write_text("something else\n")
-    with pytest.raises(TuneError, match=r"t\.csv: the table cannot be written: .*the columns have to be"):
+    with pytest.raises(TuneError, match=r"t\.csv: the table cannot be brought up to date: .*the columns have to be"):
         merge(old, new)
     assert old.read_text() == "something else\n"
-    with pytest.raises(TuneError, match="the table cannot be written"):
+    with pytest.raises(TuneError, match="the table cannot be brought up to date"):
         merge(old / "below" / "a.csv", new)
 
 
