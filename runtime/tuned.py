@@ -67,7 +67,7 @@ class Table:
         self.name = f"tuned table of {arch} with {compute_units} CUs"
         self._rows: dict[tuple[str, int, int], list[Row]] = {}
         of_device = [row for row in rows if row.cu_num == compute_units and row.arch == arch]
-        for row in sorted(reversed(of_device), key=lambda row: row.m):  # a stable sort
+        for row in sorted(of_device[::-1], key=lambda row: row.m):  # a stable sort
             self._rows.setdefault((row.contract, row.n, row.k), []).append(row)
         self._said: set[Hashable] = set()
 
