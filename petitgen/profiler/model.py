@@ -278,7 +278,6 @@ def _machine(timing: Timing) -> Machine:
         lds_latency=timing.lds_latency,
         smem_latency=timing.smem_latency,
         l1_latency=timing.l1_latency,
-        l1_rate=timing.l1_bytes_per_clock,
         l1_lines=timing.l1_bytes // timing.l1_line,
         line=timing.l1_line,
         link=float(timing.l1_bytes_per_clock),
