@@ -159,6 +159,7 @@ class KernelInstance:
     limits: Limits
     constraints: Constraints
     tolerance: Tolerance
+    whole_range: bool  # activations of any size are promised to work, and not those up to 2^64 only
 
     @property
     def contract(self) -> str:
