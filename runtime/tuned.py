@@ -67,7 +67,8 @@ class Table:
         self.name = f"tuned table of {arch} with {compute_units} CUs"
         self._rows: dict[tuple[str, int, int], list[Row]] = {}
         of_device = [row for row in rows if row.cu_num == compute_units and row.arch == arch]
-        for row in sorted(of_device[::-1], key=lambda row: row.m):  # a stable sort
+        of_device.reverse()
+        for row in sorted(of_device, key=lambda row: row.m):  # a stable sort: the more important stay in front
             self._rows.setdefault((row.contract, row.n, row.k), []).append(row)
         self._said: set[Hashable] = set()
 
@@ -87,11 +88,14 @@ class Table:
         return self.name
 
 
-def load(arch: str, compute_units: int) -> Table:
-    """The table for a device: what $PETITGEN_TUNED names over what comes with the package. TunedTableError."""
+def load(arch: str, compute_units: int, virtual: bool = False) -> Table:
+    """The table for a device: what $PETITGEN_TUNED names over what comes with the package. TunedTableError.
+
+    virtual: it is the virtual GPU. For other devices its times do not count.
+    """
     rows: list[Row] = []
     for path in reversed(files(arch)):
-        rows += read(path)
+        rows += (row for row in read(path) if virtual or row.measured != "virtual")
     return Table(rows, arch, compute_units)
 
 

@@ -164,6 +164,10 @@ def test_what_the_user_names_goes_before_the_package_row_by_row(tmp_path: Path, 
     monkeypatch.setenv("PETITGEN_TUNED", f"{folder}:{file}")
     assert slices() == [2, 2, 1]
     assert tuned.load("gfx90a", 104).rows("gemm_nvfp4_bf16", 8192, 4096) == []
+    tuned.write(file, [row(16, slices=4, measured="virtual")])
+    monkeypatch.setenv("PETITGEN_TUNED", str(file))
+    assert slices() == [1, 1, 1]
+    assert next(one.slices for one in tuned.load("gfx942", 304, virtual=True).rows("gemm_nvfp4_bf16", 8192, 4096)) == 4
     monkeypatch.setenv("PETITGEN_TUNED", str(tmp_path / "none"))
     with pytest.raises(TunedTableError, match=r"none: named in \$PETITGEN_TUNED, but not there"):
         tuned.load("gfx942", 304)
