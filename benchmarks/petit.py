@@ -24,6 +24,7 @@ Our kernels have to be built (petitgen build). The exit status is 1 if a result 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -115,6 +116,7 @@ def text(found: Run) -> str:
         + (f"{len(wrong)} WRONG" if wrong else "all right"),
         *(f"WRONG  {check.kernel} at {check.m}x{check.n}x{check.k}: {check.wrong}" for check in wrong),
         "",
+        loopfigures.NOTE,
         loopfigures.HEADER,
         *(loopfigures.text(name, figures) for name, figures in found.loops),
         "",
@@ -169,6 +171,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit("benchmarks/petit.py: --plot needs matplotlib: pip install -e '.[benchmark]'")
     ms = options.m or (QUICK_ROWS if options.quick else ROWS)
     ranks = options.tp or (QUICK_RANKS if options.quick else RANKS)
     with tempfile.TemporaryDirectory() as directory:

@@ -1,4 +1,4 @@
-"""Everything that issue "kernels that beat Petit's" wants reached, beside what is, for one architecture.
+"""What these kernels were to reach, beside what they do, for one architecture.
 
     python benchmarks/petit.py --arch gfx942 --json benchmarks/results/gfx942-nvfp4-bf16.json      # first, for the speedups
     python benchmarks/targets.py [--arch gfx942] [--results benchmarks/results] [--json FILE] [--markdown FILE]

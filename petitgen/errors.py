@@ -1,4 +1,4 @@
-"""Every error a user of petitgen can meet. Libraries raise these; only cli.py turns them into exit statuses."""
+"""Every error a user of petitgen can meet. Libraries raise these; only the command line turns them into exit statuses."""
 
 from __future__ import annotations
 

@@ -277,7 +277,7 @@ class Library:
         if slices is not None:
             raise OperandError("slices are those of one kernel: name it with kernel=, or leave slices out")
         if units not in self._tables:
-            self._tables[units] = tuned.load(self.arch, units)
+            self._tables[units] = tuned.load(self.arch, units, self.virtual)
         return choose(self.kernels.values(), problem, self.arch, units, self._tables[units])
 
     def _launcher(self, problem: Problem, w: DeviceWeight, selection: Selection) -> Launcher:

@@ -95,8 +95,8 @@ class Compiler:
 class Tolerance:
     """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise.
 
-    sums  float32 sums are carried times a power of two not below this one: what they lose where float32 ends is more
-          by that, and how far from overflow they are (docs/verification.md)
+    sums  what float32 loses at its lower end is granted for sums that are carried times this power of two
+          (docs/verification.md)
     """
 
     unit: float

@@ -222,16 +222,19 @@ def _bytes_of(tensor: Any, name: str, *dtypes: str) -> NDArray[np.uint8]:
 
 
 def _outer_of(scale: Any, n: int, format: str) -> NDArray[np.float32]:
-    if hasattr(scale, "detach"):  # a torch tensor, perhaps on a GPU
-        scale = scale.detach().cpu()
+    if hasattr(scale, "detach"):  # a torch tensor, perhaps on a GPU; numpy has no bf16
+        scale = scale.detach().cpu().float() if scale.is_floating_point() else scale.detach().cpu()
     if scale is None:
         raise PackError(f"weight_scale_2 is missing: {format} has a float32 scale beside the block scales")
-    given = np.asarray(scale)
+    try:
+        given = np.asarray(scale)
+    except ValueError as error:
+        raise PackError(f"weight_scale_2 is no array: {error}") from None
     if given.dtype.kind not in "fiu" or (given.dtype.kind == "f" and given.dtype.itemsize not in (2, 4, 8)):
         raise PackError(f"weight_scale_2 has dtype {given.dtype}: float32 is needed")
     with np.errstate(over="ignore"):
         outer = given.astype(np.float32)
-    if (np.isinf(outer) & np.isfinite(given)).any():
+    if (np.isinf(outer) & np.isfinite(given)).any() or ((outer == 0) & (given != 0)).any():
         raise PackError("weight_scale_2 has a value beyond float32")
     if outer.shape == (1,):
         outer = outer.reshape(())

@@ -112,6 +112,8 @@ def _too_many(kernel: Kernel, problem: Problem, slices: int) -> str | None:
     """Why not in so many slices, or None."""
     if slices == 1:
         return None
+    if slices > MOST_SLICES:
+        return f"no more than {MOST_SLICES} workgroups can share a tile"
     if not splits(kernel):
         return "its workgroups cannot share a tile: slices has to be 1"
     size = partial_bytes(kernel, problem.m, problem.n, slices)
@@ -170,10 +172,14 @@ def _tuned(kernels: Mapping[str, Kernel], problem: Problem, compute_units: int, 
             continue
         if row.m > problem.m * PADDED:
             break
-        if refusal(kernel, problem, row.slices) is None:
-            if row.m >= problem.m:
-                return Selection(kernel, f"{row} ({table})", row.slices)
-            last = row if row.slices == 1 and tiles(kernel, row.m, problem.n) >= compute_units else None
+        reason = refusal(kernel, problem, row.slices)
+        if reason is not None:
+            table.once(_LOG, f"{table} has {row.kernel} in {row.slices} slices for m={row.m} n={row.n} k={row.k}, which"
+                             f" is passed over: {reason}")  # fmt: skip
+            continue
+        if row.m >= problem.m:
+            return Selection(kernel, f"{row} ({table})", row.slices)
+        last = row if row.slices == 1 and tiles(kernel, row.m, problem.n) >= compute_units else None
     else:
         if last is not None:
             return Selection(kernels[last.kernel], f"{last} and more rows are more of the same ({table})", 1)

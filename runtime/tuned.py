@@ -65,14 +65,16 @@ class Table:
     def __init__(self, rows: Iterable[Row], arch: str, compute_units: int) -> None:
         """rows: of any device, the later before the earlier."""
         self.name = f"tuned table of {arch} with {compute_units} CUs"
-        best = {row.problem: row for row in rows if row.cu_num == compute_units and row.arch == arch}
         self._rows: dict[tuple[str, int, int], list[Row]] = {}
-        for row in sorted(best.values(), key=lambda row: row.m):
+        of_device = [row for row in rows if row.cu_num == compute_units and row.arch == arch]
+        of_device.reverse()
+        for row in sorted(of_device, key=lambda row: row.m):  # a stable sort: the more important stay in front
             self._rows.setdefault((row.contract, row.n, row.k), []).append(row)
         self._said: set[Hashable] = set()
 
     def rows(self, contract: str, n: int, k: int) -> list[Row]:
-        """Those of a weight, by number of rows."""
+        """Those of a weight, by number of rows; of the same number, the most important first: it may name a kernel that
+        is not there, or not for this problem."""
         return self._rows.get((contract, n, k), [])
 
     def once(self, log: logging.Logger, message: str, about: Hashable = None) -> None:
@@ -86,11 +88,14 @@ class Table:
         return self.name
 
 
-def load(arch: str, compute_units: int) -> Table:
-    """The table for a device: what $PETITGEN_TUNED names over what comes with the package. TunedTableError."""
+def load(arch: str, compute_units: int, virtual: bool = False) -> Table:
+    """The table for a device: what $PETITGEN_TUNED names over what comes with the package. TunedTableError.
+
+    virtual: it is the virtual GPU. For other devices its times do not count.
+    """
     rows: list[Row] = []
     for path in reversed(files(arch)):
-        rows += read(path)
+        rows += (row for row in read(path) if virtual or row.measured != "virtual")
     return Table(rows, arch, compute_units)
 
 
@@ -115,7 +120,7 @@ def packaged(arch: str) -> Path:
 def read(path: Path) -> list[Row]:
     """The rows of a file, in its order. TunedTableError with file, line and what is wrong there."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
             lines = csv.reader(file)
             if tuple(next(lines, ())) != COLUMNS:
                 raise TunedTableError(f"{path}:1: the columns have to be {','.join(COLUMNS)}")

@@ -27,6 +27,7 @@ def measure(setting: Setting, kernels: Used) -> Iterator[tuple[str, loops.Figure
             yield kernel.name, found
 
 
+NOTE = "VALU/8: the whole innermost loop; where a chunk of A is one turn of ours, with the staging of A (targets.py has both)"
 HEADER = f"{'hot loop':48} {'VALU/8':>6} {'registers':>9} {'scratch B':>9} {'waves':>5} {'MFMA bound / llvm-mca':>22}"
 
 

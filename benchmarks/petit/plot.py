@@ -12,11 +12,9 @@ PETIT, OURS = "#b3541e", "#1f5a99"
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Write the picture; the ending of the name says in which form. SystemExit without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise SystemExit("--plot needs matplotlib: pip install matplotlib") from None
+    """Write the picture; the ending of the name says in which form."""
+    import matplotlib
+
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "petit"  # the same bytes for the same rows
     from matplotlib import pyplot

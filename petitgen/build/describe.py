@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import asdict
 from typing import Any
 
-from petitgen.build.occupancy import waves_per_simd
 from petitgen.errors import BuildError
 from petitgen.isa import CodeObject
 from petitgen.spec.model import KernelInstance
+from petitgen.spec.occupancy import room
 from petitgen.toolchain.compiler import Compiler
 from petitgen.toolchain.flags import compile_flags
 from runtime import manifest
@@ -78,17 +78,17 @@ def _check_object(instance: KernelInstance, built: CodeObject) -> None:
 def _resources(instance: KernelInstance, kernel: Any) -> manifest.Resources:
     built, arch = kernel.resources, instance.arch
     # Waves by what the hardware is told to allocate: it may be more than the metadata's registers.
-    allocated, sgprs = kernel.descriptor.vgpr_count, built.sgpr_count
+    allocated = kernel.descriptor.vgpr_count
     lds = built.group_segment_fixed_size
     return manifest.Resources(
         registers=built.vgpr_count,  # counts the unified file on gfx90a and later: AGPRs are in it
         agprs=built.agpr_count,
-        sgprs=sgprs,
+        sgprs=built.sgpr_count,
         lds_bytes=lds,
         scratch_bytes=built.private_segment_fixed_size,
         vgpr_spills=built.vgpr_spill_count,
         sgpr_spills=built.sgpr_spill_count,
-        waves_per_simd=waves_per_simd(arch, allocated, sgprs, lds, instance.block),
+        waves_per_simd=room(arch, allocated, built.sgpr_count, lds, instance.block).waves_per_simd,
         wave_size=built.wavefront_size,
         max_workgroup=built.max_flat_workgroup_size,
     )
@@ -107,6 +107,8 @@ def _over_limits(instance: KernelInstance, used: manifest.Resources, kernel: Any
     faults = [f"{value} {what}, limit {limit}" for what, value, limit in table if value > limit]
     if used.wave_size != arch.wave_size:
         faults.append(f"wave size {used.wave_size}, {arch.name} runs {arch.wave_size}")
+    if not faults and used.waves_per_simd < 1:
+        faults.append(f"a workgroup of {instance.block} work-items does not fit a CU")
     if kernel.resources.uses_dynamic_stack:
         faults.append("uses a stack of unknown size (recursion or a call that was not inlined)")
     return faults

@@ -14,13 +14,13 @@ from typing import Any
 import click
 
 from petitgen.build.describe import target_id
-from petitgen.build.occupancy import waves_per_simd
 from petitgen.build.state import file_state
 from petitgen.cli import options
 from petitgen.cli.table import table
 from petitgen.errors import BuildError
 from petitgen.isa import CodeObject, Instruction, disassemble
 from petitgen.spec import load_catalog
+from petitgen.spec.occupancy import room
 from runtime.manifest import FILE_NAME, Manifest
 
 # Class of an instruction by its encoding; the exceptions, by mnemonic prefix, come first.
@@ -137,7 +137,7 @@ def _facts(file: Path, built: CodeObject, kernel: Any) -> Facts:
     code = _code(built, kernel)
     used = kernel.resources
     arch = load_catalog().archs[built.arch]
-    sizes = (used.group_segment_fixed_size, used.max_flat_workgroup_size)
+    limits = (kernel.descriptor.vgpr_count, used.sgpr_count, used.group_segment_fixed_size, used.max_flat_workgroup_size)
     return Facts(
         name=kernel.name,
         file=str(file),
@@ -145,7 +145,7 @@ def _facts(file: Path, built: CodeObject, kernel: Any) -> Facts:
         code_object_version=built.version,
         code_bytes=len(kernel.code),
         resources=asdict(used),
-        waves_per_simd=waves_per_simd(arch, used.vgpr_count, used.sgpr_count, *sizes),
+        waves_per_simd=room(arch, *limits).waves_per_simd,
         kernarg=[asdict(arg) for arg in kernel.args],
         mix=dict(Counter(classify(one) for one in code).most_common()),
         mnemonics=dict(Counter(one.mnemonic for one in code).most_common()),

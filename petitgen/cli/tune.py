@@ -188,9 +188,8 @@ class _Work:
             click.echo(json.dumps([asdict(result) for result in self.results], indent=1))
         else:
             done, took = len(self.results) - len(failed), time.monotonic() - self.start
-            click.echo(
-                f"{done} of {len(self.results)} problems tuned in {took:.0f} s: {', '.join(map(str, self.paths))}"
-            )
+            where = f": {', '.join(map(str, self.paths))}" if done else ""
+            click.echo(f"{done} of {len(self.results)} problems tuned in {took:.0f} s{where}")
         if failed:
             sys.exit(1)
 

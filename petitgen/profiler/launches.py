@@ -16,13 +16,11 @@ from petitgen.paths import CONFIGS
 from petitgen.profiler.result import Occupancy
 from petitgen.profiler.timing import Timing
 from petitgen.spec.model import Arch
+from petitgen.spec.occupancy import room
 from petitgen.spec.reader import read
 
 Index = NDArray[np.int64]
 Dim3 = tuple[int, int, int]
-REGISTER_GRANULE, LDS_GRANULE = 8, 512  # as in petitgen.build.occupancy
-SGPRS_PER_SIMD, SGPR_GRANULE = 800, 16
-MOST_WORKGROUPS = 16  # of more than one wave, on a CU
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,31 +58,19 @@ def load_arch(name: str) -> Arch:
 
 def occupancy(kernel: Kernel, arch: Arch, block: int, lds_bytes: int, timing: Timing, workgroups: int) -> Occupancy:
     """How many workgroups a CU runs at once. ProfileError if not even one fits."""
-    registers = -(-max(kernel.descriptor.vgpr_count, 1) // REGISTER_GRANULE) * REGISTER_GRANULE
-    sgprs = -(-(kernel.resources.sgpr_count + 6) // SGPR_GRANULE) * SGPR_GRANULE  # VCC, FLAT_SCRATCH, XNACK_MASK
-    lds = -(-lds_bytes // LDS_GRANULE) * LDS_GRANULE
-    waves = -(-block // arch.wave_size)
-    by_waves = {
-        "waves": arch.max_waves_per_simd,
-        "registers": arch.registers // registers,
-        "SGPRs": SGPRS_PER_SIMD // sgprs,
-    }
-    limits = {name: most * arch.simds // waves for name, most in by_waves.items()}
-    limits["LDS"] = arch.lds_bytes // lds if lds else 1 << 30
-    limits["workgroups"] = MOST_WORKGROUPS if waves > 1 else 1 << 30
-    name = min(limits, key=lambda key: limits[key])
-    most = limits[name]
-    if most < 1:
-        raise ProfileError(f"{kernel.name}: a workgroup of {waves} waves with {registers} registers a lane and {lds} bytes"
-                           f" of LDS does not fit a CU: {name}")  # fmt: skip
+    registers = kernel.descriptor.vgpr_count
+    fits = room(arch, registers, kernel.resources.sgpr_count, lds_bytes, block)
+    if fits.workgroups < 1:
+        raise ProfileError(f"{kernel.name}: a workgroup of {block} work-items with {registers} registers a lane and"
+                           f" {lds_bytes} bytes of LDS does not fit a CU: {fits.limit}")  # fmt: skip
     there = workgroups / min(timing.compute_units, workgroups)
     return Occupancy(
-        waves_per_simd=-(-most * waves // arch.simds),
-        workgroups_per_cu=most,
-        resident_workgroups=min(float(most), there),
-        limited_by=name if there >= most else "grid",
+        waves_per_simd=fits.waves_per_simd,
+        workgroups_per_cu=fits.workgroups,
+        resident_workgroups=min(float(fits.workgroups), there),
+        limited_by=fits.limit if there >= fits.workgroups else "grid",
         registers=registers,
-        lds_bytes=lds,
+        lds_bytes=fits.lds_bytes,
         scratch_bytes=kernel.descriptor.private_segment_fixed_size,
     )
 

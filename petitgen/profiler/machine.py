@@ -77,7 +77,6 @@ class Machine(NamedTuple):
     lds_latency: int
     smem_latency: int
     l1_latency: int
-    l1_rate: int
     l1_lines: int
     line: int
     link: float

@@ -14,8 +14,8 @@ from petitgen.emulator.launch import LoadedCode, prepared
 from petitgen.emulator.memory import DeviceMemory
 from petitgen.errors import ProfileError
 from petitgen.isa import CodeObject, Kernel
-from petitgen.profiler import simulate
 from petitgen.profiler.classes import Table, build_table
+from petitgen.profiler.cu import simulate
 from petitgen.profiler.device import Origin, allocations, as_sites, origin, refetched, sharing, wanted
 from petitgen.profiler.launches import (
     Dim3,
@@ -278,7 +278,6 @@ def _machine(timing: Timing) -> Machine:
         lds_latency=timing.lds_latency,
         smem_latency=timing.smem_latency,
         l1_latency=timing.l1_latency,
-        l1_rate=timing.l1_bytes_per_clock,
         l1_lines=timing.l1_bytes // timing.l1_line,
         line=timing.l1_line,
         link=float(timing.l1_bytes_per_clock),

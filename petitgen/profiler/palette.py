@@ -28,8 +28,6 @@ STALL: Mapping[str, str] = {
     "mfma busy": "#cdeac6",
     "valu result": "#92c5de",
     "valu busy": "#d3e6f1",
-    "salu result": "#a79fd6",
-    "salu busy": "#dad9ee",
     "barrier": "#909090",
     "nop": "#b4b4b4",
     "arbitration": "#d2d2d2",

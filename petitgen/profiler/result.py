@@ -11,17 +11,15 @@ from dataclasses import asdict, dataclass
 
 # Why a wave issues nothing in a clock: Stall.cause, Hot.stalls and Event.state use these names.
 CAUSES: dict[str, str] = {
-    "vmem wait": "s_waitcnt vmcnt: vector memory has not returned",
+    "vmem wait": "s_waitcnt vmcnt: loads or atomics have not returned",
     "lds wait": "s_waitcnt lgkmcnt: LDS has not returned",
     "smem wait": "s_waitcnt lgkmcnt: scalar memory has not returned",
-    "store wait": "s_waitcnt vmcnt or expcnt on stores and atomics",
+    "store wait": "s_waitcnt vmcnt: stores, or a write-back of the L2, have not returned",
     "barrier": "s_barrier: other waves of the workgroup have not arrived",
     "valu result": "operand of a VALU instruction still in flight",
     "mfma result": "operand of a matrix instruction still in flight",
-    "salu result": "operand of a scalar instruction still in flight",
     "valu busy": "the VALU works on another instruction",
     "mfma busy": "the matrix unit works on another instruction",
-    "salu busy": "the scalar unit works on another instruction",
     "lds busy": "the LDS takes no further instruction",
     "vmem busy": "the vector memory path takes no further instruction",
     "arbitration": "another wave of the SIMD issued instead",

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from petitgen.emulator.mfma_table import shape
 from petitgen.emulator.sanitizer.lines import LineTable
-from petitgen.profiler import simulate
 from petitgen.profiler.classes import LDS, MFMA, SALU, TRANS, VALU, VMEM
+from petitgen.profiler.cu.columns import ISSUE, SIMDS
 from petitgen.profiler.machine import Counts
 from petitgen.profiler.model import Run
 from petitgen.profiler.result import (
@@ -131,8 +131,8 @@ def _bounds(run: Run, moved: Traffic, us: float) -> tuple[Bound, ...]:
         "L2": moved.l2 / (timing.l2_bytes_per_clock * timing.xcds * timing.clock_mhz),
         "L1": counts.busy[VMEM] * queue,
         "LDS": counts.busy[LDS] * queue,
-        "MFMA": counts.busy[MFMA] / simulate.SIMDS * queue,
-        "VALU": vector / simulate.SIMDS * queue,
+        "MFMA": counts.busy[MFMA] / SIMDS * queue,
+        "VALU": vector / SIMDS * queue,
     }
     if timing.mall_bytes:
         alone["MALL"] = moved.mall / (timing.mall_gbps * 1e3 * timing.mall_efficiency)
@@ -151,7 +151,7 @@ def _roofline(run: Run, problem: Problem | None, us: float) -> Roofline:
         if mnemonic.startswith("v_mfma"):
             s = shape(mnemonic, run.program.code.arch)
             flops = 2 * s.m * s.n * s.k * s.blocks / (4 * timing.passes(mnemonic))
-            peak = max(peak, flops * simulate.SIMDS * timing.compute_units * timing.clock_mhz)
+            peak = max(peak, flops * SIMDS * timing.compute_units * timing.clock_mhz)
     return Roofline(
         hbm_peak=timing.hbm_gbps * 1e3,
         hbm_achievable=timing.hbm_gbps * 1e3 * timing.hbm_efficiency,
@@ -177,7 +177,7 @@ def _classes(run: Run) -> tuple[ClassUse, ...]:
     for number, name in enumerate(CLASSES):
         issues = _issues(run, number)
         if issues:
-            units = simulate.SIMDS if number in (VALU, TRANS, MFMA, SALU) else 1
+            units = SIMDS if number in (VALU, TRANS, MFMA, SALU) else 1
             busy = float(run.counts.busy[number]) / units
             uses.append(ClassUse(name, issues, busy, busy / clocks))
     return tuple(uses)
@@ -215,7 +215,7 @@ def _timeline(run: Run) -> tuple[Event, ...]:
                 wave=in_group,
                 start=start,
                 end=end,
-                state="issue" if state == simulate.ISSUE else _CAUSES[state],
+                state="issue" if state == ISSUE else _CAUSES[state],
                 name=CLASSES[run.table.kind[i]],
                 pc=run.table.instructions[i].pc - run.kernel.entry,
             )

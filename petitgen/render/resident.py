@@ -101,7 +101,6 @@ class ResidentContext:
     """See the head of templates/gemm/resident.hip.j2 for what the numbers mean there."""
 
     name: str
-    arch: str
     weights: str
     activations: str
     activations_bf16: bool
@@ -177,7 +176,6 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
     left_exponent = -code_exponent - scale_exponent
     return ResidentContext(
         name=instance.name,
-        arch=instance.arch.name,
         weights=weights,
         activations=activations,
         activations_bf16=activations == "bf16",

@@ -123,6 +123,7 @@ class _Family:
                 limits=Limits(registers=arch.registers // tile.occupancy, lds_bytes=arch.lds_bytes),
                 constraints=Constraints(k_multiple=max(_MFMA_K, FORMATS[w].block), **spec["constraints"]),
                 tolerance=self._tolerance(a, tile),
+                whole_range=tile.loop in spec["whole_range"],
             )
 
     def _known(self, name: str, kind: str) -> str:

@@ -136,8 +136,8 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise. sums: the least power of two that sums are carried
-    times."""
+    """|y - y64| <= unit * |y64| + accumulate * sum|a w|, elementwise. sums: what float32 loses at its lower end is
+    granted for sums that are carried times this power of two."""
 
     unit: float
     accumulate: float
@@ -159,6 +159,7 @@ class KernelInstance:
     limits: Limits
     constraints: Constraints
     tolerance: Tolerance
+    whole_range: bool  # activations of any size are promised to work, and not those up to 2^64 only
 
     @property
     def contract(self) -> str:

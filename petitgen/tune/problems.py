@@ -20,6 +20,10 @@ def parse_weights(texts: Sequence[str], models: Sequence[str] = (), ranks: Seque
         for name in models:
             if name not in MODELS:
                 raise TuneError(f"no model {name!r}; known are {', '.join(MODELS)}; or give --shapes N,K")
+        for name in models or MODELS:
+            for count in ranks:
+                if not MODELS[name].splits(count):
+                    raise TuneError(f"{name} does not divide among {count} ranks: give a number that divides its heads")
         found += [(weight.n, weight.k) for weight in weights(models or tuple(MODELS), ranks or RANKS)]
     return list(dict.fromkeys(found))
 
@@ -44,6 +48,6 @@ def parse_rows(texts: Sequence[str], default: Sequence[int]) -> tuple[int, ...]:
     for text in texts:
         for part in text.split(","):
             if not part.strip().isdecimal() or int(part) < 1:
-                raise TuneError(f"--m {text}: numbers of rows are needed, from 1, as in 1,16,256")
+                raise TuneError(f"-m {text}: numbers of rows are needed, from 1, as in 1,16,256")
             found.add(int(part))
     return tuple(sorted(found or default))

@@ -16,6 +16,8 @@ from runtime.errors import RuntimeLibraryError
 from runtime.manifest import Kernel, Manifest
 from runtime.select import Problem, contract_of
 
+_WORTH = {"virtual": 0, "model": 1, "device": 2}
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -59,16 +61,30 @@ def tune_weight(task: Task, measure: Measure, measured: str) -> tuple[Result, ..
     """In this process. measured: "model" or "device", for the table."""
     manifest = Manifest.load(task.directory)
     kernels = [manifest.kernels[name] for name in task.kernels]
-    return tuple(_tune(task, m, manifest.arch, kernels, measure, measured) for m in task.rows)
+    found: dict[int, Result] = {}
+    also: tuple[tuple[str, int], ...] = ()
+    for m in sorted(task.rows, reverse=True):  # what is fast for many rows is no slower for few
+        found[m] = result = _tune(task, m, manifest.arch, kernels, measure, measured, also)
+        if result.row:
+            also = ((result.row.kernel, result.row.slices),)
+    return tuple(found[m] for m in task.rows)
 
 
-def _tune(task: Task, m: int, arch: str, kernels: Sequence[Kernel], measure: Measure, measured: str) -> Result:
+def _tune(
+    task: Task,
+    m: int,
+    arch: str,
+    kernels: Sequence[Kernel],
+    measure: Measure,
+    measured: str,
+    also: Sequence[tuple[str, int]],
+) -> Result:
     start = time.perf_counter()
     problem = Problem(task.contract, m, task.n, task.k, task.k, task.n)
     nothing = Result(task.contract, m, task.n, task.k, 0.0)
     try:
         hints = [(kernel, slices) for rows, kernel, slices in task.hints if rows == m]
-        tries, left_out = search(kernels, problem, arch, task.compute_units, measure, task.most, hints)
+        tries, left_out = search(kernels, problem, arch, task.compute_units, measure, task.most, hints, also)
     except (PetitgenError, RuntimeLibraryError) as error:
         return replace(nothing, seconds=time.perf_counter() - start, error=str(error))
     best = tries[0]
@@ -100,12 +116,17 @@ def tune(
 
 
 def merge(path: Path, rows: Sequence[tuned.Row]) -> None:
-    """Put rows into a table, in place of those for the same problems. TuneError if it cannot be read or written."""
+    """Put rows into a table, in place of those for the same problems, but for what was measured on something better: a
+    device is better than the model, and that than the virtual GPU. TuneError if it cannot be read or written."""
     try:
         there = {row.problem: row for row in (tuned.read(path) if path.is_file() else [])}
-        tuned.write(path, {**there, **{row.problem: row for row in rows}}.values())
+        for row in rows:
+            known = there.get(row.problem)
+            if known is None or _WORTH[row.measured] >= _WORTH[known.measured]:
+                there[row.problem] = row
+        tuned.write(path, there.values())
     except (OSError, RuntimeLibraryError) as error:
-        raise TuneError(f"{path}: the table cannot be written: {error}") from error
+        raise TuneError(f"{path}: the table cannot be brought up to date: {error}") from error
 
 
 def missing(tasks: Sequence[Task], arch: str, path: Path) -> list[Task]:

@@ -38,6 +38,7 @@ def search(
     measure: Measure,
     most: int = MOST,
     hints: Sequence[tuple[str, int]] = (),
+    also: Sequence[tuple[str, int]] = (),
 ) -> tuple[list[Try], list[str]]:
     """What was measured, the best first; and what could not be, and why. ShapeError if no kernel takes the problem.
 
@@ -46,7 +47,7 @@ def search(
     cost. If nothing can be measured, the first reason is raised.
 
     hints: (kernel, slices) that were the best for a like problem. Then these, the two kernels that the estimate likes
-    and the slices of the fastest are enough.
+    and the slices of the fastest are enough. also: (kernel, slices) to measure beside all that.
     """
     found: dict[tuple[str, int], Try] = {}
     errors: dict[str, Exception] = {}
@@ -68,6 +69,9 @@ def search(
     most, climbed = (min(most, 2), 1) if found else (most, CLIMBED)
     for _, kernel, slices in shortlist(candidates(kernels, problem, arch, compute_units), most):
         run(kernel, slices)
+    for name, slices in also:
+        if refusal(by_name[name], problem, slices) is None:
+            run(by_name[name], slices)
     for start in rank(found.values())[:climbed]:
         kernel, best = by_name[start.kernel], start
         counts = list(slice_counts(kernel, problem.m, problem.n, problem.k, compute_units))

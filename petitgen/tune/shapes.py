@@ -25,6 +25,10 @@ class Model:
     kv_heads: int
     head_dim: int
 
+    def splits(self, ranks: int) -> bool:
+        """Does every rank have the same whole heads?"""
+        return self.heads % ranks == 0 and self.kv_heads % ranks == 0 and (self.ffn or 0) % ranks == 0
+
     def weights(self, ranks: int) -> tuple[tuple[str, int, int], ...]:
         """(name, N, K) of each weight a layer has, of one rank of `ranks`."""
         qkv, attended = (self.heads + 2 * self.kv_heads) * self.head_dim, self.heads * self.head_dim

@@ -81,7 +81,7 @@ def evaluate(problem: Problem, flushes: bool, sums: float = 2.0**-8) -> Referenc
     """The reference of a problem. Only `underflow` depends on the kernel:
 
     flushes  the matrix cores of the architecture flush subnormals (gfx90a)
-    sums     the least power of two that sums are carried times (the manifest's tolerance)
+    sums     the power of two that sums may be carried times (the manifest's tolerance)
     """
     a, (m, n) = problem.a.astype(np.float64), (problem.shape.m, problem.shape.n)
     y, magnitude, underflow = (np.empty((m, n)) for _ in range(3))

@@ -13,6 +13,7 @@ from functools import lru_cache
 from petitgen.emulator.sanitizer import Finding
 from petitgen.errors import EmulationError, PetitgenError, VerifyError
 from petitgen.executors import each
+from petitgen.spec import Catalog, load_catalog
 from petitgen.verify.checkpoints import SCHEMES
 from petitgen.verify.compare import Mismatch, compare
 from petitgen.verify.device import execute
@@ -25,8 +26,6 @@ from runtime.errors import RuntimeLibraryError
 from runtime.manifest import Kernel
 from runtime.packing import pack
 from runtime.workspace import splits
-
-HEADROOM = 2.0**-32  # sums carried times this, or less, hold products of the largest activations
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ def _case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> Case:
     start = time.perf_counter()
     lda, ldc = _pitches(kernel, shape)
     sums = kernel.tolerance.sums
-    problem = make_problem(shape, kernel.activations, kernel.weights, whole_range=sums <= HEADROOM)
+    problem = make_problem(shape, kernel.activations, kernel.weights, whole_range=_whole_range(kernel.name))
     weights = pack(kernel.weights, *problem.weights.tensors)
     try:
         done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize, shape.slices)
@@ -195,9 +194,16 @@ def _kinds(problem: Problem, index: tuple[int, int]) -> str:
     return f"A row: {problem.a_kinds[index[0]]}, W row: {problem.w_kinds[index[1]]}"
 
 
-@lru_cache
 def _flushes(arch: str) -> bool:
     """Do the matrix cores of `arch` flush subnormals (configs/archs.yaml)?"""
-    from petitgen.spec import load_catalog
+    return _catalog().archs[arch].mfma_flushes_denormals
 
-    return load_catalog().archs[arch].mfma_flushes_denormals
+
+def _whole_range(name: str) -> bool:
+    """Does the kernel promise to take activations of any size (configs/kernels/)? Not one that is in no spec."""
+    return any(instance.name == name and instance.whole_range for instance in _catalog().instances)
+
+
+@lru_cache
+def _catalog() -> Catalog:
+    return load_catalog()

@@ -97,10 +97,10 @@ def test_symbol_must_be_the_name(make_instance: MakeInstance, tmp_path: Path) ->
 
 def test_render_errors_are_reported_too(make_instance: MakeInstance, tmp_path: Path) -> None:
     def broken(instance: KernelInstance) -> str:
-        raise RenderError("gemm.hip.j2:3: 'k.tile' is undefined")
+        raise RenderError("gemm/resident.hip.j2:3: 'k.tile' is undefined")
 
     report = run([make_instance("one")], tmp_path / "out", tmp_path / "cache", render=broken)
-    assert report.failed[0].error == "gemm.hip.j2:3: 'k.tile' is undefined"
+    assert report.failed[0].error == "gemm/resident.hip.j2:3: 'k.tile' is undefined"
 
 
 def test_manifest_facts(make_instance: MakeInstance, tmp_path: Path) -> None:

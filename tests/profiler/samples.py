@@ -58,7 +58,7 @@ def profile(**changes: Any) -> Profile:
     total = sum(4 + stall for *_, stall in PROGRAM)
     stalls = sorted(((cause, 480.0 * stall, stall / total) for *_, cause, stall in PROGRAM), key=lambda s: -s[1])
     made = Profile(
-        kernel="gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2",
+        kernel="gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2",
         arch="gfx942",
         product="MI300X",
         compute_units=304,

@@ -9,6 +9,7 @@ import pytest
 from petitgen.emulator import DeviceMemory
 from petitgen.errors import ProfileError
 from petitgen.profiler import Launch, Problem, Profile, profile
+from petitgen.profiler.result import CAUSES
 
 from .programs import loop, program
 
@@ -408,3 +409,32 @@ def test_a_workgroup_that_does_not_fit():
 def test_another_architecture():
     with pytest.raises(ProfileError, match="is for gfx942, the model was asked for gfx90a"):
         profile(Launch(program("s_nop 0"), "k", [0, np.uint32(0)], 1, 64), "gfx90a")
+
+
+# --- causes --------------------------------------------------------------------------------------------------------------
+
+ONE = "v_mfma_f32_32x32x8_f16 v[0:15], v[32:33], v[34:35], v[0:15]\n"
+OTHER = "v_mfma_f32_32x32x8_f16 v[16:31], v[32:33], v[34:35], v[16:31]\n"
+THIRTY = "global_load_dwordx4 v[4:7], v1, s[4:5]\n" * 30
+WHY = {  # cause -> (a kernel that stalls for it, work-items)
+    "vmem wait": (STREAM.format(stride=4096) + THIRTY + "s_waitcnt vmcnt(0)", 64),
+    "store wait": (STREAM.format(stride=4096) + "global_store_dword v1, v2, s[4:5]\ns_waitcnt vmcnt(0)", 64),
+    "lds wait": ("ds_read_b32 v1, v2\ns_waitcnt lgkmcnt(0)", 64),
+    "smem wait": ("s_load_dwordx2 s[4:5], s[0:1], 0x0\ns_waitcnt lgkmcnt(0)", 64),
+    "barrier": ("v_readfirstlane_b32 s4, v0\ns_cmp_ge_u32 s4, 64\ns_cbranch_scc1 .L1\ns_sleep 9\n.L1:\ns_barrier", 128),
+    "valu result": ("v_exp_f32 v1, v1\nv_add_f32 v2, v1, v1", 64),
+    "mfma result": (ONE * 2, 64),
+    "valu busy": ("v_exp_f32 v1, v1\nv_exp_f32 v2, v3", 64),
+    "mfma busy": (ONE + OTHER, 64),
+    "lds busy": ("v_lshlrev_b32 v1, 7, v0\n" + "ds_read_b32 v2, v1\n" * 8, 64),
+    "vmem busy": (STREAM.format(stride=4096) + THIRTY, 64),
+    "arbitration": ("s_add_u32 s4, s4, s5\n" * 9, 512),
+    "fetch": ("s_branch .Lnext\n.Lelse:\ns_nop 0\n.Lnext:", 64),
+    "nop": ("s_nop 7", 64),
+}
+
+
+def test_every_cause_is_one_that_occurs():
+    for cause, (body, block) in WHY.items():
+        assert cause in {stall.cause for stall in run(body, block=block, lds=16384).stalls}, cause
+    assert set(WHY) == set(CAUSES)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,8 @@ from petitgen.emulator.mfma import MNEMONICS
 from petitgen.emulator.mfma_table import shape
 from petitgen.errors import ProfileError, SpecError
 from petitgen.isa.model import Instruction
+from petitgen.profiler import cu
+from petitgen.profiler.cu import compiled
 from petitgen.profiler.device import Sharing, origin, refetched
 from petitgen.profiler.launches import place, representatives, with_slices
 from petitgen.profiler.streams import lds_clocks, lines_of
@@ -201,3 +206,30 @@ def test_a_wrong_parameter_is_named(tmp_path):
     (tmp_path / "archs.yaml").write_text(text.replace("hbm_efficiency: 0.81", "hbm_efficiency: 1.81"))
     with pytest.raises(SpecError, match=r"timing\.gfx942\.hbm_efficiency: 1\.81 is not allowed"):
         load_timing("gfx942", configs=tmp_path)
+
+
+# --- the loops ------------------------------------------------------------------------------------------------------------
+
+
+def test_kept_loops_know_every_file_that_they_are_made_of(monkeypatch: pytest.MonkeyPatch):
+    """Whatever a loop's file takes from the profiler changes the name that the loops are kept under."""
+    read: list[Path] = []
+    bytes_of = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path.resolve()), bytes_of(path))[1])
+
+    def name() -> str:
+        def loop() -> None: ...
+
+        compiled.kept(loop)
+        return loop.__qualname__
+
+    before = name()
+    folder = Path(str(cu.__file__)).parent
+    loops = set(folder.glob("*.py")) - {folder / "compiled.py"}
+    taken = {node.module for path in loops for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("petitgen")}  # fmt: skip
+    files = {folder.parents[2] / (str(module).replace(".", "/") + ".py") for module in taken} | loops
+    assert len(files) > 8
+    assert {path.resolve() for path in files} <= set(read)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: bytes_of(path) + (b"#" if path.name == "memory.py" else b""))
+    assert name() != before

@@ -102,7 +102,7 @@ def test_figures_for_people(said: str, shown: str) -> None:
 def test_a_row_has_the_facts() -> None:
     shown = dict(zip(report.COLUMNS, row(entry()), strict=True))
     assert shown == {
-        "kernel": "gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2",
+        "kernel": "gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2",
         "problem": "16x8192x8192, 4 slices",
         "time": "10.00 us",
         "HBM": "90.0%",
@@ -119,7 +119,7 @@ def test_a_row_has_the_facts() -> None:
 
 def test_one_launch_is_told_in_full() -> None:
     said = text([entry()], None)
-    assert said.splitlines()[0] == "gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2 at 16x8192x8192, 4 slices"
+    assert said.splitlines()[0] == "gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2 at 16x8192x8192, 4 slices"
     for one in profile().stalls:
         assert any(line.split()[-1] == percent(one.share) for line in said.splitlines() if one.cause in line), one
     for hot in profile().hot:

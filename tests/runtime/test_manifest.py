@@ -15,7 +15,7 @@ import runtime.manifest
 from runtime.errors import ManifestError, ManifestVersionError
 from runtime.manifest import Manifest, parse
 
-NAME = "gemm_nvfp4_bf16__gfx942_m16n64k256_w1x2x2"
+NAME = "gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2"
 BUFFER = {"kind": "buffer", "size": 16, "alignment": 16, "max_bytes": 4096}
 NUMBER = {"kind": "u32", "size": 4, "access": "", "out_of_range": False, "alignment": 1, "max_bytes": 0}
 KERNEL: dict[str, Any] = {
@@ -54,7 +54,7 @@ KERNEL: dict[str, Any] = {
             {"name": "m", "offset": 32, **NUMBER},
         ],
     },
-    "tile": {"m": 16, "n": 64, "k": 256, "unit": 256},
+    "tile": {"m": 16, "n": 64, "k": 512, "unit": 512},
     "block": 256,
     "grid": {"x": ["n", 64], "y": ["m", 16], "z": 1},
     "constraints": {"k_multiple": 16},

@@ -176,6 +176,8 @@ GOOD = checkpoint(16, 64)
         (GOOD[0], GOOD[1], None, r"weight_scale_2 is missing"),
         (GOOD[0], GOOD[1], "1.5", r"weight_scale_2 has dtype <U3"),
         (GOOD[0], GOOD[1], 1e300, r"weight_scale_2 has a value beyond float32"),
+        (GOOD[0], GOOD[1], 1e-46, r"weight_scale_2 has a value beyond float32"),
+        (GOOD[0], GOOD[1], [1, [2]], r"weight_scale_2 is no array"),
         (GOOD[0].tolist(), GOOD[1], 1.0, "weight has dtype list"),
     ],
 )

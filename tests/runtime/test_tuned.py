@@ -108,7 +108,25 @@ def test_a_row_that_the_kernel_refuses_is_passed_over():
     assert choose(single, problem(16), "gfx942", 304, table(row(16, SMALL, 2), row(32, TALL))).kernel.name == TALL
 
 
+@pytest.mark.parametrize(
+    "useless",
+    [row(16, "gemm_nvfp4_bf16__gfx942_m16n64k9_w1x1x1"), row(16, TALL, 100_000)],
+    ids=["not built", "too many slices"],
+)
+def test_a_useless_row_hides_no_other_of_the_same_problem(useless: Row, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        assert chosen(16, row(16, SMALL, 5), row(32, TALL), useless) == (SMALL, 5)
+    assert len(caplog.records) == 1
+    assert "passed over" in caplog.text
+    assert chosen(16, useless, row(16, TALL, 3)) == (TALL, 3)
+
+
 # ---- files ------------------------------------------------------------------------------------------
+def test_a_mark_of_byte_order_is_no_part_of_the_columns(tmp_path: Path):
+    (tmp_path / "t.csv").write_text(f"{HEADER}gfx942,304,gemm_nvfp4_bf16,16,8192,4096,{SMALL},1,10,model\n", "utf-8-sig")
+    assert tuned.read(tmp_path / "t.csv") == [row(16)]
+
+
 def test_what_is_written_is_read_again(tmp_path: Path):
     rows = [row(64, us=1 / 3), row(16), row(16, cu_num=38), row(16, arch="gfx90a", measured="device")]
     tuned.write(tmp_path / "new" / "gfx942.csv", rows)
@@ -134,7 +152,10 @@ def test_what_the_user_names_goes_before_the_package_row_by_row(tmp_path: Path, 
     monkeypatch.setattr(tuned, "packaged", lambda arch: package)
 
     def slices() -> list[int]:
-        return [one.slices for one in tuned.load("gfx942", 304).rows("gemm_nvfp4_bf16", 8192, 4096)]
+        first: dict[int, int] = {}
+        for one in tuned.load("gfx942", 304).rows("gemm_nvfp4_bf16", 8192, 4096):
+            first.setdefault(one.m, one.slices)
+        return list(first.values())
 
     monkeypatch.delenv("PETITGEN_TUNED", raising=False)
     assert slices() == [1, 1, 1]
@@ -143,6 +164,10 @@ def test_what_the_user_names_goes_before_the_package_row_by_row(tmp_path: Path, 
     monkeypatch.setenv("PETITGEN_TUNED", f"{folder}:{file}")
     assert slices() == [2, 2, 1]
     assert tuned.load("gfx90a", 104).rows("gemm_nvfp4_bf16", 8192, 4096) == []
+    tuned.write(file, [row(16, slices=4, measured="virtual")])
+    monkeypatch.setenv("PETITGEN_TUNED", str(file))
+    assert slices() == [1, 1, 1]
+    assert next(one.slices for one in tuned.load("gfx942", 304, virtual=True).rows("gemm_nvfp4_bf16", 8192, 4096)) == 4
     monkeypatch.setenv("PETITGEN_TUNED", str(tmp_path / "none"))
     with pytest.raises(TunedTableError, match=r"none: named in \$PETITGEN_TUNED, but not there"):
         tuned.load("gfx942", 304)

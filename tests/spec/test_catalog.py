@@ -67,6 +67,16 @@ def test_k_is_whole_scale_blocks():
     assert multiples == {("nvfp4", 16), ("mxfp4", 32), ("amdfp4", 16)}
 
 
+def test_activations_of_any_size_are_promised_by_loop(configs: Path):
+    assert {(i.tile.loop, i.whole_range) for i in load_catalog().instances} == {("resident", True), ("streamed", False)}
+    text = (configs / FAMILY).read_text()
+    (configs / FAMILY).write_text(text.replace("whole_range: [resident]", "whole_range: [streamed]"))
+    assert {(i.tile.loop, i.whole_range) for i in load_catalog(configs).instances} == {
+        ("resident", False),
+        ("streamed", True),
+    }
+
+
 def test_names_are_built_and_parsed_alike():
     for instance in load_catalog().instances:
         name = parse(instance.name)
@@ -112,6 +122,7 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: streamed(d).update(stages=4, a_ahead=3), r"tiles\[\d+\]: a_ahead: 3 does not divide the 4 steps"),
         (FAMILY, lambda d: d["tiles"][0].update(occupancy=9), r"tiles\[0\]: occupancy: 9 is not allowed; 1 to 8 is"),
         (FAMILY, lambda d: streamed(d).update(n=128, occupancy=3), r"tiles\[\d+\]: occupancy: 3 waves a SIMD do not fit: with 32768 bytes"),
+        (FAMILY, lambda d: d.update(whole_range=["all"]), r"whole_range\[0\]: 'all' is not allowed; one of 'resident', 'streamed' is"),
         (FAMILY, lambda d: d["tiles"].append(d["tiles"][0]), r"two tiles give the same kernel name"),
         (FAMILY, lambda d: d.update(archs=["gfx906"]), r"archs: 'gfx906' is not in archs\.yaml; allowed: gfx90a, gfx942"),
         (FAMILY, lambda d: d.update(activations=["fp8"]), r"activations: 'fp8' is not in formats\.yaml; allowed: bf16, fp16"),

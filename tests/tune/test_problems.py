@@ -42,6 +42,11 @@ def test_a_line_that_is_none_is_named(tmp_path: Path):
         parse_weights([], ["gpt-9"])
 
 
+def test_a_number_of_ranks_that_leaves_a_rest_is_refused():
+    with pytest.raises(TuneError, match="llama-3-70b does not divide among 3 ranks"):
+        parse_weights([], ["llama-3-70b"], [8, 3])
+
+
 def test_rows():
     assert parse_rows(["4,1", "16", "1"], (7,)) == (1, 4, 16)
     assert parse_rows([], (7, 8)) == (7, 8)

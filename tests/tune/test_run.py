@@ -73,11 +73,33 @@ def test_rows_are_merged_by_problem(tmp_path: Path):
     merge(old, [])
     assert len(tuned.read(old)) == 3
     old.write_text("something else\n")
-    with pytest.raises(TuneError, match=r"t\.csv: the table cannot be written: .*the columns have to be"):
+    with pytest.raises(TuneError, match=r"t\.csv: the table cannot be brought up to date: .*the columns have to be"):
         merge(old, new)
     assert old.read_text() == "something else\n"
-    with pytest.raises(TuneError, match="the table cannot be written"):
+    with pytest.raises(TuneError, match="the table cannot be brought up to date"):
         merge(old / "below" / "a.csv", new)
+
+
+def test_a_device_measured_better_than_the_model_and_that_than_the_virtual_gpu(tmp_path: Path):
+    path = tmp_path / "t.csv"
+    for us, measured in enumerate(("virtual", "model", "virtual", "device", "model", "virtual", "device"), 1):
+        merge(path, [tuned.Row("gfx942", 304, "gemm_nvfp4_bf16", 16, 64, 64, NAMES[0], 1, float(us), measured)])
+        (row,) = tuned.read(path)
+        assert (row.us, row.measured) == {1: (1, "virtual"), 4: (4, "device"), 7: (7, "device")}.get(
+            us, (2, "model") if us < 4 else (4, "device")
+        )
+
+
+def test_what_is_fast_for_more_rows_is_tried_for_fewer(directory: Path):
+    """The last of the kernels is the fastest in 7 slices, which no estimate says: whoever tries it for 64 rows does for 1."""
+
+    def measure(kernel: Kernel, problem: Problem, slices: int) -> float:
+        return 1.0 if (kernel.name, slices) == (NAMES[-1], 7) else 10.0
+
+    hinted_task = dataclasses.replace(task(directory, (1, 64)), hints=((64, NAMES[-1], 7),))
+    few, many = tune_weight(hinted_task, measure, "model")
+    assert (many.row.m, many.row.kernel, many.row.slices) == (64, NAMES[-1], 7)
+    assert (few.row.m, few.row.kernel, few.row.slices) == (1, NAMES[-1], 7)
 
 
 def test_what_a_table_has_is_not_missing(directory: Path, tmp_path: Path):

@@ -19,9 +19,11 @@ from click.testing import CliRunner
 from petitgen.cli import main
 from petitgen.emulator.sanitizer import Finding
 from petitgen.errors import EmulationError, VerifyError
+from petitgen.spec import load_catalog
 from petitgen.verify import Shape, Target, run, select
 from petitgen.verify.inputs import Checkpoint, Problem, make_problem
 from petitgen.verify.reference import evaluate
+from petitgen.verify.runner import verify_kernel
 from runtime import manifest
 from runtime.packing import PackedWeight, unpack_nvfp4
 
@@ -154,6 +156,26 @@ def test_a_right_device_passes_at_every_shape(device, generated):
     assert {case.instructions for case in kernel.cases} == {7}
     strided = [(c.shape.k, c.lda, c.shape.n, c.ldc) for c in kernel.cases if c.shape.pad_c]
     assert strided == [(48, 72, 9, 12), (48, 48, 10, 14), (48, 56, 16, 24), (48, 2048, 10, 2048)]
+
+
+@pytest.mark.parametrize("promised", [True, False, None])
+def test_activations_are_as_large_as_the_spec_promises(device, generated, monkeypatch, promised):
+    """None: the kernel is in no spec."""
+    device()
+    largest = []
+
+    def noted(*args, **kwargs):
+        problem = make_problem(*args, **kwargs)
+        a = np.abs(problem.a.astype(float))
+        largest.append(a[np.isfinite(a)].max())
+        return problem
+
+    kernels = () if promised is None else (SimpleNamespace(name=NAME, whole_range=promised),)
+    catalog = SimpleNamespace(instances=kernels, archs=load_catalog().archs)
+    monkeypatch.setattr("petitgen.verify.runner._catalog", lambda: catalog)
+    monkeypatch.setattr("petitgen.verify.runner.make_problem", noted)
+    assert all(case.ok for case in verify_kernel(select(generated)[0], [Shape(40, 3, 64)]).cases)
+    assert largest == [255 * 2.0**120 if promised else 2.0**64]
 
 
 def test_the_launch_is_the_manifests(device, generated):

@@ -39,8 +39,8 @@ def extra_cycles(addresses: Any, active: Any, dwords: Any, order: Any, width: An
     addresses, active  (n, 64); dwords: that a lane wants; order: lanes, group after group
     """
     total = 0
-    wanted = np.empty((32, 64), np.int64)  # by bank: the dwords wanted
-    counts = np.zeros(32, np.int64)
+    wanted = np.empty((BANKS, 64), np.int64)  # by bank: the dwords wanted
+    counts = np.zeros(BANKS, np.int64)
     for i in range(addresses.shape[0]):
         for group in range(0, 64, width):
             counts[:] = 0
