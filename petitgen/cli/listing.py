@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,23 @@ from runtime.manifest import Kernel
 @click.command("list")
 @options.names
 @options.arch
+@click.option("--op", "ops", multiple=True, metavar="OP", help="Only kernels for this, e.g. gemm. Repeatable.")
+@click.option("--format", "formats", multiple=True, metavar="FORMAT", help="Only this weight format. Repeatable.")
+@click.option("--activations", multiple=True, metavar="TYPE", help="Only this type: bf16, fp16. Repeatable.")
+@click.option("--matrix", is_flag=True, help="What can be computed, and with how many kernels: a table in Markdown.")
 @options.generated
 @options.configs
 @options.as_json
 def list_(
-    names: tuple[str, ...], arch: str | None, generated: Path, configs: Path | None, as_json: bool
+    names: tuple[str, ...],
+    arch: str | None,
+    ops: tuple[str, ...],
+    formats: tuple[str, ...],
+    activations: tuple[str, ...],
+    matrix: bool,
+    generated: Path,
+    configs: Path | None,
+    as_json: bool,
 ) -> None:
     """List the kernels there are: every NAME the specs ask for, whether it is built, and whether verified.
 
@@ -39,9 +53,20 @@ def list_(
     Examples:
       petitgen list
       petitgen list 'gemm_*_m16*' --arch gfx942
+      petitgen list --format amdfp4 --activations fp16
       petitgen list --json | jq -r '.[] | select(.built == "no") | .name'
     """
-    instances = load_catalog(configs).select(names, arch)
+    catalog = load_catalog(configs)
+    instances = catalog.select(names, arch)
+    for option, wanted, fact in (
+        ("--op", ops, "op"),
+        ("--format", formats, "weights.name"),
+        ("--activations", activations, "activations.name"),
+    ):
+        instances = _only(instances, option, wanted, attrgetter(fact), catalog.instances)
+    if matrix:
+        click.echo(support(instances))
+        return
     archs = sorted({instance.arch.name for instance in instances})
     kernels = {name: kernel for one in archs for name, kernel in built(generated, one).items()}
     checks = {name: check for one in archs for name, check in verified(generated, one).items()}
@@ -56,6 +81,36 @@ def list_(
     click.echo(
         f"{len(rows)} kernels, {count} built, {sum(row['verified'] == 'yes' for row in rows)} verified"
     )
+
+
+def _only(
+    instances: list[KernelInstance],
+    option: str,
+    wanted: tuple[str, ...],
+    fact: Callable[[KernelInstance], str],
+    every: Sequence[KernelInstance],
+) -> list[KernelInstance]:
+    """Those for which `fact` is one of the wanted; all if none is. UsageError for what no kernel has."""
+    known = sorted({fact(instance) for instance in every})
+    for name in wanted:
+        if name not in known:
+            raise click.UsageError(f"{option} {name}: no kernel has that; known are {', '.join(known)}")
+    return [instance for instance in instances if not wanted or fact(instance) in wanted]
+
+
+def support(instances: Sequence[KernelInstance]) -> str:
+    """Kernels by op, weight format, activation type and architecture, as a table in Markdown. Empty: not there."""
+    archs = sorted({instance.arch.name for instance in instances})
+    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    for instance in instances:
+        row = instance.op, instance.weights.name, instance.activations.name
+        counts.setdefault(row, Counter())[instance.arch.name] += 1
+    lines = ["| op | weights | activations | " + " | ".join(archs) + " |", "|---|---|---|" + "---|" * len(archs)]
+    lines += [
+        f"| {' | '.join(row)} | " + " | ".join(str(found[arch] or "") for arch in archs) + " |"
+        for row, found in counts.items()
+    ]
+    return "\n".join(lines)
 
 
 @click.command()

@@ -79,6 +79,28 @@ def test_list_of_nothing_built(tmp_path: Path) -> None:
     assert {(row["built"], row["verified"], row["registers"]) for row in rows} == {("no", "no", None)}
 
 
+def test_the_table_of_what_is_there_is_that_of_the_specs() -> None:
+    """docs/formats.md; `petitgen list --matrix` prints the table anew."""
+    page = (ROOT / "docs" / "formats.md").read_text()
+    table = page.partition("<!-- BEGIN matrix -->\n")[2].partition("<!-- END matrix -->")[0]
+    assert petitgen("list", "--matrix").stdout == table
+    every = load_catalog().instances
+    counted = [sum(map(int, filter(str.strip, line.split("|")[4:-1]))) for line in table.splitlines()[2:]]
+    assert sum(counted) == len(every)
+
+
+def test_list_takes_format_activations_and_op(tmp_path: Path) -> None:
+    def listed(*options: str) -> list[str]:
+        return [one["name"] for one in json.loads(petitgen("list", "--json", "--generated", tmp_path, *options).stdout)]
+
+    assert listed("--op", "gemm") == [instance.name for instance in load_catalog().instances]
+    found = listed("--format", "amdfp4", "--format", "mxfp4", "--activations", "fp16", "--arch", "gfx90a")
+    assert found
+    assert all("_fp16__gfx90a_" in name and name.startswith(("gemm_amdfp4", "gemm_mxfp4")) for name in found)
+    assert {name.split("_")[1] for name in found} == {"amdfp4", "mxfp4"}
+    assert petitgen("list", "--format", "nvfp5").exit_code == 2
+
+
 def test_list_takes_globs_and_arch(tmp_path: Path) -> None:
     result = petitgen("list", "--json", "--arch", "gfx90a", "gemm_*_fp16__*", "--generated", str(tmp_path))
     names = [row["name"] for row in json.loads(result.stdout)]
