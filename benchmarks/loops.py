@@ -29,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone, insta
 
 from petitgen.isa import CodeObject, Instruction, disassemble
 from petitgen.isa.codeobject import Kernel
+from petitgen.profiler.launches import load_arch
 from petitgen.spec import load_catalog
+from petitgen.spec.occupancy import room
 
 GENERATED = Path(__file__).resolve().parents[1] / "generated"
 
@@ -38,7 +40,7 @@ UNITS = {
     ("gfx942", "32x32x8"): 8, ("gfx942", "16x16x16"): 4, ("gfx942", "32x32x16"): 8, ("gfx942", "16x16x32"): 4,
     ("gfx90a", "32x32x8"): 16, ("gfx90a", "16x16x16"): 8, ("gfx942", "4x4x4"): 2, ("gfx90a", "4x4x4"): 2,
 }  # fmt: skip
-REGISTERS, LDS_BYTES, SIMDS, MOST_WAVES = 512, 65536, 4, 8
+SIMDS = 4  # of a CU
 MCA_TURNS = (20, 40)  # the difference leaves out what starts and ends the loop
 
 
@@ -184,7 +186,7 @@ def _figures(arch: str, kernel: Kernel, loop: Sequence[Instruction], rows: int |
         spills=resources.vgpr_spill_count + resources.sgpr_spill_count,
         scratch_bytes=resources.private_segment_fixed_size,
         lds_bytes=resources.group_segment_fixed_size,
-        waves=_waves_per_simd(kernel),
+        waves=_waves_per_simd(arch, kernel),
     )
 
 
@@ -200,13 +202,10 @@ def _is_scratch(one: Instruction) -> bool:
     return one.encoding == "SCRATCH" or (one.encoding == "MUBUF" and " off, s[0:3]" in one.text)
 
 
-def _waves_per_simd(kernel: Kernel) -> int:
-    """By registers (allocated eight at a time) and LDS, in whole workgroups."""
-    resources, metadata = kernel.resources, kernel.metadata
-    waves = -(-int(metadata.get(".max_flat_workgroup_size", 256)) // 64)
-    by_registers = min(MOST_WAVES, REGISTERS // max(8, -(-resources.vgpr_count // 8) * 8))
-    groups = LDS_BYTES // max(1, resources.group_segment_fixed_size)
-    return min(by_registers, max(1, groups * waves // SIMDS))
+def _waves_per_simd(arch: str, kernel: Kernel) -> int:
+    resources, block = kernel.resources, int(kernel.metadata.get(".max_flat_workgroup_size", 256))
+    lds = resources.group_segment_fixed_size
+    return room(load_arch(arch), kernel.descriptor.vgpr_count, resources.sgpr_count, lds, block).waves_per_simd
 
 
 # ---- llvm-mca ---------------------------------------------------------------------------------------------------------
