@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
+from petitgen.render.epilogue import NORMAL_TAIL, OPTIONS
 from petitgen.spec.model import KernelInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST
 
@@ -132,6 +133,8 @@ class ResidentContext:
     operand_type: str
     accumulator_type: str
     parameters: tuple[Parameter, ...]
+    epilogue: tuple[tuple[str, int], ...]  # options by name and bit; none: results are stored as they are
+    tail: tuple[float, ...]  # of the normal distribution
     code_exponent: int
     table: tuple[str, ...]  # order table: bf16 codes 4 to 7 and 0 to 3, high bytes and then low ones
     converts_fp8: bool
@@ -207,6 +210,8 @@ def resident_context(instance: KernelInstance) -> ResidentContext:
         operand_type=OPERANDS[activations],
         accumulator_type=ACCUMULATORS[WIDTH],
         parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
+        epilogue=OPTIONS if instance.epilogue else (),
+        tail=NORMAL_TAIL,
         code_exponent=code_exponent,
         table=_table(code_exponent) if instance.order == "table" else (),
         converts_fp8=converts_fp8,

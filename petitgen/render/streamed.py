@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
+from petitgen.render.epilogue import NORMAL_TAIL, OPTIONS
 from petitgen.spec.model import Arch, KernelInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_BINADES, MX_LARGEST
 
@@ -110,6 +111,8 @@ class StreamedContext:
     operand_type: str
     accumulator_type: str
     parameters: tuple[Parameter, ...]
+    epilogue: tuple[tuple[str, int], ...]  # options by name and bit; none: results are stored as they are
+    tail: tuple[float, ...]  # of the normal distribution
     scaled_weights: bool
     normalize: bool  # codes are brought up: a product would be subnormal where that is flushed, or out of range
     code_exponent: int
@@ -170,6 +173,8 @@ def streamed_context(instance: KernelInstance) -> StreamedContext:
         operand_type=OPERANDS[activations],
         accumulator_type=ACCUMULATORS[WIDTH],
         parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
+        epilogue=OPTIONS if instance.epilogue else (),
+        tail=NORMAL_TAIL,
         scaled_weights=way == "fold",
         normalize=exponents.code != exponents.unpacked,
         code_exponent=exponents.code,

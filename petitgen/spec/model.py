@@ -162,6 +162,11 @@ class KernelInstance:
     whole_range: bool  # activations of any size are promised to work, and not those up to 2^64 only
 
     @property
+    def epilogue(self) -> bool:
+        """Can it do more to a result than round it: runtime/epilogue.py?"""
+        return any(argument.name == "options" for argument in self.abi)
+
+    @property
     def contract(self) -> str:
         """What it computes: the part of the name before the double underscore."""
         return self.name.split("__")[0]

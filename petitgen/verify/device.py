@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from petitgen.emulator import DeviceMemory, launch
 from petitgen.emulator.sanitizer import Finding, Sanitizer
 from petitgen.errors import VerifyError
+from petitgen.verify.epilogue import Extra
 from petitgen.verify.floats import FLOAT_TYPES
 from petitgen.verify.limits import check_arch, check_limits
 from runtime.descriptors import buffer_resource, extent
+from runtime.epilogue import NONE
 from runtime.manifest import Kernel
 from runtime.orders import reorder, rescale
 from runtime.packing import PackedWeight
@@ -64,8 +66,9 @@ def execute(
     ldc: int,
     sanitize: bool = False,
     slices: int = 1,
+    extra: Extra | None = None,
 ) -> Execution:
-    """C = A x W^T on the emulator.
+    """C = A x W^T on the emulator, and what an epilogue makes of it.
 
     a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements; slices: workgroups that share a
     tile along K. The gaps between rows of A hold NaN, those of C a sentinel, partial sums that nobody has written
@@ -77,19 +80,26 @@ def execute(
     dtype = FLOAT_TYPES[kernel.activations].dtype
     _check(kernel, a, dtype, weights, arch)
     (m, k), n = a.shape, weights.n
-    check_limits(kernel, m, n, k, lda, ldc, slices)
+    extra = extra or Extra(NONE, None, None)
+    columns, ldr = extra.options.columns(n), 0 if extra.residual is None else ldc
+    residual = np.zeros((0, 0), dtype) if extra.residual is None else extra.residual
+    bias = np.zeros(0, dtype) if extra.bias is None else extra.bias
+    check_limits(kernel, m, n, k, lda, ldc, slices, extra.options.columns(n) if extra else n)
     memory = DeviceMemory()
     contents = {
         "a": _pitched(a, lda),
         "w": reorder(weights.codes, kernel.order).reshape(-1),
         "s": rescale(weights.scales, weights.format, kernel.order).reshape(-1),
         "o": weights.outer.view(np.uint8),
-        "c": np.full(extent(m, n, ldc, dtype.itemsize), SENTINEL, np.uint8),
+        "c": np.full(extent(m, columns, ldc, dtype.itemsize), SENTINEL, np.uint8),
+        "bias": bias.view(np.uint8),
+        "residual": _pitched(residual, ldr),
         "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
         "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
     }
     buffers = {name: _place(memory, name, data) for name, data in contents.items()}
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
+    scalars |= {"ldr": ldr, "options": int(extra.options)}
     kernarg = _kernarg(kernel, buffers, scalars, arch)
     grid = kernel.grid.size(m=m, n=n, k=k, slices=slices)
     limit = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
@@ -105,7 +115,7 @@ def execute(
         sanitize=sanitizer,
     )
     after = {name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()}
-    c, written = _rows(after["c"][GUARD_BYTES:], m, n, ldc, dtype)
+    c, written = _rows(after["c"][GUARD_BYTES:], m, columns, ldc, dtype)
     watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
     watched["c"][GUARD_BYTES:][written] = False
     watched["p"][GUARD_BYTES : GUARD_BYTES + buffers["p"].size] = False

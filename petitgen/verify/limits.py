@@ -8,12 +8,17 @@ from runtime.manifest import Kernel
 from runtime.select import Problem, contract_of, refusal
 
 
-def check_limits(kernel: Kernel, m: int, n: int, k: int, lda: int, ldc: int, slices: int = 1) -> None:
-    """VerifyError, with the limit, when the kernel does not take a problem of this size. lda, ldc: elements."""
+def check_limits(
+    kernel: Kernel, m: int, n: int, k: int, lda: int, ldc: int, slices: int = 1, columns: int | None = None
+) -> None:
+    """VerifyError, with the limit, when the kernel does not take a problem of this size.
+
+    lda, ldc: elements. columns: of C, N unless an epilogue makes fewer of them.
+    """
     for name, value in {"M": m, "N": n, "K": k, "slices": slices}.items():
         if value < 1:
             raise VerifyError(f"{kernel.name}: {name} = {value}; at least 1 is needed")
-    for name, pitch, row in (("A", lda, k), ("C", ldc, n)):
+    for name, pitch, row in (("A", lda, k), ("C", ldc, n if columns is None else columns)):
         if pitch < row:
             raise VerifyError(f"{kernel.name}: rows of {name} are {row} elements, but only {pitch} apart")
     problem = Problem(contract_of(kernel), m, n, k, lda, ldc)

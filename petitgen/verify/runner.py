@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+
+import numpy as np
 
 from petitgen.emulator.sanitizer import Finding
 from petitgen.errors import EmulationError, PetitgenError, VerifyError
@@ -17,11 +20,13 @@ from petitgen.spec import Catalog, load_catalog
 from petitgen.verify.checkpoints import SCHEMES
 from petitgen.verify.compare import Mismatch, compare
 from petitgen.verify.device import execute
+from petitgen.verify.epilogue import apply, make_extra
 from petitgen.verify.inputs import Problem, make_problem
 from petitgen.verify.limits import check_arch, check_limits
 from petitgen.verify.reference import evaluate
-from petitgen.verify.shapes import MAX_PITCH, Shape, default_shapes, in_slices
+from petitgen.verify.shapes import MAX_PITCH, Shape, default_shapes, in_epilogues, in_slices
 from petitgen.verify.targets import Target
+from runtime.epilogue import Epilogue
 from runtime.errors import RuntimeLibraryError
 from runtime.manifest import Kernel
 from runtime.packing import pack
@@ -142,8 +147,11 @@ def _plan(target: Target, shapes: Sequence[Shape] | None, slices: Sequence[int])
         plan = tuple(replace(shape, slices=count) for shape in plan for count in slices)
     elif splits(kernel) and not shapes:
         plan += in_slices(plan)
+    if not shapes and not slices and any(argument.name == "options" for argument in kernel.kernarg.args):
+        plan += in_epilogues(kernel.tile, _shape_facts(kernel)[0])
     for shape in plan:
-        check_limits(kernel, shape.m, shape.n, shape.k, *_pitches(kernel, shape), shape.slices)
+        columns = shape.options.columns(shape.n)
+        check_limits(kernel, shape.m, shape.n, shape.k, *_pitches(kernel, shape), shape.slices, columns)
     return plan
 
 
@@ -178,12 +186,14 @@ def _case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> Case:
     sums = kernel.tolerance.sums
     problem = make_problem(shape, kernel.activations, kernel.weights, whole_range=_whole_range(kernel.name))
     weights = pack(kernel.weights, *problem.weights.tensors)
+    rng = np.random.default_rng(zlib.crc32(str(shape).encode()))
+    extra = make_extra(rng, shape.options, shape.m, shape.n, problem.float_type)
     try:
-        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize, shape.slices)
+        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize, shape.slices, extra)
     except (PetitgenError, RuntimeLibraryError) as error:
         faults = error.findings if isinstance(error, EmulationError) else ()
         return Case(shape, lda, ldc, str(error), None, "", (), 0, time.perf_counter() - start, faults)
-    reference = evaluate(problem, flushes=_flushes(target.arch), sums=sums)
+    reference = apply(evaluate(problem, flushes=_flushes(target.arch), sums=sums), extra)
     mismatch = compare(done.c, reference, kernel.tolerance, kernel.activations)
     took = time.perf_counter() - start
     kinds = _kinds(problem, mismatch.index) if mismatch else ""
@@ -191,7 +201,8 @@ def _case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> Case:
 
 
 def _kinds(problem: Problem, index: tuple[int, int]) -> str:
-    return f"A row: {problem.a_kinds[index[0]]}, W row: {problem.w_kinds[index[1]]}"
+    column = index[1] * (2 if problem.shape.options & Epilogue.SWIGLU else 1)
+    return f"A row: {problem.a_kinds[index[0]]}, W row: {problem.w_kinds[column]}"
 
 
 def _flushes(arch: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle, product
 
 from petitgen.errors import VerifyError
+from runtime.epilogue import NONE, Epilogue
 from runtime.formats import BRICK_K
 
 VECTOR = 8  # elements of C that a kernel may store at once when N and ldc allow it
@@ -22,6 +23,7 @@ class Shape:
     pad_a, pad_c  elements of gap after each row of A and C (the pitch is rounded up to what the kernel takes)
     lone          A has exactly one subnormal number in each `lone` rows; 0: rows of every kind
     slices        workgroups that share a tile along K
+    options       of the epilogue; SwiGLU takes an even n
     """
 
     m: int
@@ -31,6 +33,7 @@ class Shape:
     pad_c: int = 0
     lone: int = 0
     slices: int = 1
+    options: Epilogue = NONE
 
     def lda(self, multiple: int = 1) -> int:
         """Row pitch of A."""
@@ -38,13 +41,14 @@ class Shape:
 
     def ldc(self, multiple: int = 1) -> int:
         """Row pitch of C."""
-        return _round_up(self.n + self.pad_c, multiple)
+        return _round_up(self.options.columns(self.n) + self.pad_c, multiple)
 
     def __str__(self) -> str:
         pads = f"+{self.pad_a},{self.pad_c}" if self.pad_a or self.pad_c else ""
         lone = f", a subnormal in {self.lone} rows" if self.lone else ""
         slices = f" in {self.slices} slices" if self.slices > 1 else ""
-        return f"{self.m}x{self.n}x{self.k}{pads}{slices}{lone}"
+        options = f", {self.options.name}" if self.options else ""
+        return f"{self.m}x{self.n}x{self.k}{pads}{slices}{lone}{options}"
 
 
 def parse_shape(text: str) -> Shape:
@@ -74,6 +78,29 @@ def default_shapes(tile: Mapping[str, int], k_multiple: int = BLOCK, max_pitch: 
 def in_slices(shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     """The same shapes with two or three workgroups a tile by turns; for small K these are more than have work."""
     return tuple(replace(shape, slices=count) for shape, count in zip(shapes, cycle((2, 3)), strict=False))
+
+
+EPILOGUES = (
+    Epilogue.BIAS,
+    Epilogue.RESIDUAL,
+    Epilogue.BIAS | Epilogue.SILU,
+    Epilogue.BIAS | Epilogue.GELU | Epilogue.RESIDUAL,
+    Epilogue.GELU_TANH,
+    Epilogue.SWIGLU,
+    Epilogue.BIAS | Epilogue.SWIGLU | Epilogue.RESIDUAL,
+)
+
+
+def in_epilogues(tile: Mapping[str, int], k_multiple: int = BLOCK) -> tuple[Shape, ...]:
+    """Each of EPILOGUES at a ragged shape of more than a tile; a pitch of C that lets four be stored at once by turns, and
+    columns of which eight are all inside; the last in slices."""
+    k = _round_up(tile["k"] // 2 + 1, k_multiple)
+    gaps = cycle((0, 3, 8))
+    shapes = [
+        Shape(tile["m"] + 1, tile["n"] + (2 if i % 2 else 8), k, pad_c=gap, options=options)
+        for i, (options, gap) in enumerate(zip(EPILOGUES, gaps, strict=False))
+    ]
+    return (*shapes, replace(shapes[-1], n=tile["n"] + 8, pad_c=0, slices=2))
 
 
 def _gaps(tile: Mapping[str, int], k: int, max_pitch: int) -> Iterator[Shape]:
