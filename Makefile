@@ -30,10 +30,10 @@ list: example
 	$(PETITGEN) list $(ARCH_OPTION)
 
 test: $(VENV)/.installed-test build
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(JOBS) -m "not compiler and not llvm and not slow and not mmasim and not gpu"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not compiler and not llvm and not slow and not mmasim and not gpu"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
