@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from enum import IntFlag
 
+from runtime.errors import OperandError
+
 
 class Epilogue(IntFlag):
     """Options of an epilogue."""
@@ -35,4 +37,22 @@ class Epilogue(IntFlag):
 
 
 NONE = Epilogue(0)
+
+
+def options_of(bias: object, residual: object, activation: object) -> Epilogue:
+    """The options for these operands. activation: a name of ACTIVATIONS or None. OperandError for another."""
+    options = (Epilogue.BIAS if bias is not None else NONE) | (Epilogue.RESIDUAL if residual is not None else NONE)
+    if activation is None:
+        return options
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise OperandError(f"no activation {activation!r:.60}: known are {', '.join(ACTIVATIONS)}")
+    return options | ACTIVATIONS[activation]
+
+
+def check_columns(n: int, options: Epilogue) -> None:
+    """OperandError if a weight with n columns cannot be gate and up in turn."""
+    if options & Epilogue.SWIGLU and n % 2:
+        raise OperandError(f"swiglu takes gate and up in turn, but the weight has an odd N = {n}")
+
+
 ACTIVATIONS = {"silu": Epilogue.SILU, "gelu": Epilogue.GELU, "gelu_tanh": Epilogue.GELU_TANH, "swiglu": Epilogue.SWIGLU}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import modules
+from runtime.epilogue import NONE, Epilogue, check_columns
 from runtime.errors import OperandError
 from runtime.hip import Hip
 from runtime.launch import refuse_gradient, stream_handle
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
     from runtime.library import Library
 
 
-def gemm(lib: Library, x: Any, w: PackedWeight | DeviceWeight, bias: Any, out: Any, stream: Any) -> Any:
+def gemm(
+    lib: Library,
+    x: Any,
+    w: PackedWeight | DeviceWeight,
+    bias: Any,
+    out: Any,
+    stream: Any,
+    residual: Any = None,
+    options: Epilogue = NONE,
+) -> Any:
     """Library.gemm for numpy arrays and CPU tensors. The result is there when this returns."""
     if getattr(x, "requires_grad", False) or getattr(out, "requires_grad", False):
         refuse_gradient()
@@ -30,13 +40,13 @@ def gemm(lib: Library, x: Any, w: PackedWeight | DeviceWeight, bias: Any, out: A
         w = lib.upload_once(w, activations=name)
     if bits.ndim != 2 or bits.shape[1] != w.k:
         raise OperandError(f"x has shape {list(bits.shape)}: [M, {w.k}] is needed")
-    _check_out(x, out, (bits.shape[0], w.n), name)
-    added = None if bias is None else _bias_of(bias, w.n)
-    result = _run(lib, bits, name, w, stream)
-    values = result.view(numpy_dtype(name))
-    if added is not None:  # rounded a second time: the kernel has rounded its result already
-        values = (values.astype(np.float32) + added).astype(values.dtype)
-    return _deliver(values, x, out)
+    check_columns(w.n, options)
+    shape = bits.shape[0], options.columns(w.n)
+    _check_out(x, out, shape, name)
+    row = None if bias is None else _bias_of(bias, w.n).astype(numpy_dtype(name)).view(np.uint16)
+    beside = None if residual is None else _residual_of(residual, shape, name)
+    result = _run(lib, bits, name, w, stream, options, row, beside)
+    return _deliver(result.view(numpy_dtype(name)), x, out)
 
 
 def to_device(hip: Hip, values: Any, pitch: int | None, device: int) -> DeviceArray:
@@ -105,22 +115,35 @@ def _check_out(x: Any, out: Any, shape: tuple[int, int], name: str) -> None:
         raise OperandError(f"out is {list(out.shape)} {out.dtype}: {list(shape)} {name} is needed")
 
 
-def _run(lib: Library, bits: NDArray[np.uint16], name: str, w: DeviceWeight, stream: Any) -> NDArray[np.uint16]:
-    """[M, N] as uint16. Copies wait for the device when there is no stream, else for the stream."""
-    m = bits.shape[0]
-    result = np.zeros((m, w.n), np.uint16)
+def _run(
+    lib: Library,
+    bits: NDArray[np.uint16],
+    name: str,
+    w: DeviceWeight,
+    stream: Any,
+    options: Epilogue,
+    bias: NDArray[np.uint16] | None,
+    residual: NDArray[np.uint16] | None,
+) -> NDArray[np.uint16]:
+    """[M, columns] as uint16. Copies wait for the device when there is no stream, else for the stream."""
+    m, columns = bits.shape[0], options.columns(w.n)
+    result = np.zeros((m, columns), np.uint16)
     if m == 0:
         return result
-    launcher = lib.launcher_for(w, name, m, w.k, w.n)
+    launcher = lib.launcher_for(w, name, m, w.k, columns, options, 0 if residual is None else columns)
     hip = lib.hip
     handle = 0 if stream is None else stream_handle(stream, None)
     if hip.is_capturing(handle):
         raise OperandError("host arrays cannot be part of a graph: copy them with lib.array before the capture")
-    a, c = (Allocation(hip, m * columns * ITEM_BYTES, w.device) for columns in (w.k, w.n))
+    operands = [bits, *(one for one in (bias, residual) if one is not None)]
+    memory = [Allocation(hip, one.size * ITEM_BYTES, w.device) for one in (*operands, result)]
+    a, c = memory[0], memory[-1]
+    added = iter(memory[1:])
     with hip.on(w.device):
         try:
-            a.write(bits.reshape(-1).view(np.uint8), stream=handle)
-            launcher.run(a.address, c.address, handle)
+            for part, values in zip(memory, operands, strict=False):
+                part.write(values.reshape(-1).view(np.uint8), stream=handle)
+            launcher.run(a.address, c.address, handle, *(0 if one is None else next(added).address for one in (bias, residual)))
             c.read(result.reshape(-1).view(np.uint8), handle, lib.recent(w.device))
         finally:  # also after an error: copies that were asked for still use the arrays
             hip.synchronize(handle, lib.recent(w.device))
@@ -139,6 +162,13 @@ def _bias_of(bias: Any, n: int) -> NDArray[np.float32]:
     if values.shape != (n,):
         raise OperandError(f"bias has shape {list(values.shape)}: [N] = [{n}] is needed")
     return values.astype(np.float32)
+
+
+def _residual_of(residual: Any, shape: tuple[int, int], name: str) -> NDArray[np.uint16]:
+    bits, own = bits_of(residual, "residual")
+    if bits.shape != shape or own != name:
+        raise OperandError(f"residual is {list(bits.shape)} {own}: {list(shape)} {name} is needed")
+    return bits
 
 
 def _deliver(values: NDArray, x: Any, out: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runtime.descriptors import ADDRESS_BITS, buffer_resource, extent
+from runtime.epilogue import Epilogue
 from runtime.errors import ManifestError, OperandError, ShapeError
 from runtime.manifest import Argument, Kernel
 from runtime.memory import ITEM_BYTES
@@ -16,14 +17,22 @@ from runtime.workspace import counter_bytes, partial_bytes
 
 
 def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, slices: int = 1) -> bytes:
-    """The kernel argument segment of a problem, zero-padded to 8 bytes; A, C, p and t stand at address 0 in it."""
+    """The kernel argument segment of a problem, zero-padded to 8 bytes; A, C, bias, residual, p and t stand at address 0 in
+    it."""
     _check_parts(kernel, weight)
+    added = {
+        Epilogue.BIAS: problem.n * ITEM_BYTES,
+        Epilogue.RESIDUAL: extent(problem.m, problem.columns, problem.ldr, ITEM_BYTES),
+    }
+    bias, residual = (size if problem.options & option else 0 for option, size in added.items())
     values: dict[str, int | bytes] = {
         "a": buffer_resource(0, extent(problem.m, problem.k, problem.lda, ITEM_BYTES), arch),
         "w": buffer_resource(*weight.codes, arch),
         "s": buffer_resource(*weight.scales, arch),
         "o": buffer_resource(*weight.outer, arch),
-        "c": buffer_resource(0, extent(problem.m, problem.n, problem.ldc, ITEM_BYTES), arch),
+        "c": buffer_resource(0, extent(problem.m, problem.columns, problem.ldc, ITEM_BYTES), arch),
+        "bias": buffer_resource(0, bias, arch),
+        "residual": buffer_resource(0, residual, arch),
         "p": buffer_resource(0, partial_bytes(kernel, problem.m, problem.n, slices), arch),
         "t": buffer_resource(0, counter_bytes(kernel, problem.m, problem.n, slices), arch),
         "m": problem.m,
@@ -32,6 +41,8 @@ def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, s
         "lda": problem.lda,
         "ldc": problem.ldc,
         "slices": slices,
+        "ldr": problem.ldr,
+        "options": int(problem.options),
     }
     layout_, order = _struct(kernel, values)
     segment = bytearray(-(-kernel.kernarg.size // 8) * 8)

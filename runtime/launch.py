@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime import modules
 from runtime.descriptors import ADDRESS_BITS, extent
+from runtime.epilogue import Epilogue
 from runtime.errors import ClosedError, DeviceResetError, OperandError, ShapeError
 from runtime.hip import Epoch, Hip
 from runtime.kernarg import kernarg, word
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # The `extra` argument of hipModuleLaunchKernel. Source: hip_runtime_api.h, HIP_LAUNCH_PARAM_*.
 _BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 3
 _REMEMBERED = 8
+_ADDED = ("bias", "residual")
 _LOW_BITS = (1 << 32) - 1
 # What the dispatch packet has room for. Source: HSA Platform System Architecture 1.2, 2.9.6, grid_size_x.
 _MOST_WORK_ITEMS = (1 << 32) - 1
@@ -68,6 +70,7 @@ class Launcher:
     __slots__ = (
         "_a",
         "_a_mask",
+        "_added",
         "_c",
         "_c_mask",
         "_call",
@@ -118,11 +121,12 @@ class Launcher:
             raise ShapeError(f"{problem} takes {list(self._grid)} workgroups of {kernel.block}: a launch has at most"
                              f" {_MOST_WORK_ITEMS} work-items in a direction; split it")  # fmt: skip
         self._problem = problem
-        self._low = -extent(problem.m, problem.n, problem.ldc, ITEM_BYTES)  # where out starts, counted from x, if
+        self._low = -extent(problem.m, problem.columns, problem.ldc, ITEM_BYTES)  # where out starts, counted from x, if
         self._high = extent(problem.m, problem.k, problem.lda, ITEM_BYTES)  # it has bytes in common with x
         arguments = {argument.name: argument for argument in kernel.kernarg.args}
         self._a, self._a_mask = word(kernel, arguments, "a")
         self._c, self._c_mask = word(kernel, arguments, "c")
+        self._added = tuple(word(kernel, arguments, name) for name in _ADDED) if problem.options else ()
         self._partials = partial_bytes(kernel, problem.m, problem.n, slices)
         self._counters = counter_bytes(kernel, problem.m, problem.n, slices)
         if self._partials:
@@ -131,8 +135,11 @@ class Launcher:
         self._template = kernarg(kernel, problem, weight, arch, slices)
         self._slots: list[Slot] = [self._slot()]
 
-    def run(self, a: int, c: int, stream: int) -> None:
-        """Launch with x at address `a` and out at `c`, asynchronously. HipError, OperandError, ClosedError."""
+    def run(self, a: int, c: int, stream: int, bias: int = 0, residual: int = 0) -> None:
+        """Launch with x at address `a` and out at `c`, asynchronously. HipError, OperandError, ClosedError.
+
+        bias, residual: addresses, if the problem's options have them
+        """
         if self._state.closed:
             raise ClosedError(self._state.closed)
         if self._epoch.over:
@@ -141,6 +148,8 @@ class Launcher:
             self._misplaced(a, c)
         if self._low < c - a < self._high:
             self._overlapping(a, c)
+        if self._added:
+            self._check_added(c, bias, residual)
         space = None
         if self._partials:
             space = self._workspaces.by_stream.get(stream)
@@ -152,6 +161,9 @@ class Launcher:
             slot = self._slot()
         words, extra, _ = slot
         words[self._a], words[self._c] = a, c
+        if self._added:
+            (at, _), (beside, _) = self._added
+            words[at], words[beside] = bias, residual
         if space is not None:
             words[self._p], words[self._t] = space.partials, space.counters
         x, y, z = self._grid
@@ -194,11 +206,27 @@ class Launcher:
                 raise OperandError(f"{name} starts at {address:#x}: {self.kernel.name} needs a multiple of"
                                    f" {(mask & _LOW_BITS) + 1} bytes; copy it to memory of its own")  # fmt: skip
 
+    def _check_added(self, c: int, bias: int, residual: int) -> None:
+        """The residual may be out itself: each element is read by who writes it. Nothing else of out may be read."""
+        p = self._problem
+        size = extent(p.m, p.columns, p.ldc, ITEM_BYTES)
+        extents = (p.n * ITEM_BYTES, extent(p.m, p.columns, p.ldr, ITEM_BYTES))
+        for name, address, (_, mask), other in zip(_ADDED, (bias, residual), self._added, extents, strict=True):
+            if not p.options & Epilogue[name.upper()]:
+                continue
+            if not address or address & mask:
+                raise OperandError(f"{name} starts at {address:#x}: {self.kernel.name} needs a multiple of"
+                                   f" {(mask & _LOW_BITS) + 1} bytes; copy it to memory of its own")  # fmt: skip
+            same = name == "residual" and address == c and p.ldr == p.ldc
+            if c < address + other and address < c + size and not same:
+                raise OperandError(f"{name} at {address:#x} overlaps out at {c:#x}: other workgroups still read it when the"
+                                   " first write out; give memory of its own")  # fmt: skip
+
     def _overlapping(self, a: int, c: int) -> None:
         """Refuses, unless x and out are different columns of rows with one pitch."""
         p = self._problem
         column = (c - a) // ITEM_BYTES % p.lda
-        if p.m == 1 or p.lda != p.ldc or (c - a) % ITEM_BYTES or not p.k <= column <= p.lda - p.n:
+        if p.m == 1 or p.lda != p.ldc or (c - a) % ITEM_BYTES or not p.k <= column <= p.lda - p.columns:
             raise OperandError(f"out at {c:#x} overlaps x at {a:#x}: other workgroups still read x when the first write"
                                " out; give memory of its own")  # fmt: skip
 
@@ -215,7 +243,7 @@ class Nothing:
 
     __slots__ = ()
 
-    def run(self, a: int, c: int, stream: int) -> None:
+    def run(self, a: int, c: int, stream: int, bias: int = 0, residual: int = 0) -> None:
         pass
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from runtime import host, kernels, modules, tuned
+from runtime.epilogue import NONE, Epilogue, check_columns, options_of
 from runtime.errors import ArchError, ClosedError, HipError, ManifestError, OperandError
 from runtime.formats import HOST_ORDER
 from runtime.hip import Hip
@@ -64,7 +65,15 @@ class Library:
 
     # ---- the product --------------------------------------------------------------------------
     def gemm(
-        self, x: Any, w: PackedWeight | DeviceWeight, bias: Any = None, out: Any = None, stream: Any = None
+        self,
+        x: Any,
+        w: PackedWeight | DeviceWeight,
+        bias: Any = None,
+        out: Any = None,
+        stream: Any = None,
+        *,
+        residual: Any = None,
+        activation: str | None = None,
     ) -> Any:
         """x [M, K] @ W^T -> [M, N] in the type of x (bf16 or fp16), which has to match W's K.
 
@@ -72,18 +81,23 @@ class Library:
                 `stream` (None: torch's current stream, or the null stream). numpy array or CPU tensor: copied to the
                 device and back, and done when this returns.
         w       a DeviceWeight, or a PackedWeight, which is copied to the device once and stays while it is alive
-        bias    [N], added to the rounded result, since kernels take none; not for DeviceArrays
+        bias    [N] of the kind and type of x; DeviceArray [1, N]. Added before anything is rounded
         out     [M, N] of the kind and type of x, rows may have a pitch; None: made
+        residual    [M, N] of the kind and type of x, added last; may be out itself
+        activation  silu, gelu, gelu_tanh, or swiglu: W then has gate and up in turn, and out is [M, N/2] (runtime/epilogue.py)
         Raises ShapeError, OperandError, ClosedError, HipError, CodeObjectError.
         """
         try:
             device = x.get_device()
         except AttributeError:
             device = -1
+        options = options_of(bias, residual, activation)
         if type(device) is not int or device < 0:
-            return host.gemm(self, x, w, bias, out, stream)
+            return host.gemm(self, x, w, bias, out, stream, residual, options)
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, device, x.dtype)
+        if options:
+            return self._finished(x, w, bias, out, stream, residual, options)
         if out is None:
             try:
                 key: Any = (self._state.id, x.dtype, x.shape, x.stride(), device)
@@ -107,10 +121,36 @@ class Library:
                 launcher = self._prepare(key, x, w, out)
         if x.requires_grad:
             refuse_gradient()
-        if bias is not None:
-            _check_bias(x, bias, w.n, stream)
         launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
-        return out if bias is None else out.add_(bias)
+        return out
+
+    def _finished(
+        self, x: Any, w: DeviceWeight, bias: Any, out: Any, stream: Any, residual: Any, options: Epilogue
+    ) -> Any:
+        """gemm with an epilogue, of what is on a device."""
+        check_columns(w.n, options)
+        columns = options.columns(w.n)
+        given = [("bias", bias), ("out", out), ("residual", residual)]
+        for name, array in [one for one in given if one[1] is not None]:
+            if type(array) is not type(x) and (type(x) is DeviceArray or not hasattr(array, "get_device")):
+                raise OperandError(f"{name} is a {type(array).__name__}, x a {type(x).__name__}: both have to be of one kind")
+            if array.get_device() != x.get_device() or array.dtype != x.dtype:
+                raise OperandError(f"{name} is {array.dtype} on device {array.get_device()}, x {x.dtype} on device"
+                                   f" {x.get_device()}: both have to be alike")  # fmt: skip
+        if any(getattr(array, "requires_grad", False) for array in (x, bias, out, residual)):
+            refuse_gradient()
+        if out is None:
+            out = x.new_empty((x.shape[0], columns)) if type(x) is not DeviceArray else self._like(x, columns)
+        row = None if bias is None else _row(bias, w.n)
+        beside = out if residual is None else residual
+        key: Any = (self._state.id, int(options), x.dtype, x.shape, x.stride(), x.get_device())
+        key += (out.shape, out.stride(), beside.shape, beside.stride())
+        launcher = w.launchers.get(key)
+        if launcher is None:
+            launcher = self._prepare(key, x, w, out, options, residual)
+        added = (0 if array is None else array.data_ptr() for array in (row, residual))
+        launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x), *added)
+        return out
 
     def plan(
         self,
@@ -287,23 +327,27 @@ class Library:
         function = modules.LOADED.function(self._hip, self.manifest, selection.kernel, w.device, self._state.id)
         return Launcher(self._hip, self._state, function, selection.kernel, problem, w, self.arch, selection.slices)
 
-    def _prepare(self, key: Any, x: Any, w: DeviceWeight, out: Any) -> Launch:
+    def _prepare(
+        self, key: Any, x: Any, w: DeviceWeight, out: Any, options: Epilogue = NONE, residual: Any = None
+    ) -> Launch:
         """The launcher for the layout of x and out, after all that can be wrong with them is checked."""
         device = self._ordinal(x.get_device())
-        self._check_alive(x, out)
+        self._check_alive(x, out, residual)
         m, k, lda = layout(x, "x")
         name = dtype_name(x.dtype)
         if k != w.k:
             raise OperandError(f"x has K = {k}, the weight [{w.n}, {w.k}] has K = {w.k}")
         if w.device != device:
             raise OperandError(f"x is on device {device}, the weight on device {w.device}")
-        ldc = w.n
-        if out is not None:
-            rows, columns, ldc = layout(out, "out")
-            if (rows, columns) != (m, w.n) or dtype_name(out.dtype) != name or out.get_device() != device:
-                raise OperandError(f"out is {[rows, columns]} {out.dtype} on device {out.get_device()};"
-                                   f" {[m, w.n]} {name} on device {device} is needed")  # fmt: skip
-        launcher = self.launcher_for(w, name, m, lda, ldc)
+        columns = options.columns(w.n)
+        pitches = {"out": columns, "residual": 0}
+        for what, array in (("out", out), ("residual", residual)):
+            if array is not None:
+                *shape, pitches[what] = layout(array, what)
+                if shape != [m, columns] or dtype_name(array.dtype) != name or array.get_device() != device:
+                    raise OperandError(f"{what} is {shape} {array.dtype} on device {array.get_device()};"
+                                       f" {[m, columns]} {name} on device {device} is needed")  # fmt: skip
+        launcher = self.launcher_for(w, name, m, lda, pitches["out"], options, pitches["residual"])
         w.remember(key, launcher)
         return launcher
 
@@ -312,12 +356,14 @@ class Library:
             if isinstance(array, DeviceArray):
                 array.check()
 
-    def launcher_for(self, w: DeviceWeight, dtype: str, m: int, lda: int, ldc: int) -> Launch:
-        """What launches m rows of bf16 or fp16 with these pitches."""
+    def launcher_for(
+        self, w: DeviceWeight, dtype: str, m: int, lda: int, ldc: int, options: Epilogue = NONE, ldr: int = 0
+    ) -> Launch:
+        """What launches m rows of bf16 or fp16 with these pitches and this epilogue."""
         self._ordinal(w.device)
         if m == 0:
             return Nothing()
-        problem = Problem(f"gemm_{w.format}_{dtype}", m, w.n, w.k, lda, ldc)
+        problem = Problem(f"gemm_{w.format}_{dtype}", m, w.n, w.k, lda, ldc, options, ldr)
         return self._launcher(problem, w, self._select(problem, w.device))
 
     def _like(self, x: DeviceArray, n: int) -> DeviceArray:
@@ -352,18 +398,11 @@ def _order(candidates: Iterable[Kernel], format: str, activations: str) -> str:
     return orders.pop() if orders else HOST_ORDER
 
 
-def _check_bias(x: Any, bias: Any, n: int, stream: Any) -> None:
-    if type(x) is DeviceArray:
-        raise OperandError("kernels take no bias: add it to the result on the device, or give numpy arrays or tensors")
-    if stream is not None:
-        raise OperandError(
-            "kernels take no bias, torch adds it on its current stream: leave stream out, or add it after"
-        )
-    if not hasattr(bias, "get_device") or bias.get_device() != x.get_device() or not bias.is_floating_point():
-        raise OperandError(f"bias is a {type(bias).__name__} of {getattr(bias, 'dtype', 'no dtype')}: a tensor of real"
-                           f" numbers on device {x.get_device()}, where x is, is needed")  # fmt: skip
-    if tuple(bias.shape) != (n,):
+def _row(bias: Any, n: int) -> Any:
+    """A bias as n elements beside each other."""
+    if tuple(bias.shape) not in ((n,), (1, n)):
         raise OperandError(f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed")
+    return bias if bias.stride()[-1] == 1 or n == 1 else bias.contiguous()
 
 
 def _after_fork() -> None:

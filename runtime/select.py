@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.descriptors import extent
+from runtime.epilogue import NONE, Epilogue
 from runtime.errors import OperandError, ShapeError
 from runtime.estimate import Estimate, estimate, slice_counts
 from runtime.manifest import Kernel
@@ -27,7 +28,10 @@ PADDED = 4  # a measurement at more than four times the rows says little
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One GEMM: C[m, n] = A[m, k] x W[n, k]^T, row pitches in elements. contract: gemm_nvfp4_bf16."""
+    """One GEMM: C[m, n] = A[m, k] x W[n, k]^T, row pitches in elements. contract: gemm_nvfp4_bf16.
+
+    options  of the epilogue (runtime/epilogue.py); ldr: row pitch of the residual
+    """
 
     contract: str
     m: int
@@ -35,9 +39,17 @@ class Problem:
     k: int
     lda: int
     ldc: int
+    options: Epilogue = NONE
+    ldr: int = 0
+
+    @property
+    def columns(self) -> int:
+        """Of C."""
+        return self.options.columns(self.n)
 
     def __str__(self) -> str:
-        return f"{self.contract} m={self.m} n={self.n} k={self.k} lda={self.lda} ldc={self.ldc}"
+        options = f" {self.options.name}" if self.options else ""
+        return f"{self.contract} m={self.m} n={self.n} k={self.k} lda={self.lda} ldc={self.ldc}{options}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +76,8 @@ _CONSTRAINTS: dict[str, tuple[Callable[[Problem, int], bool], str]] = {
         "rows of C have to be a multiple of {v} elements apart, they are {p.ldc} apart",
     ),
     "max_pitch": (
-        lambda p, v: max(p.lda, p.ldc) <= v,
-        "rows may be at most {v} elements apart, these are {p.lda} and {p.ldc}",
+        lambda p, v: max(p.lda, p.ldc, p.ldr) <= v,
+        "rows may be at most {v} elements apart, these are {p.lda}, {p.ldc} and {p.ldr}",
     ),
 }
 
@@ -99,8 +111,11 @@ def refusal(kernel: Kernel, problem: Problem, slices: int = 1) -> str | None:
             return text.format(p=problem, v=value)
     extents = {
         "a": extent(problem.m, problem.k, problem.lda, ITEM_BYTES),
-        "c": extent(problem.m, problem.n, problem.ldc, ITEM_BYTES),
+        "c": extent(problem.m, problem.columns, problem.ldc, ITEM_BYTES),
+        "residual": extent(problem.m, problem.columns, problem.ldr, ITEM_BYTES),
     }
+    if problem.options and not any(argument.name == "options" for argument in kernel.kernarg.args):
+        return f"it cannot do more to a result than round it, {problem.options.name} is asked for"
     for argument in kernel.kernarg.args:
         size = extents.get(argument.name, 0)
         if size > argument.max_bytes:
