@@ -77,11 +77,13 @@ _TABLE_BITS: CodeBits = tuple(
     for low, sign in [(8 * j + 4 * g, (8 * j + 7 + 4 * g) % 32)]
 )
 
+_FP16_BITS: CodeBits = CODE_BITS + tuple((s + 32, high + 32, low + 32, m + 32) for s, high, low, m in CODE_BITS)
+
 ORDERS: dict[str, CodeBits] = {
-    "fp16": CODE_BITS + tuple((s + 32, high + 32, low + 32, m + 32) for s, high, low, m in CODE_BITS),
+    "fp16": _FP16_BITS,
     "bf16": _BF16_BITS,
     "table": _TABLE_BITS,
-    "window": CODE_BITS + tuple((s + 32, high + 32, low + 32, m + 32) for s, high, low, m in CODE_BITS),
+    "window": _FP16_BITS,
 }
 """Where each of the 16 codes of a pair of dwords keeps its bits, by the name of the order."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime import ue5m3
 from runtime.errors import OperandError, PackError
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_BINADES, MX_LARGEST, WeightFormat
 from runtime.orders import gather_bits, scatter_bits
@@ -25,7 +26,6 @@ _QUADS = 4
 _DWORDS = BRICK_K // 32  # dwords a lane holds of one brick
 _E4M3_SIGN = 0x80
 _E8M0_NAN = 0xFF  # OCP Microscaling Formats v1.0
-_UE5M3_NAN = 0xFF
 _ROWS_AT_ONCE = 1024  # bounds the working memory of packing a large weight; a multiple of BRICK_N
 
 
@@ -164,7 +164,7 @@ def pack_amdfp4(weight: Any, weight_scale: Any, weight_scale_2: Any) -> PackedWe
     n, k = codes.shape[0], 2 * codes.shape[1]
     outer = _outer_of(weight_scale_2, n, "AMD-FP4")
     columns = np.broadcast_to(outer, n).copy()
-    columns[(scales == _UE5M3_NAN).any(axis=1)] = np.nan
+    columns[(scales == ue5m3.NAN).any(axis=1)] = np.nan
     return PackedWeight(fmt.name, n, k, _pack_codes(codes), _pack_scales(scales, fmt), columns, outer)
 
 

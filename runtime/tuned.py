@@ -3,7 +3,7 @@
 One CSV file an architecture, <arch>.csv, a line a problem:
 
     arch,cu_num,contract,m,n,k,kernel,slices,us,measured
-    gfx942,304,gemm_nvfp4_bf16,16,8192,8192,gemm_nvfp4_bf16__gfx942_m16n32k512_w1x2x4,4,11.71,model
+    gfx942,304,gemm_nvfp4_bf16,16,8192,8192,gemm_nvfp4_bf16__gfx942_m16n128k512_w1x4x1,8,13.5233,model
 
 cu_num is the number of compute units of the device, us the time in microseconds, and measured what took it: the timing
 model ("model"), a device ("device") or the virtual GPU ("virtual": times that mean nothing, for tests). `petitgen tune`

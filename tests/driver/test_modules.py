@@ -66,7 +66,7 @@ def test_arguments_as_one_buffer(hip: Hip) -> None:
     hip.ok("hipModuleLaunchKernel", add, 2, 1, 1, 64, 1, 1, 0, None, None, extra)
     np.testing.assert_array_equal(hip.download(at, np.zeros(100, np.int32)), np.arange(100) + 7)
     # Grids of these two are in work-items, and events stand around the launch.
-    start, stop = (hip.value("hipEventCreate") for _ in range(2))
+    start, stop = (ctypes.c_void_p(hip.value("hipEventCreate")) for _ in range(2))  # on the stack: see Hip.launch
     hip.ok("hipExtModuleLaunchKernel", add, 128, 1, 1, 64, 1, 1, ctypes.c_size_t(0), None, None, extra, start, stop, 0)
     hip.ok("hipHccModuleLaunchKernel", add, 128, 1, 1, 64, 1, 1, ctypes.c_size_t(0), None, None, extra, None, None)
     np.testing.assert_array_equal(hip.download(at, np.zeros(100, np.int32)), np.arange(100) + 21)

@@ -146,7 +146,7 @@ DEVICE void load_weights(Weights& x, Stream& w, Stream& s, u32 codes, u32 scales
   }
 }
 
-// See stage_w.hip.j2: holds back what depends on the loads until here.
+// See streamed_w.hip.j2: holds back what depends on the loads until here.
 DEVICE void pin(Weights& x) {
   asm volatile(""
                : "+v"(x.codes[0]), "+v"(x.scales[0])
@@ -222,7 +222,7 @@ DEVICE Codes unpack(u32 p, u32 q) {
 // UE5M3. A f32 by its exponent field, scale * 2^-112, UE5M3's subnormals too; multiplied, so that sums stay in f32.
 DEVICE float scale_byte(u32 bytes, int place) {
   u32 exponent = 20;
-  asm("" : "+v"(exponent));  // a shift that compilers see is merged with the byte's: two instructions in place of one
+  asm("" : "+s"(exponent));  // a shift that compilers see is merged with the byte's: two instructions in place of one
   return bits<float>((bytes >> (8 * place) & 0xffu) << exponent) * 0x1.0000000000000p+127f;
 }
 // SCALES scales of one column in order of use.
