@@ -77,7 +77,7 @@ def _silu(y: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _gelu(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return y * _ERFC(-y / math.sqrt(2)).astype(np.float64) / 2
+    return y * np.asarray(_ERFC(-y / math.sqrt(2)), np.float64) / 2
 
 
 def _gelu_tanh(y: NDArray[np.float64]) -> NDArray[np.float64]:
