@@ -36,7 +36,7 @@ class Case:
         tolerance = lib.select(contract, shape.m, shape.n, shape.k).kernel.tolerance
         reference = evaluate(self.problem, flushes=lib.arch == "gfx90a", sums=tolerance.sums)
         if extra:
-            reference = apply(reference, extra)
+            reference = apply(reference, extra, tolerance.accumulate)
         wrong = compare(y, reference, tolerance, self.activations)
         assert wrong is None, str(wrong)
 
