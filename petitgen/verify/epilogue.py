@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from petitgen.verify.floats import FloatType
-from petitgen.verify.reference import Reference
+from petitgen.verify.reference import F32_SMALLEST_SUBNORMAL, Reference
 from runtime.epilogue import Epilogue
 
 STEEPEST = 1.13  # of the three activations: what an error before them becomes at the most
@@ -52,7 +52,7 @@ def apply(reference: Reference, extra: Extra, accumulate: float) -> Reference:
     """
     if not extra.options:
         return reference
-    y, magnitude, underflow = reference.y, reference.magnitude, reference.underflow
+    y, magnitude, underflow = reference.y, reference.magnitude, reference.underflow + F32_SMALLEST_SUBNORMAL
     with np.errstate(invalid="ignore", over="ignore"):
         if extra.bias is not None:
             bias = extra.bias.astype(np.float64)
