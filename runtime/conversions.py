@@ -22,6 +22,7 @@ class Conversion(IntFlag):
     IN_ROWS = 8
 
 
+PLAIN = Conversion(0)
 EIGHT = 8  # elements of a row that a work-item has
 ROWS = 4  # and rows, if blocks lie along them
 WAVE = 64
