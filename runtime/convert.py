@@ -47,7 +47,7 @@ class Device:
         contract = "_".join(part for part in (op, form, dtype) if part)
         raise ShapeError(f"no kernel for {contract} on {self.library.arch}: build one with petitgen build, or see lib.contracts")
 
-    def launch(self, kernel: Kernel, values: Mapping[str, Buffer | int], dimensions: Mapping[str, int]) -> None:
+    def launch(self, kernel: Kernel, values: Mapping[str, Buffer | float], dimensions: Mapping[str, int]) -> None:
         """Asynchronously. OperandError for a buffer that the kernel does not take, ClosedError, HipError."""
         lib, hip = self.library, self.library.hip
         if lib.state.closed:
@@ -70,8 +70,8 @@ class Device:
             raise hip.error("hipModuleLaunchKernel", launched[0], f"launching {kernel.name}", tuple(names), self.device)
         names.append(kernel.name)
 
-    def _value(self, kernel: Kernel, name: str, value: Buffer | int) -> bytes | int:
-        if isinstance(value, int):
+    def _value(self, kernel: Kernel, name: str, value: Buffer | float) -> bytes | float:
+        if not isinstance(value, tuple):
             return value
         argument = next((one for one in kernel.kernarg.args if one.name == name), None)
         if argument is not None and (value[0] % argument.alignment or value[1] > argument.max_bytes):
@@ -96,7 +96,7 @@ class Quantizer:
         step = _MOST // ITEM_BYTES
         for first in range(0, count, step):
             size = min(step, count - first)
-            values: dict[str, Buffer | int] = {"x": (x + first * ITEM_BYTES, size * ITEM_BYTES), "largest": (largest, 4), "count": size}
+            values: dict[str, Buffer | float] = {"x": (x + first * ITEM_BYTES, size * ITEM_BYTES), "largest": (largest, 4), "count": size}
             self.on.launch(kernel, values, {"items": -(-size // EIGHT)})
 
     def quantize(
@@ -125,7 +125,7 @@ class Quantizer:
             self.on.launch(kernel, values | _sizes(part.view), part.view.dimensions("dequantize"))
 
     @staticmethod
-    def _buffers(part: Part, floats: int, codes: int, scales: int, name: str) -> dict[str, Buffer | int]:
+    def _buffers(part: Part, floats: int, codes: int, scales: int, name: str) -> dict[str, Buffer | float]:
         view = part.view
         return {
             name: (floats + part.element * ITEM_BYTES, view.size * ITEM_BYTES),
@@ -134,7 +134,7 @@ class Quantizer:
         }
 
 
-def _sizes(view: View) -> dict[str, Buffer | int]:
+def _sizes(view: View) -> dict[str, Buffer | float]:
     return {"slabs": view.slabs, "rows": view.rows, "columns": view.columns, "options": int(view.options)}
 
 

@@ -224,6 +224,17 @@ class Library:
 
         return device.dequantize(self, q) if dtype is None else device.dequantize(self, q, dtype)
 
+    def quantize_rows(self, x: Any, *, weight: Any = None, eps: float = 1e-6, residual: Any = None) -> Any:
+        """Rows of a torch tensor [M, K], bfloat16 or float16, to FP8: codes (E4M3FNUZ as uint8 [M, K]) and scales (float32 [M]).
+
+        weight    [K] of the type of x: RMSNorm first, with eps
+        residual  [M, K] of the type of x: added to x before; the sum is a third result
+        Where tensors may be, and what is raised: as quantize. docs/quantization.md, "FP8 a token".
+        """
+        from runtime.quantize import device
+
+        return device.quantize_rows(self, x, weight=weight, eps=eps, residual=residual)
+
     # ---- weights and arrays -------------------------------------------------------------------
     def upload(self, packed: PackedWeight, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:
         """A copy of a packed weight on a device of this library, freed when the object goes.

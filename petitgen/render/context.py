@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-C_TYPES = {"buffer": "u32x4", "u32": "u32"}
+C_TYPES = {"buffer": "u32x4", "u32": "u32", "f32": "float"}
 
 # (activations, MFMA size) -> builtin, for gfx90a and gfx942 alike
 MFMA = {
@@ -13,6 +13,7 @@ MFMA = {
     ("fp16", 16): "__builtin_amdgcn_mfma_f32_16x16x16f16",
     ("fp16", 32): "__builtin_amdgcn_mfma_f32_32x32x8f16",
 }
+CONVERTS_FP8 = frozenset({"gfx942"})  # has instructions from and to FP8
 OPERANDS = {"bf16": "i16x4", "fp16": "f16x4"}  # four values of K, as the builtins want them
 ACCUMULATORS = {16: "f32x4", 32: "f32x16"}
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runtime import tokens
 from runtime.conversions import PLAIN, Conversion
 from runtime.convert import Device, Quantizer, view_of
 from runtime.errors import OperandError
@@ -20,6 +21,7 @@ from runtime.launch import stream_handle
 from runtime.library import Library
 from runtime.memory import Allocation, dtype_name
 from runtime.quantize.tensors import Quantized, checked, format_of, given_outer, numbers_of, rounding_of
+from runtime.tokens import Matrix
 
 ALIGNMENT = 16  # bytes, of what kernels load at once
 
@@ -78,6 +80,38 @@ def dequantize(lib: Library, q: Quantized, dtype: torch.dtype = torch.bfloat16) 
         y = work.write(q.shape, dtype)
         Quantizer(work.on, fmt.name, name).dequantize(view, codes, scales, y.address, outer)
     return y.tensor
+
+
+def quantize_rows(
+    lib: Library, x: Tensor, *, weight: Tensor | None = None, eps: float = 1e-6, residual: Tensor | None = None
+) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+    """Rows of x, bfloat16 or float16 [M, K], to E4M3FNUZ codes, uint8 [M, K], and scales, float32 [M].
+
+    weight    [K], of the type of x: RMSNorm first, with eps
+    residual  [M, K], of the type of x: added to x before; the sum, rounded to the type of x, is a third result
+    docs/quantization.md, "FP8 a token". OperandError, ShapeError, HipError.
+    """
+    if not isinstance(x, Tensor) or x.ndim != 2 or not x.numel():
+        raise OperandError(f"x is {_shown(x)}: a torch tensor [M, K] is needed, and not an empty one")
+    name = dtype_name(x.dtype)
+    for what, tensor, shape in (("weight", weight, x.shape[1:]), ("residual", residual, x.shape)):
+        if tensor is not None and (tuple(tensor.shape) != tuple(shape) or tensor.dtype != x.dtype):
+            raise OperandError(f"{what} is {_shown(tensor)}: {x.dtype} {list(shape)} is needed")
+    rows, columns = x.shape
+    with _Work(lib, x) as work:
+        source = Matrix(work.read(x), rows, columns, columns)
+        codes, scales = work.write((rows, columns), torch.uint8), work.write((rows,), torch.float32)
+        beside = None if residual is None else Matrix(work.read(residual), rows, columns, columns)
+        total = None if residual is None else work.write((rows, columns), x.dtype)
+        at = 0 if weight is None else work.read(weight)
+        where = 0 if total is None else total.address
+        tokens.quantize_rows(work.on, name, source, codes.address, scales.address, at, eps, beside, where)
+    results = codes.tensor, scales.tensor
+    return results if total is None else (*results, total.tensor)
+
+
+def _shown(x: object) -> str:
+    return f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
 
 
 def _check(q: Quantized, block: int) -> None:

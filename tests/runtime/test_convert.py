@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ TYPES = [torch.bfloat16, torch.float16]
 
 @pytest.fixture(scope="session")
 def converting(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    chosen = [one for one in load_catalog().instances if one.op in ("quantize", "dequantize", "amax")]
+    chosen = [one for one in load_catalog().instances if one.op in ("quantize", "dequantize", "amax", "rowquantize")]
     folder = tmp_path_factory.mktemp("converting")
     assert not build(chosen, chosen, folder).failed
     return folder
@@ -154,6 +155,65 @@ def test_what_is_refused(lib: Any) -> None:
     lib.close()
     with pytest.raises(ClosedError):
         lib.quantize("nvfp4", x)
+
+
+# ---- FP8 a token ------------------------------------------------------------------------------------
+def rows_by_definition(y: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and scales, one division after the other, of float32 [M, K]; rows of finite numbers."""
+    codes, scales = [], []
+    for row in y.numpy():
+        scale = max(np.abs(row).max() / np.float32(224), np.float32(1) / np.float32(114688))
+        codes.append((row / scale).astype(ml_dtypes.float8_e4m3fnuz).view(np.uint8))
+        scales.append(scale)
+    return np.stack(codes), np.array(scales, np.float32)
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_rows_become_fp8(lib: Any, dtype: torch.dtype) -> None:
+    x = spread((5, 515), dtype)
+    x[2] = 0
+    x[3] *= 2.0**-14  # below the smallest scale
+    codes, scales = lib.quantize_rows(x)
+    wanted = rows_by_definition(x.float())
+    np.testing.assert_array_equal(codes.numpy(), wanted[0])
+    np.testing.assert_array_equal(scales.numpy(), wanted[1])
+    assert scales[2] == scales[3] == 1 / (224 * 512)
+    assert codes[0].numpy().view(ml_dtypes.float8_e4m3fnuz).astype(np.float32).max() <= 224
+    x[4, 7] = float("inf")
+    codes, scales = lib.quantize_rows(x)
+    assert scales.isnan().tolist() == [False] * 4 + [True]
+    assert not codes[4].any()
+    np.testing.assert_array_equal(codes[:4].numpy(), wanted[0][:4])
+
+
+@pytest.mark.compiler
+def test_rows_are_normed_after_a_residual_is_added(lib: Any) -> None:
+    x, residual = spread((4, 264), torch.bfloat16), spread((4, 264), torch.bfloat16, seed=4)
+    weight = spread((264,), torch.bfloat16, seed=5)
+    codes, scales, total = lib.quantize_rows(x, weight=weight, eps=1e-3, residual=residual)
+    assert torch.equal(total, x + residual)
+    h = total.double()
+    y = h / (h.square().mean(1, keepdim=True) + 1e-3).sqrt() * weight.double()
+    torch.testing.assert_close(scales.double(), y.abs().amax(1) / 224, rtol=1e-6, atol=0)
+    back = torch.from_numpy(codes.numpy().view(ml_dtypes.float8_e4m3fnuz).astype(np.float64)) * scales.double()[:, None]
+    error = (back - y).abs()
+    assert (error <= y.abs() * 2.0**-4 * 1.0001 + scales.double()[:, None] * 2.0**-11 * 1.0001).all()  # half of a gap
+    assert error.max() > 0
+
+
+@pytest.mark.compiler
+def test_rows_that_are_refused(lib: Any) -> None:
+    x = spread((2, 16), torch.bfloat16)
+    for call, kind, message in (
+        (lambda: lib.quantize_rows(x[0]), OperandError, r"x is torch.bfloat16 \[16\]: a torch tensor \[M, K\]"),
+        (lambda: lib.quantize_rows(x.float()), OperandError, "dtype torch.float32"),
+        (lambda: lib.quantize_rows(x, weight=x[0, 1:]), OperandError, r"weight is torch.bfloat16 \[15\]"),
+        (lambda: lib.quantize_rows(x, residual=x.half()), OperandError, "residual is torch.float16"),
+        (lambda: lib.quantize_rows(torch.zeros(1, 65537, dtype=torch.bfloat16)), ShapeError, "65537 columns"),
+    ):
+        with pytest.raises(kind, match=message):
+            call()
 
 
 # ---- parts ------------------------------------------------------------------------------------------
