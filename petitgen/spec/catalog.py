@@ -28,7 +28,7 @@ from petitgen.spec.model import (
 from petitgen.spec.reader import read
 from runtime.formats import FORMATS
 
-_MFMA_K = 16  # K of the deepest matrix instruction
+_LOAD = 16  # bytes of A that a kernel loads at once; 16 of K at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +103,31 @@ class _Family:
     def _all(self) -> Iterator[KernelInstance]:
         spec = self.spec
         weights = [self._known(name, "weights") for name in spec["weights"]]
-        activations = [self._known(name, "activations") for name in spec["activations"]]
+        activations = [
+            (self._known(name, "activations"), self._known(out, "activations"))
+            for name in spec["activations"]
+            for out in spec.get("outputs", [name])
+        ]
         archs = [self._arch(name) for name in spec["archs"]]
         tiles = [self._tile(i, facts) for i, facts in enumerate(spec["tiles"])]
         abi = tuple(Argument(**facts) for facts in spec["abi"])
-        for arch, w, a, (i, tile) in product(archs, weights, activations, enumerate(tiles)):
+        for arch, w, (a, out), (i, tile) in product(archs, weights, activations, enumerate(tiles)):
             if arch.name not in spec["tiles"][i].get("archs", spec["archs"]):
                 continue
-            check_tile(tile, arch, f"{self.path}: tiles[{i}]")
+            check_tile(tile, arch, f"{self.path}: tiles[{i}]", self.formats["activations"][a]["bytes"])
             yield KernelInstance(
-                name=str(KernelName(spec["op"], w, a, arch.name, (tile.m, tile.n, tile.k), tile.waves_mnk)),
+                name=str(KernelName(spec["op"], w, a, arch.name, (tile.m, tile.n, tile.k), tile.waves_mnk, out)),
                 op=spec["op"],
                 weights=WeightMacros(w, **self.formats["weights"][w]),
                 activations=Activations(a, **self.formats["activations"][a]),
+                out=Activations(out, **self.formats["activations"][out]),
                 arch=arch,
                 tile=tile,
                 template=spec["templates"][tile.loop],
                 abi=abi,
                 limits=Limits(registers=arch.registers // tile.occupancy, lds_bytes=arch.lds_bytes),
-                constraints=Constraints(k_multiple=max(_MFMA_K, FORMATS[w].block), **spec["constraints"]),
-                tolerance=self._tolerance(a, tile),
+                constraints=Constraints(k_multiple=max(_LOAD, FORMATS[w].block), **spec["constraints"]),
+                tolerance=self._tolerance(out, tile),
                 whole_range=tile.loop in spec["whole_range"],
             )
 
@@ -138,10 +143,10 @@ class _Family:
             raise self._error(f"archs: {name!r} is not in archs.yaml; allowed: {', '.join(self.archs)}")
         return self.archs[name]
 
-    def _tolerance(self, activations: str, tile: Tile) -> Tolerance:
+    def _tolerance(self, out: str, tile: Tile) -> Tolerance:
         stated = self.spec["tolerance"]
         return Tolerance(
-            self.formats["activations"][activations]["unit"], stated["accumulate"], stated["sums"][tile.loop]
+            self.formats["activations"][out]["unit"], stated["accumulate"], stated["sums"][tile.loop]
         )
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from runtime.formats import BRICK_K
+from runtime.formats import BRICK_K, FORMATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,11 @@ class WeightMacros:
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """An activation type. unit: half a unit in the last place, relative. order: the code order its kernels read, by
-    arch."""
+    """An activation type. bytes: of an element. unit: half a unit in the last place, relative. order: the code order
+    that its kernels read 4-bit weights in, by arch."""
 
     name: str
+    bytes: int
     unit: float
     order: dict[str, str]
 
@@ -146,12 +147,13 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class KernelInstance:
-    """One kernel to build: a family at one format, activation type, arch and tile."""
+    """One kernel to build: a family at one format, activation type, output type, arch and tile."""
 
-    name: str  # names.py: <op>_<weights>_<activations>__<arch>_<tile>
+    name: str  # names.py: <op>_<weights>_<activations>[_<out>]__<arch>_<tile>
     op: str  # gemm
     weights: WeightMacros
     activations: Activations
+    out: Activations  # type of the results
     arch: Arch
     tile: Tile
     template: str  # path below templates/
@@ -174,7 +176,7 @@ class KernelInstance:
     @property
     def order(self) -> str:
         """The code order it reads weights in."""
-        return self.activations.order[self.arch.name]
+        return FORMATS[self.weights.name].only_order or self.activations.order[self.arch.name]
 
     @property
     def block(self) -> int:
