@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from petitgen.spec.model import KernelInstance, Tile
+from petitgen.spec.model import GemmInstance, Tile
 
 C_TYPES = {"buffer": "u32x4", "u32": "u32"}
 
@@ -27,17 +27,17 @@ class Parameter:
     name: str
 
 
-def is_halved(instance: KernelInstance) -> bool:
+def is_halved(instance: GemmInstance) -> bool:
     """Do templates count K in pairs of activations? These have a byte each then, and a pair the size of a bf16."""
     return instance.activations.bytes == 1
 
 
-def tile_of(instance: KernelInstance) -> Tile:
+def tile_of(instance: GemmInstance) -> Tile:
     """The tile as templates count K."""
     return replace(instance.tile, k=instance.tile.k // 2) if is_halved(instance) else instance.tile
 
 
-def purpose(instance: KernelInstance) -> str:
+def purpose(instance: GemmInstance) -> str:
     """What a kernel computes, in a line."""
     a, out = instance.activations.name, instance.out.name
     types, rows = (f"{a} A and C", "") if a == out else (f"{a} A and {out} C", " * row[M]")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter, is_halved, purpose, tile_of
 from petitgen.render.epilogue import NORMAL_TAIL, OPTIONS
-from petitgen.spec.model import KernelInstance, Tile
+from petitgen.spec.model import GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_LARGEST
 
 WIDTH = 16  # rows of the matrix instruction
@@ -184,7 +184,7 @@ class ResidentContext:
     stage_arguments: str
 
 
-def resident_context(instance: KernelInstance) -> ResidentContext:
+def resident_context(instance: GemmInstance) -> ResidentContext:
     """Every number the resident loop places, for one instance."""
     t, weights, activations = tile_of(instance), instance.weights.name, instance.activations.name
     fmt, size = FORMATS[weights], instance.activations.bytes

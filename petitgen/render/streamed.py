@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter, is_halved, purpose, tile_of
 from petitgen.render.epilogue import NORMAL_TAIL, OPTIONS
-from petitgen.spec.model import Arch, KernelInstance, Tile
+from petitgen.spec.model import Arch, GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_BINADES, MX_LARGEST
 
 WIDTH = 32  # rows and columns of the matrix instruction
@@ -152,7 +152,7 @@ class StreamedContext:
     factor_last: str
 
 
-def streamed_context(instance: KernelInstance) -> StreamedContext:
+def streamed_context(instance: GemmInstance) -> StreamedContext:
     """Every number the streamed loop places, for one instance."""
     t, arch, fmt = tile_of(instance), instance.arch, FORMATS[instance.weights.name]
     activations = instance.activations.name
