@@ -58,7 +58,7 @@ def make_problem(
     w_kinds = _assign(shape.n, list(SCHEMES[weights].kinds), rng)
     if activations == "fp8":
         output = FLOAT_TYPES[out]
-        a_kinds = _assign(shape.m, fp8.kinds_for(shape.options), rng)
+        a_kinds = _assign(shape.m, list(fp8.KINDS), rng)
         a, rows = fp8.make_rows(a_kinds, shape.k, output, rng)
         checkpoint = make_checkpoint(weights, w_kinds, shape.k, output, rng)
         return Problem(shape, float_type, a, checkpoint, a_kinds, w_kinds, output, rows)
