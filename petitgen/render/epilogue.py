@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime.epilogue import Epilogue
 
-OPTIONS = tuple((option.name, option.value) for option in Epilogue)
+OPTIONS = tuple((str(option.name), option.value) for option in Epilogue)
 
 # p(t) for erfc(z) = t e^(p(t) - z^2), t = 1 / (1 + z / 2): least squares at Chebyshev nodes for t from 0.12 (z = 14.7, where
 # erfc is below float32) to 1, lowest power first. Relative error 2e-6 where erfc is above 1e-6, which is what float32 makes of z^2.

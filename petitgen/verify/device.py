@@ -76,7 +76,8 @@ def execute(
     a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements; slices: workgroups that share a
     tile along K. row_scales: [M], of FP8 activations. The gaps between rows of A hold NaN, those of C a sentinel, partial sums that nobody has written
     are NaN, and the counters of arrivals have to be zero again in the end. `sanitize`: look for faults that results
-    do not show; buffers that the manifest calls out_of_range may be accessed past their end. Raises EmulationError,
+    do not show; buffers that the manifest calls out_of_range may be accessed past their end. Where rows of C are apart,
+    buffers have no more than the alignment that the manifest asks for. Raises EmulationError,
     with the findings so far, when the kernel does what the device cannot, and VerifyError when the operands are not
     the kernel's.
     """
@@ -102,8 +103,11 @@ def execute(
         "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
         "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
     }
-    guards = {"a": GUARD if dtype.itemsize > 1 else FP8_NAN, "w": GUARD if FORMATS[kernel.weights].block else FP8_NAN}
-    buffers = {name: _place(memory, name, data, guards.get(name, GUARD)) for name, data in contents.items()}
+    nan = {"a": GUARD if dtype.itemsize > 1 else FP8_NAN, "w": GUARD if FORMATS[kernel.weights].block else FP8_NAN}
+    aligned = {argument.name: argument.alignment for argument in kernel.kernarg.args if ldc > columns}
+    buffers = {
+        name: _place(memory, name, data, aligned.get(name, 0), nan.get(name, GUARD)) for name, data in contents.items()
+    }
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
     scalars |= {"ldr": ldr, "options": int(extra.options)}
     kernarg = _kernarg(kernel, buffers, scalars, arch)
@@ -150,10 +154,12 @@ def _pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
     return wide.reshape(-1)[: extent(m, k, lda, a.itemsize)]
 
 
-def _place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], value: int) -> _Buffer:
+def _place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], offset: int, value: int) -> _Buffer:
+    """offset: from where every alignment is met. value: of the bytes of guards."""
     guard = np.full(GUARD_BYTES, value, np.uint8)
     before = np.concatenate([guard, data, guard])
-    return _Buffer(name, memory.allocate(before) + GUARD_BYTES, data.size, before)
+    place = memory.allocate(np.concatenate([guard[:offset], before]))
+    return _Buffer(name, place + offset + GUARD_BYTES, data.size, before)
 
 
 def _kernarg(kernel: Kernel, buffers: dict[str, _Buffer], scalars: dict[str, int], arch: str) -> bytes:
