@@ -45,6 +45,12 @@ def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, s
         "ldr": problem.ldr,
         "options": int(problem.options),
     }
+    return fill(kernel, values)
+
+
+def fill(kernel: Kernel, values: Mapping[str, Any]) -> bytes:
+    """The kernel argument segment, zero-padded to 8 bytes: descriptors as bytes, numbers. More values may be given than the
+    kernel has arguments. ManifestError for one that is not."""
     layout_, order = _struct(kernel, values)
     segment = bytearray(-(-kernel.kernarg.size // 8) * 8)
     layout_.pack_into(segment, 0, *(values[name] for name in order))
