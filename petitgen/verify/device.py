@@ -49,7 +49,7 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class _Buffer:
+class Buffer:
     """A guarded allocation: `address` is the buffer's own, `before` its bytes and the guards' at launch."""
 
     name: str
@@ -106,14 +106,14 @@ def execute(
     nan = {"a": GUARD if dtype.itemsize > 1 else FP8_NAN, "w": GUARD if FORMATS[kernel.weights].block else FP8_NAN}
     aligned = {argument.name: argument.alignment for argument in kernel.kernarg.args if ldc > columns}
     buffers = {
-        name: _place(memory, name, data, aligned.get(name, 0), nan.get(name, GUARD)) for name, data in contents.items()
+        name: place(memory, name, data, aligned.get(name, 0), nan.get(name, GUARD)) for name, data in contents.items()
     }
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
     scalars |= {"ldr": ldr, "options": int(extra.options)}
     kernarg = _kernarg(kernel, buffers, scalars, arch)
     grid = kernel.grid.size(m=m, n=n, k=k, slices=slices)
     limit = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
-    sanitizer = Sanitizer(_intended(kernel, kernarg)) if sanitize else False
+    sanitizer = Sanitizer(intended(kernel, kernarg)) if sanitize else False
     result = launch(
         code_object,
         kernel.symbol,
@@ -129,7 +129,7 @@ def execute(
     watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
     watched["c"][GUARD_BYTES:][written] = False
     watched["p"][GUARD_BYTES : GUARD_BYTES + buffers["p"].size] = False
-    trespasses = [_trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
+    trespasses = [trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
     return Execution(c, tuple(trespasses), result.total, result.findings)
 
 
@@ -154,15 +154,15 @@ def _pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
     return wide.reshape(-1)[: extent(m, k, lda, a.itemsize)]
 
 
-def _place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], offset: int, value: int) -> _Buffer:
+def place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], offset: int = 0, value: int = GUARD) -> Buffer:
     """offset: from where every alignment is met. value: of the bytes of guards."""
     guard = np.full(GUARD_BYTES, value, np.uint8)
     before = np.concatenate([guard, data, guard])
-    place = memory.allocate(np.concatenate([guard[:offset], before]))
-    return _Buffer(name, place + offset + GUARD_BYTES, data.size, before)
+    start = memory.allocate(np.concatenate([guard[:offset], before]))
+    return Buffer(name, start + offset + GUARD_BYTES, data.size, before)
 
 
-def _kernarg(kernel: Kernel, buffers: dict[str, _Buffer], scalars: dict[str, int], arch: str) -> bytes:
+def _kernarg(kernel: Kernel, buffers: dict[str, Buffer], scalars: dict[str, int], arch: str) -> bytes:
     """The kernel argument segment, laid out as the manifest says."""
     segment = bytearray(kernel.kernarg.size)
     for argument in kernel.kernarg.args:
@@ -175,7 +175,7 @@ def _kernarg(kernel: Kernel, buffers: dict[str, _Buffer], scalars: dict[str, int
     return bytes(segment)
 
 
-def _intended(kernel: Kernel, kernarg: bytes) -> list[bytes]:
+def intended(kernel: Kernel, kernarg: bytes) -> list[bytes]:
     """The descriptors that the kernel goes past on purpose."""
     return [kernarg[arg.offset : arg.offset + arg.size] for arg in kernel.kernarg.args if arg.out_of_range]
 
@@ -186,7 +186,7 @@ def _rows(data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype) ->
     return np.ascontiguousarray(data[offsets]).view(dtype), offsets
 
 
-def _trespass(buffer: _Buffer, changed: NDArray[np.bool_]) -> str:
+def trespass(buffer: Buffer, changed: NDArray[np.bool_]) -> str:
     first = int(np.argmax(changed)) - GUARD_BYTES
     place = f"byte {first} of {buffer.size}" if 0 <= first < buffer.size else f"{_outside(first, buffer.size)}"
     return f"buffer {buffer.name}: {int(changed.sum())} bytes changed that must not, the first at {place}"
