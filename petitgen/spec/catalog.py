@@ -17,6 +17,7 @@ from petitgen.spec import arrays
 from petitgen.spec.checks import check_tile
 from petitgen.spec.family import Family
 from petitgen.spec.model import (
+    Activations,
     Arch,
     Argument,
     Constraints,
