@@ -24,7 +24,7 @@ FNUZ, FN = ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e4m3fn
 KERNELS = [
     "gemm_fp8_fp8_*__gfx942_m16n64k1024_*",
     "gemm_fp8_fp8_bf16__gfx942_m64n128k128_*",
-    "gemm_?xfp4_fp8_bf16__gfx942_m16*",
+    "gemm_mxfp4_fp8_bf16__gfx942_m16*",
     "gemm_nvfp4_fp8_bf16__gfx942_m16*",
     "gemm_fp8_*__gfx90a_m16n64*",
     "gemm_fp8_*__gfx90a_m64n128*",
@@ -233,7 +233,7 @@ def test_w8a16(mi200, activations):
 @pytest.mark.compiler
 def test_gfx90a_has_no_fp8_activations(mi200):
     problem, weight = made(4, 16, 64, "fp8", "fp8", "bf16")
-    with pytest.raises(ShapeError, match="no FP8 matrix instructions.*W8A16: gemm_fp8_bf16"):
+    with pytest.raises(ShapeError, match=r"no FP8 matrix instructions.*W8A16: gemm_fp8_bf16"):
         mi200.gemm(problem.a, weight, x_scale=problem.row_scales)
-    with pytest.raises(ShapeError, match="no FP8 matrix instructions.*W8A16: gemm_fp8_bf16"):
+    with pytest.raises(ShapeError, match=r"no FP8 matrix instructions.*W8A16: gemm_fp8_bf16"):
         mi200.select("gemm_nvfp4_fp8_bf16", 16, 64, 64)
