@@ -167,6 +167,11 @@ class KernelInstance:
         return any(argument.name == "options" for argument in self.abi)
 
     @property
+    def grouped(self) -> bool:
+        """Are its rows sorted by expert, each expert with a weight of its own?"""
+        return any(argument.name == "experts" for argument in self.abi)
+
+    @property
     def contract(self) -> str:
         """What it computes: the part of the name before the double underscore."""
         return self.name.split("__")[0]
