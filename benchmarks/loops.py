@@ -279,7 +279,7 @@ def _code_objects(what: str) -> list[Path]:
 
 def _rows_of_ours() -> dict[str, int]:
     """Rows of A that a wave of each kernel of the catalog multiplies."""
-    return {one.name: max(one.tile.m, 16) // one.tile.waves_m for one in load_catalog().select([])}
+    return {one.name: max(one.tile.m, 16) // one.tile.waves_m for one in load_catalog().gemms}
 
 
 def _row(f: Figures) -> str:

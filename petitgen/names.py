@@ -1,6 +1,7 @@
 """Kernel names: built and parsed here and nowhere else.
 
     <op>_<weights>_<activations>__<arch>_<tile>_<waves>        gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2
+    <op>_<format>_<activations>__<arch>_<variant>              quantize_nvfp4_bf16__gfx942_rows
 
 Left of the double underscore the contract (what is computed), right of it the implementation (how). The one string is
 file stem, kernel symbol, manifest key, command-line argument and pytest id.
@@ -36,8 +37,23 @@ class KernelName:
         return f"{self.op}_{self.weights}_{self.activations}__{self.arch}_m{m}n{n}k{k}_w{waves}"
 
 
+@dataclass(frozen=True, slots=True)
+class ArrayName:
+    """The parts of the name of a kernel that goes over arrays. format: "" where it has none."""
+
+    op: str
+    format: str
+    activations: str
+    arch: str
+    variant: str
+
+    def __str__(self) -> str:
+        contract = "_".join(part for part in (self.op, self.format, self.activations) if part)
+        return f"{contract}__{self.arch}_{self.variant}"
+
+
 def parse(name: str) -> KernelName:
-    """The parts of `name`; SpecError if it is no kernel name."""
+    """The parts of a GEMM's `name`; SpecError if it is none."""
     found = _NAME.fullmatch(name)
     if not found:
         raise SpecError(

@@ -391,7 +391,8 @@ def _check_packed(packed: Any) -> None:
 
 def _order(candidates: Iterable[Kernel], format: str, activations: str) -> str:
     """HOST_ORDER if there are no such kernels: the launch will say so."""
-    orders = {kernel.order for kernel in candidates if (kernel.weights, kernel.activations) == (format, activations)}
+    wanted = format, activations
+    orders = {kernel.order for kernel in candidates if kernel.order and (kernel.weights, kernel.activations) == wanted}
     if len(orders) > 1:
         raise ManifestError(f"kernels for {format} and {activations} read their codes in several orders"
                             f" ({', '.join(sorted(orders))}): build all of them again")  # fmt: skip

@@ -19,14 +19,15 @@ from typing import Any
 
 from runtime.errors import ManifestError, ManifestVersionError
 
-SCHEMA = 2
+SCHEMA = 3
 FILE_NAME = "manifest.json"
 
 # Bytes an argument of each kind takes in the kernarg. A buffer is a 128-bit buffer resource descriptor.
 ARGUMENT_SIZES: Mapping[str, int] = types.MappingProxyType({"buffer": 16, "u32": 4, "f32": 4})
 ACTIVATIONS = ("bf16", "fp16")
 DIMENSIONS = ("m", "n", "k")
-GRID_DIMENSIONS = (*DIMENSIONS, "slices")
+GEMMS = ("gemm",)  # ops whose kernels multiply with packed weights, tile by tile
+GRID_DIMENSIONS = (*DIMENSIONS, "slices")  # of those
 MAX_KERNARG = 1 << 16  # bytes: far more than any kernel takes; a damaged size must not be allocated
 ALIGNMENTS = tuple(1 << bits for bits in range(13))  # bytes, up to a page
 MAX_GRID = (1 << 31) - 1  # workgroups. Source: HIP's device properties, maxGridSize[0]
@@ -111,7 +112,7 @@ GridAxis = int | tuple[str, int]
 class Grid:
     """Workgroups in x, y and z: a number, or (dimension, d): that dimension divided by d, rounded up.
 
-    A dimension is m, n, k or slices: how many workgroups share a tile of C along K.
+    The dimensions of a GEMM are m, n, k and slices: how many workgroups share a tile of C along K.
     """
 
     x: GridAxis
@@ -119,7 +120,7 @@ class Grid:
     z: GridAxis
 
     def size(self, *, slices: int = 1, **dimensions: int) -> tuple[int, int, int]:
-        """The grid for a problem, in workgroups: grid.size(m=16, n=4096, k=4096, slices=2)."""
+        """The grid for a problem, in workgroups: grid.size(m=16, n=4096, k=4096, slices=2). KeyError for one it lacks."""
         dimensions["slices"] = slices
 
         def along(axis: GridAxis) -> int:
@@ -132,14 +133,18 @@ class Grid:
 class Kernel:
     """One built kernel. `name` is also its file's stem, its symbol and its key in the manifest.
 
-    op, weights, activations  what it computes: gemm, nvfp4, bf16
-    order                     the code order it reads weights in: one of runtime.formats.ORDERS
+    op, weights, activations  what it computes: gemm, nvfp4, bf16. weights of another op: the format that it makes or
+                              reads, "" where there is none
+    order                     the code order it reads weights in: one of runtime.formats.ORDERS; "" if it reads none
     file, sha256, size        the code object, beside the manifest
     source, source_sha256     the HIP text it was compiled from
     target                    arch with the features the code object insists on: gfx942, gfx90a:xnack-
     block                     work-items a workgroup
-    tile, constraints         positive numbers by name, for choosing a kernel: tile.m, .n, .k and .unit
-                              (what K is divided in between slices) and constraints.k_multiple are always there
+    tile, constraints         positive numbers by name, for choosing a kernel. A GEMM has tile.m, .n, .k and .unit
+                              (what K is divided in between slices) and constraints.k_multiple
+    tolerance                 of a GEMM; None: results are the same bits as their definition's
+
+    Kernels of ops that this runtime does not know are carried and never chosen.
     """
 
     name: str
@@ -163,7 +168,14 @@ class Kernel:
     block: int
     grid: Grid
     constraints: Mapping[str, int]
-    tolerance: Tolerance
+    tolerance: Tolerance | None
+
+    @property
+    def bounds(self) -> Tolerance:
+        """The tolerance of a kernel that has one. ManifestError for one whose results are exact."""
+        if self.tolerance is None:
+            raise ManifestError(f"{self.name} has no tolerance: its results are exact")
+        return self.tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +243,10 @@ def _check_kernel(key: str, kernel: Kernel, where: str) -> None:
     if Path(kernel.file).name != kernel.file or kernel.file in ("", ".."):
         raise ManifestError(f"{place}.file: {kernel.file!r} is not a plain file name")
     _check_launch(place, kernel)
-    _check_tolerance(place, kernel.tolerance)
+    if kernel.op in GEMMS:
+        _check_gemm(place, kernel)
+    if kernel.tolerance is not None:
+        _check_tolerance(place, kernel.tolerance)
     _check_kernarg(f"{place}.kernarg", kernel.kernarg)
 
 
@@ -271,11 +286,15 @@ def _check_kernarg(place: str, kernarg: Kernarg) -> None:
             raise ManifestError(f"{place}: there are {names.count(name)} arguments {name!r}")
 
 
-def _check_launch(place: str, kernel: Kernel) -> None:
-    """What a launch divides by, or looks up by name."""
+def _check_gemm(place: str, kernel: Kernel) -> None:
+    """What is looked up by name to choose and launch one."""
     if kernel.activations not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise ManifestError(f"{place}.activations: {kernel.activations!r}; this runtime knows {known}")
+    if not kernel.order:
+        raise ManifestError(f"{place}.order: a code order is needed, got ''")
+    if kernel.tolerance is None:
+        raise ManifestError(f"{place}.tolerance: an object is needed, got null")
     for name, numbers, wanted in (
         ("tile", kernel.tile, (*DIMENSIONS, "unit")),
         ("constraints", kernel.constraints, ("k_multiple",)),
@@ -283,6 +302,15 @@ def _check_launch(place: str, kernel: Kernel) -> None:
         for key in wanted:
             if key not in numbers:
                 raise ManifestError(f"{place}.{name}.{key} is missing")
+    for axis in ("x", "y", "z"):
+        size = getattr(kernel.grid, axis)
+        if not isinstance(size, int) and size[0] not in GRID_DIMENSIONS:
+            raise ManifestError(f"{place}.grid.{axis}: {size[0]!r} is no dimension: m, n, k and slices are")
+
+
+def _check_launch(place: str, kernel: Kernel) -> None:
+    """What a launch divides by."""
+    for name, numbers in (("tile", kernel.tile), ("constraints", kernel.constraints)):
         for key, value in numbers.items():
             _check_positive(f"{place}.{name}.{key}", value)
     _check_positive(f"{place}.block", kernel.block)
@@ -291,8 +319,6 @@ def _check_launch(place: str, kernel: Kernel) -> None:
                             f" work-items, got {kernel.block}")  # fmt: skip
     for axis in ("x", "y", "z"):
         size = getattr(kernel.grid, axis)
-        if not isinstance(size, int) and size[0] not in GRID_DIMENSIONS:
-            raise ManifestError(f"{place}.grid.{axis}: {size[0]!r} is no dimension: m, n, k and slices are")
         count = size if isinstance(size, int) else size[1]
         _check_positive(f"{place}.grid.{axis}", count)
         if count > MAX_GRID:
@@ -320,7 +346,9 @@ def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:
 
 
 def _value(kind: Any, data: Any, where: str, path: str) -> Any:
-    """`data` as the annotated `kind`: a dataclass, a scalar, tuple[T, ...], Mapping[str, T] or GridAxis."""
+    """`data` as the annotated `kind`: a dataclass or none, a scalar, tuple[T, ...], Mapping[str, T] or GridAxis."""
+    if kind == Tolerance | None:
+        return None if data is None else _dataclass(Tolerance, data, where, path)
     if is_dataclass(kind):
         return _dataclass(typing.cast(type, kind), data, where, path)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

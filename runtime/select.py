@@ -16,7 +16,7 @@ from runtime.descriptors import extent
 from runtime.epilogue import NONE, Epilogue
 from runtime.errors import OperandError, ShapeError
 from runtime.estimate import Estimate, estimate, slice_counts
-from runtime.manifest import Kernel
+from runtime.manifest import GEMMS, Kernel
 from runtime.memory import ITEM_BYTES, number
 from runtime.tuned import Table
 from runtime.workspace import partial_bytes, splits, tiles
@@ -98,7 +98,12 @@ def problem_of(contract: Any, m: Any, n: Any, k: Any, lda: Any, ldc: Any) -> Pro
 
 def contract_of(kernel: Kernel) -> str:
     """What a kernel computes, by one name: gemm_nvfp4_bf16."""
-    return f"{kernel.op}_{kernel.weights}_{kernel.activations}"
+    return "_".join(part for part in (kernel.op, kernel.weights, kernel.activations) if part)
+
+
+def computes(kernel: Kernel, problem: Problem) -> bool:
+    """Whether a kernel is a GEMM of the problem's contract: other ops have no tiles to choose by."""
+    return kernel.op in GEMMS and contract_of(kernel) == problem.contract
 
 
 def refusal(kernel: Kernel, problem: Problem, slices: int = 1) -> str | None:
@@ -142,7 +147,7 @@ def choose(
     kernels: Iterable[Kernel], problem: Problem, arch: str, compute_units: int, table: Table | None = None
 ) -> Selection:
     """The table's choice, else the cheapest by the estimate. ShapeError if no kernel takes the problem, and why."""
-    offered = {kernel.name: kernel for kernel in kernels if contract_of(kernel) == problem.contract}
+    offered = {kernel.name: kernel for kernel in kernels if computes(kernel, problem)}
     able = _able(offered.values(), problem, arch)
     tuned = _tuned(offered, problem, compute_units, table) if table is not None else None
     return tuned or _cheapest(able, problem, arch, compute_units)
@@ -151,7 +156,7 @@ def choose(
 def force(kernel: Kernel, problem: Problem, arch: str, compute_units: int, slices: Any = None) -> Selection:
     """This kernel. slices: how many workgroups share a tile; None: as many as the estimate says. ShapeError if it does
     not take the problem, OperandError for what is no number of slices."""
-    if contract_of(kernel) != problem.contract:
+    if not computes(kernel, problem):
         raise ShapeError(f"{kernel.name} does not compute {problem.contract}")
     if slices is not None:
         slices = number(slices, "slices")
@@ -166,9 +171,7 @@ def candidates(kernels: Iterable[Kernel], problem: Problem, arch: str, compute_u
 
 
 def _able(kernels: Iterable[Kernel], problem: Problem, arch: str, slices: int = 1) -> list[Kernel]:
-    looked = [
-        (kernel, refusal(kernel, problem, slices)) for kernel in kernels if contract_of(kernel) == problem.contract
-    ]
+    looked = [(kernel, refusal(kernel, problem, slices)) for kernel in kernels if computes(kernel, problem)]
     able = [kernel for kernel, reason in looked if reason is None]
     if not able:
         raise ShapeError(_none_takes(problem, arch, (reason for _, reason in looked)))

@@ -91,9 +91,9 @@ def _label(version: str) -> str:
 
 def measure(built: Built, arch: str) -> Iterator[Measured]:
     """Every kernel of a build."""
-    for instance in load_catalog().select([], arch):
+    for instance in load_catalog().gemms:
         kernel = built.manifest.kernels.get(instance.name)
-        if kernel is None:
+        if kernel is None or instance.arch.name != arch:
             continue
         tile, code = instance.tile, CodeObject.load(built.manifest.path(kernel))
         rows = max(tile.m, SMALLEST_MATRIX) // tile.waves_m

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from petitgen.errors import BuildError
 from petitgen.isa import CodeObject
-from petitgen.spec.model import KernelInstance
+from petitgen.spec.model import ArrayInstance, GemmInstance, KernelInstance
 from petitgen.spec.occupancy import room
 from petitgen.toolchain.compiler import Compiler
 from petitgen.toolchain.flags import compile_flags
@@ -28,13 +29,11 @@ def describe(instance: KernelInstance, source: str, code: bytes, compiler: Compi
     faults = _over_limits(instance, resources, kernel) or _abi_faults(instance, kernel.args)
     if faults:
         raise BuildError("; ".join(faults))
-    tile = instance.tile
     return manifest.Kernel(
         name=instance.name,
         op=instance.op,
-        weights=instance.weights.name,
+        weights=instance.format,
         activations=instance.activations.name,
-        order=instance.order,
         symbol=kernel.name,
         file=f"{instance.name}.hsaco",
         sha256=hashlib.sha256(code).hexdigest(),
@@ -47,17 +46,31 @@ def describe(instance: KernelInstance, source: str, code: bytes, compiler: Compi
         flags=compile_flags(instance.arch.name),
         resources=resources,
         kernarg=_kernarg(instance, kernel),
-        tile=tile.figures(),
         block=instance.block,
-        grid=manifest.Grid(x=("n", tile.n), y=("m", tile.m), z=_slices(instance)),
-        constraints=asdict(instance.constraints),
-        tolerance=manifest.Tolerance(**asdict(instance.tolerance)),
+        **_LAUNCH[type(instance)](instance),
     )
 
 
-def _slices(instance: KernelInstance) -> manifest.GridAxis:
-    """Grid z: as many workgroups a tile as are asked for, if the kernel takes the number."""
-    return ("slices", 1) if any(argument.name == "slices" for argument in instance.abi) else 1
+def _gemm(instance: GemmInstance) -> dict[str, Any]:
+    """What the manifest says of a GEMM alone. Grid z: as many workgroups a tile as are asked for, if it takes the number."""
+    tile = instance.tile
+    slices = ("slices", 1) if any(argument.name == "slices" for argument in instance.abi) else 1
+    return {
+        "order": instance.order,
+        "tile": tile.figures(),
+        "grid": manifest.Grid(x=("n", tile.n), y=("m", tile.m), z=slices),
+        "constraints": asdict(instance.constraints),
+        "tolerance": manifest.Tolerance(**asdict(instance.tolerance)),
+    }
+
+
+def _array(instance: ArrayInstance) -> dict[str, Any]:
+    """Its results are exact: there is no tolerance."""
+    grid = manifest.Grid(*instance.grid)
+    return {"order": "", "tile": dict(instance.numbers), "grid": grid, "constraints": {}, "tolerance": None}
+
+
+_LAUNCH: dict[type, Callable[[Any], dict[str, Any]]] = {GemmInstance: _gemm, ArrayInstance: _array}
 
 
 def target_id(built: CodeObject) -> str:

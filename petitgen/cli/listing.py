@@ -16,7 +16,7 @@ import click
 from petitgen.build.state import Verified, built, file_state, verified
 from petitgen.cli import options
 from petitgen.cli.table import table
-from petitgen.spec import KernelInstance, load_catalog
+from petitgen.spec import ArrayInstance, GemmInstance, KernelInstance, load_catalog
 from runtime.manifest import Kernel
 
 
@@ -60,7 +60,7 @@ def list_(
     instances = catalog.select(names, arch)
     for option, wanted, fact in (
         ("--op", ops, "op"),
-        ("--format", formats, "weights.name"),
+        ("--format", formats, "format"),
         ("--activations", activations, "activations.name"),
     ):
         instances = _only(instances, option, wanted, attrgetter(fact), catalog.instances)
@@ -103,7 +103,7 @@ def support(instances: Sequence[KernelInstance]) -> str:
     archs = sorted({instance.arch.name for instance in instances})
     counts: dict[tuple[str, str, str], Counter[str]] = {}
     for instance in instances:
-        row = instance.op, instance.weights.name, instance.activations.name
+        row = instance.op, instance.format, instance.activations.name
         counts.setdefault(row, Counter())[instance.arch.name] += 1
     lines = ["| op | weights | activations | " + " | ".join(archs) + " |", "|---|---|---|" + "---|" * len(archs)]
     lines += [
@@ -171,20 +171,40 @@ def _state(
 
 def _describe(instance: KernelInstance) -> str:
     """The spec of a kernel in a few lines."""
-    tile, limits, constraints = instance.tile, instance.limits, instance.constraints
+    limits, own = instance.limits, _OWN[type(instance)](instance)
     lines = [
         instance.name,
         f"  computes     {instance.contract} for {instance.arch.name} ({instance.arch.product})",
         f"  template     templates/{instance.template}",
-        f"  tile         {tile.m} x {tile.n} of C, {tile.k} of K staged, {tile.stages} stages,"
-        f" MFMA {tile.mfma}x{tile.mfma}",
-        f"  workgroup    {instance.block} work-items: waves {tile.waves_m} x {tile.waves_n} x {tile.waves_k}",
+        *own,
         f"  limits       {limits.registers} registers, {limits.lds_bytes} bytes of LDS,"
         f" {limits.scratch_bytes} of scratch, {limits.spills} spills",
-        f"  multiples    K of {constraints.k_multiple}, row pitch of A of {constraints.lda_multiple},"
-        f" of C of {constraints.ldc_multiple}",
-        f"  tolerance    {instance.tolerance.unit:g} |y| + {instance.tolerance.accumulate:g} sum |a w|",
         "  arguments",
     ]
     lines += [f"    {arg.name:4} {arg.kind:6} {arg.access:5} {arg.doc}" for arg in instance.abi]
     return "\n".join(lines)
+
+
+def _gemm(instance: GemmInstance) -> list[str]:
+    tile, constraints = instance.tile, instance.constraints
+    return [
+        f"  tile         {tile.m} x {tile.n} of C, {tile.k} of K staged, {tile.stages} stages,"
+        f" MFMA {tile.mfma}x{tile.mfma}",
+        f"  workgroup    {instance.block} work-items: waves {tile.waves_m} x {tile.waves_n} x {tile.waves_k}",
+        f"  multiples    K of {constraints.k_multiple}, row pitch of A of {constraints.lda_multiple},"
+        f" of C of {constraints.ldc_multiple}",
+        f"  tolerance    {instance.tolerance.unit:g} |y| + {instance.tolerance.accumulate:g} sum |a w|",
+    ]
+
+
+def _array(instance: ArrayInstance) -> list[str]:
+    axes = zip("xyz", instance.grid, strict=True)
+    grid = [f"{name}: {axis if isinstance(axis, int) else f'{axis[0]} / {axis[1]}'}" for name, axis in axes]
+    return [
+        f"  workgroup    {instance.block} work-items",
+        f"  grid         {', '.join(grid)}",
+        "  tolerance    none: the bits of the definition",
+    ]
+
+
+_OWN: dict[type, Callable[[Any], list[str]]] = {GemmInstance: _gemm, ArrayInstance: _array}

@@ -10,7 +10,7 @@ from petitgen.build.state import file_state
 from petitgen.cli.options import numbers
 from petitgen.emulator import DeviceMemory
 from petitgen.emulator.arguments import BufferSpec, kernel_arguments, parse, parse_buffer, place
-from petitgen.errors import BuildError, PetitgenError
+from petitgen.errors import BuildError, PetitgenError, ProfileError
 from petitgen.isa import CodeObject
 from petitgen.profiler import Launch, Problem, profile, profile_gemm
 from petitgen.profiler.report import Entry, Failed
@@ -18,6 +18,7 @@ from petitgen.profiler.timing import load_timing
 from petitgen.verify import Shape, Target, parse_shape, select
 from runtime.descriptors import buffer_resource
 from runtime.errors import RuntimeLibraryError, ShapeError
+from runtime.manifest import GEMMS
 from runtime.select import contract_of, force, problem_of, refusal
 from runtime.workspace import splits
 
@@ -77,6 +78,9 @@ def profile_built(
 
 def _profile_one(target: Target, shape: Shape, request: Request) -> Entry:
     kernel, directory = target.kernel(), target.manifest.parent
+    if kernel.op not in GEMMS:
+        raise ProfileError(f"{kernel.name}: the op {kernel.op} has no M, N and K; model its code object with --grid and"
+                           " its arguments: petitgen profile FILE")  # fmt: skip
     state = file_state(directory, kernel)
     if state != "ok":
         raise BuildError(f"{directory / kernel.file}: {state}; build it again with: petitgen build {kernel.name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from petitgen.spec.model import KernelInstance
+from petitgen.spec.model import GemmInstance
 from runtime.epilogue import Epilogue
 
 _GROUPED = Epilogue.ROUTED  # what only rows that are sorted by expert have
@@ -21,7 +21,7 @@ NORMAL_TAIL = (
 )
 
 
-def options(instance: KernelInstance) -> tuple[tuple[str, int], ...]:
+def options(instance: GemmInstance) -> tuple[tuple[str, int], ...]:
     """What a kernel can do to its results, by name and bit."""
     if not instance.epilogue:
         return ()

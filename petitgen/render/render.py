@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -14,14 +15,14 @@ from petitgen.render.resident import resident_context
 from petitgen.render.streamed import streamed_context
 from petitgen.spec.model import KernelInstance
 
-_CONTEXTS: dict[str, Callable[[KernelInstance], object]] = {"resident": resident_context, "streamed": streamed_context}
+_CONTEXTS: dict[str, Callable[[Any], object]] = {"resident": resident_context, "streamed": streamed_context}
 
 
 def render(instance: KernelInstance, templates: Path | None = None) -> str:
     """The HIP source of `instance`: a pure function of the instance and the templates. RenderError on a bad template."""
     environment = _environment(TEMPLATES if templates is None else templates)
     try:
-        text = environment.get_template(instance.template).render(k=_CONTEXTS[instance.tile.loop](instance))
+        text = environment.get_template(instance.template).render(k=_CONTEXTS[instance.context](instance))
     except jinja2.TemplateSyntaxError as error:
         raise RenderError(f"{error.filename or error.name}:{error.lineno}: {error.message}") from error
     except (jinja2.TemplateError, AttributeError) as error:

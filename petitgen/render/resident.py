@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
 from petitgen.render.epilogue import NORMAL_TAIL, options
-from petitgen.spec.model import KernelInstance, Tile
+from petitgen.spec.model import GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST
 
 WIDTH = 16  # rows of the matrix instruction
@@ -159,7 +159,7 @@ class ResidentContext:
     stage_arguments: str
 
 
-def resident_context(instance: KernelInstance) -> ResidentContext:
+def resident_context(instance: GemmInstance) -> ResidentContext:
     """Every number the resident loop places, for one instance."""
     t, weights, activations = instance.tile, instance.weights.name, instance.activations.name
     fmt = FORMATS[weights]

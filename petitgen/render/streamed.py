@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
 from petitgen.render.epilogue import NORMAL_TAIL, options
-from petitgen.spec.model import Arch, KernelInstance, Tile
+from petitgen.spec.model import Arch, GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_BINADES, MX_LARGEST
 
 WIDTH = 32  # rows and columns of the matrix instruction
@@ -128,7 +128,7 @@ class StreamedContext:
     factor_last: str
 
 
-def streamed_context(instance: KernelInstance) -> StreamedContext:
+def streamed_context(instance: GemmInstance) -> StreamedContext:
     """Every number the streamed loop places, for one instance."""
     t, arch = instance.tile, instance.arch
     activations = instance.activations.name

@@ -1,6 +1,6 @@
 """From YAML under configs/ to frozen kernel instances."""
 
 from petitgen.spec.catalog import Catalog, load_catalog
-from petitgen.spec.model import KernelInstance
+from petitgen.spec.model import ArrayInstance, GemmInstance, KernelInstance
 
-__all__ = ["Catalog", "KernelInstance", "load_catalog"]
+__all__ = ["ArrayInstance", "Catalog", "GemmInstance", "KernelInstance", "load_catalog"]

@@ -13,19 +13,21 @@ from typing import Any
 from petitgen.errors import SpecError
 from petitgen.names import KernelName
 from petitgen.paths import CONFIGS
+from petitgen.spec import arrays
 from petitgen.spec.checks import check_tile
+from petitgen.spec.family import Family
 from petitgen.spec.model import (
-    Activations,
     Arch,
     Argument,
     Constraints,
+    GemmInstance,
     KernelInstance,
     Limits,
     Tile,
     Tolerance,
     WeightMacros,
 )
-from petitgen.spec.reader import read
+from petitgen.spec.reader import check, read
 from runtime.formats import FORMATS
 
 _MFMA_K = 16  # K of the deepest matrix instruction
@@ -37,6 +39,11 @@ class Catalog:
 
     archs: dict[str, Arch]
     instances: tuple[KernelInstance, ...]
+
+    @property
+    def gemms(self) -> tuple[GemmInstance, ...]:
+        """Those that multiply with packed weights."""
+        return tuple(one for one in self.instances if isinstance(one, GemmInstance))
 
     def select(self, patterns: Sequence[str] = (), arch: str | None = None) -> list[KernelInstance]:
         """Instances whose name matches any glob of `patterns` (all without one), of `arch` when given.
@@ -67,9 +74,18 @@ def load_catalog(configs: Path | None = None) -> Catalog:
         raise SpecError(f"{root / 'kernels'}: holds no kernel family (*.yaml)")
     instances: list[KernelInstance] = []
     for path in families:
-        instances += _Family(path, read(path, "kernel"), archs, formats).instances()
+        instances += _family(path, archs, formats).instances()
     _refuse_duplicates(instances)
     return Catalog(archs, tuple(instances))
+
+
+def _family(path: Path, archs: dict[str, Arch], formats: dict[str, Any]) -> Family:
+    spec = read(path, "family")
+    if spec["op"] not in _KINDS:
+        raise SpecError(f"{path}: op: {spec['op']!r} is not allowed; one of {', '.join(_KINDS)} is")
+    kind, schema = _KINDS[spec["op"]]
+    check(path, spec, schema)
+    return kind(path, spec, archs, formats)
 
 
 def _refuse_duplicates(instances: list[KernelInstance]) -> None:
@@ -80,69 +96,39 @@ def _refuse_duplicates(instances: list[KernelInstance]) -> None:
         seen.add(instance.name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """One file under configs/kernels."""
+class _GemmFamily(Family):
+    """Weight formats, activation types, archs and tiles, each with each."""
 
-    path: Path
-    spec: dict[str, Any]
-    archs: dict[str, Arch]
-    formats: dict[str, Any]
-
-    def instances(self) -> list[KernelInstance]:
-        found = list(self._all())
-        for i, rule in enumerate(self.spec["exclude"]):
-            kept = [instance for instance in found if not fnmatchcase(instance.name, rule["kernels"])]
-            if len(kept) == len(found):
-                raise self._error(f"exclude[{i}].kernels: {rule['kernels']!r} matches no kernel: remove the rule")
-            found = kept
-        if not found:
-            raise self._error("exclude: leaves no kernel: remove the family's file instead")
-        return found
+    __slots__ = ()
 
     def _all(self) -> Iterator[KernelInstance]:
         spec = self.spec
-        weights = [self._known(name, "weights") for name in spec["weights"]]
-        activations = [self._known(name, "activations") for name in spec["activations"]]
-        archs = [self._arch(name) for name in spec["archs"]]
+        weights = [self._weights(name) for name in spec["weights"]]
         tiles = [self._tile(i, facts) for i, facts in enumerate(spec["tiles"])]
         abi = tuple(Argument(**facts) for facts in spec["abi"])
-        for arch, w, a, (i, tile) in product(archs, weights, activations, enumerate(tiles)):
+        for arch, w, a, (i, tile) in product(self._archs(), weights, self._activations(), enumerate(tiles)):
             if arch.name not in spec["tiles"][i].get("archs", spec["archs"]):
                 continue
             check_tile(tile, arch, f"{self.path}: tiles[{i}]")
-            yield KernelInstance(
-                name=str(KernelName(spec["op"], w, a, arch.name, (tile.m, tile.n, tile.k), tile.waves_mnk)),
+            yield GemmInstance(
+                name=str(KernelName(spec["op"], w, a.name, arch.name, (tile.m, tile.n, tile.k), tile.waves_mnk)),
                 op=spec["op"],
                 weights=WeightMacros(w, **self.formats["weights"][w]),
-                activations=Activations(a, **self.formats["activations"][a]),
+                activations=a,
                 arch=arch,
                 tile=tile,
                 template=spec["templates"][tile.loop],
                 abi=abi,
                 limits=Limits(registers=arch.registers // tile.occupancy, lds_bytes=arch.lds_bytes),
                 constraints=Constraints(k_multiple=max(_MFMA_K, FORMATS[w].block), **spec["constraints"]),
-                tolerance=self._tolerance(a, tile),
+                tolerance=Tolerance(a.unit, spec["tolerance"]["accumulate"], spec["tolerance"]["sums"][tile.loop]),
                 whole_range=tile.loop in spec["whole_range"],
             )
 
-    def _known(self, name: str, kind: str) -> str:
-        if name not in self.formats[kind]:
-            raise self._error(f"{kind}: {name!r} is not in formats.yaml; allowed: {', '.join(self.formats[kind])}")
-        if kind == "weights" and name not in FORMATS:
+    def _weights(self, name: str) -> str:
+        if self._known(name, "weights") not in FORMATS:
             raise self._error(f"weights: {name!r} has no packed form in runtime.formats; known: {', '.join(FORMATS)}")
         return name
-
-    def _arch(self, name: str) -> Arch:
-        if name not in self.archs:
-            raise self._error(f"archs: {name!r} is not in archs.yaml; allowed: {', '.join(self.archs)}")
-        return self.archs[name]
-
-    def _tolerance(self, activations: str, tile: Tile) -> Tolerance:
-        stated = self.spec["tolerance"]
-        return Tolerance(
-            self.formats["activations"][activations]["unit"], stated["accumulate"], stated["sums"][tile.loop]
-        )
 
     @staticmethod
     def _tile(index: int, facts: dict[str, Any]) -> Tile:
@@ -150,5 +136,9 @@ class _Family:
         rest = {key: value for key, value in facts.items() if key not in ("waves", "archs")}
         return Tile(waves_m=m, waves_n=n, waves_k=k, **rest)
 
-    def _error(self, message: str) -> SpecError:
-        return SpecError(f"{self.path}: {message}")
+
+# op -> what its families are, and the schema of their files
+_KINDS: dict[str, tuple[type[Family], str]] = {
+    "gemm": (_GemmFamily, "gemm"),
+    **dict.fromkeys(arrays.OPS, (arrays.ArrayFamily, "array")),
+}

@@ -3,6 +3,7 @@ say what is wrong with them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from runtime.formats import BRICK_K
@@ -146,20 +147,54 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class KernelInstance:
-    """One kernel to build: a family at one format, activation type, arch and tile."""
+    """One kernel to build: what every family says of its kernels. GemmInstance and ArrayInstance are the kinds there are."""
 
-    name: str  # names.py: <op>_<weights>_<activations>__<arch>_<tile>
-    op: str  # gemm
-    weights: WeightMacros
-    activations: Activations
+    name: str  # names.py: the contract, a double underscore, the arch and the implementation
+    op: str
+    activations: Activations  # the type of the floats that it reads or makes
     arch: Arch
-    tile: Tile
     template: str  # path below templates/
     abi: tuple[Argument, ...]
     limits: Limits
+
+    @property
+    def contract(self) -> str:
+        """What it computes: the part of the name before the double underscore."""
+        return self.name.split("__")[0]
+
+    @property
+    def format(self) -> str:
+        """The number format that is not its activations': of weights, or of what it makes. "" where there is none."""
+        raise NotImplementedError
+
+    @property
+    def context(self) -> str:
+        """Which of render's contexts its template sees."""
+        raise NotImplementedError
+
+    @property
+    def block(self) -> int:
+        """Work-items a workgroup."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class GemmInstance(KernelInstance):
+    """A product of activations and packed weights: a family at one format, activation type, arch and tile."""
+
+    weights: WeightMacros
+    tile: Tile
     constraints: Constraints
     tolerance: Tolerance
     whole_range: bool  # activations of any size are promised to work, and not those up to 2^64 only
+
+    @property
+    def format(self) -> str:
+        return self.weights.name
+
+    @property
+    def context(self) -> str:
+        return self.tile.loop
 
     @property
     def epilogue(self) -> bool:
@@ -172,16 +207,40 @@ class KernelInstance:
         return any(argument.name == "experts" for argument in self.abi)
 
     @property
-    def contract(self) -> str:
-        """What it computes: the part of the name before the double underscore."""
-        return self.name.split("__")[0]
-
-    @property
     def order(self) -> str:
         """The code order it reads weights in."""
         return self.activations.order[self.arch.name]
 
     @property
     def block(self) -> int:
-        """Work-items a workgroup."""
         return self.arch.wave_size * self.tile.waves
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayInstance(KernelInstance):
+    """A kernel that goes over arrays once and gives the same bits as its definition: it quantizes, or finds a maximum.
+
+    form     the format it is for, "" for none
+    variant  the end of its name: which of the templates that compute the same
+    threads  work-items a workgroup
+    grid     workgroups in x, y and z: a number, or (dimension, how many of it a workgroup takes)
+    numbers  what the template is to know, by name
+    """
+
+    form: str
+    variant: str
+    threads: int
+    grid: tuple[int | tuple[str, int], ...]
+    numbers: Mapping[str, int]
+
+    @property
+    def format(self) -> str:
+        return self.form
+
+    @property
+    def context(self) -> str:
+        return "array"
+
+    @property
+    def block(self) -> int:
+        return self.threads

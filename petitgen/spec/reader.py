@@ -17,16 +17,25 @@ from petitgen.errors import SpecError
 
 def read(path: Path, schema: str) -> dict[str, Any]:
     """The contents of `path`, valid by schemas/<schema>.json. SpecError otherwise."""
+    data = _load(path)
+    check(path, data, schema)
+    return data
+
+
+def check(path: Path, data: Any, schema: str) -> None:
+    """SpecError, naming `path`, if `data` is not valid by schemas/<schema>.json."""
+    wrong = best_match(_validator(schema).iter_errors(data))
+    if wrong is not None:
+        raise SpecError(f"{path}: {_explain(wrong)}")
+
+
+def _load(path: Path) -> Any:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise SpecError(f"{path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    wrong = best_match(_validator(schema).iter_errors(data))
-    if wrong is not None:
-        raise SpecError(f"{path}: {_explain(wrong)}")
-    return data
 
 
 class _Loader(yaml.SafeLoader):

@@ -13,7 +13,7 @@ from petitgen.executors import each
 from petitgen.tune.search import MOST, Measure, Try, search
 from runtime import tuned
 from runtime.errors import RuntimeLibraryError
-from runtime.manifest import Kernel, Manifest
+from runtime.manifest import GEMMS, Kernel, Manifest
 from runtime.select import Problem, contract_of
 
 _WORTH = {"virtual": 0, "model": 1, "device": 2}
@@ -165,7 +165,7 @@ def _rows(path: Path) -> list[tuned.Row]:
 def contracts(manifest: Manifest, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     """The names of the kernels for each contract, of these contracts or all. TuneError for one there is none for."""
     found: dict[str, list[str]] = {}
-    for kernel in manifest.kernels.values():
+    for kernel in (one for one in manifest.kernels.values() if one.op in GEMMS):
         found.setdefault(contract_of(kernel), []).append(kernel.name)
     for name in names:
         if name not in found:

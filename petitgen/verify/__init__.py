@@ -12,12 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from petitgen.verify.runner import Case, KernelReport, Report, run
+    from petitgen.verify.case import Case
+    from petitgen.verify.runner import KernelReport, Report, run
     from petitgen.verify.shapes import Shape, parse_shape
     from petitgen.verify.targets import Target, select
 
 _HOMES = {
-    "Case": "runner",
+    "Case": "case",
     "KernelReport": "runner",
     "Report": "runner",
     "run": "runner",

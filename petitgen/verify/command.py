@@ -41,7 +41,7 @@ def verify(
     sanitize: bool,
     as_json: bool,
 ) -> None:
-    """Run built kernels on the emulated device and compare with a float64 reference.
+    """Run built kernels on the emulated device and compare with a reference: float64, or the definition's own bits.
 
     Without --shape each kernel runs at sizes below, at and above its tile, with random and nasty data; without
     --slices, too, each of these also runs with 2 or 3 workgroups a tile. The exit status is 1 when anything is
@@ -111,7 +111,7 @@ class Table:
         click.echo(f"{report.name:{self.width}}  {figures}  {result}")
         for case in report.cases:
             for finding in case.findings:
-                click.echo(f"    {case.shape} (lda {case.lda}, ldc {case.ldc}): {finding}")
+                click.echo(f"    {case.title}: {finding}")
 
 
 def to_json(report: Report) -> dict[str, Any]:

@@ -35,6 +35,10 @@ class Shape:
     slices: int = 1
     options: Epilogue = NONE
 
+    @property
+    def work(self) -> int:
+        return self.m * self.n * self.k
+
     def lda(self, multiple: int = 1) -> int:
         """Row pitch of A."""
         return _round_up(self.k + self.pad_a, multiple)

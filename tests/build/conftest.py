@@ -47,7 +47,7 @@ def make_instance() -> MakeInstance:
     catalog = load_catalog()
 
     def make(name: str, arch: str = "gfx942", limits: dict[str, int] | None = None) -> KernelInstance:
-        model = catalog.select((), arch)[0]
+        model = next(one for one in catalog.gemms if one.arch.name == arch)
         return replace(model, name=name, abi=ABI, limits=replace(model.limits, **(limits or {})))
 
     return make

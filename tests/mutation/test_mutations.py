@@ -15,7 +15,7 @@ from petitgen.build.run import build
 from petitgen.paths import TEMPLATES
 from petitgen.render import render
 from petitgen.spec import load_catalog
-from petitgen.spec.model import KernelInstance
+from petitgen.spec.model import GemmInstance, KernelInstance
 from petitgen.verify import KernelReport, Target, run
 from petitgen.verify.shapes import default_shapes, in_slices
 
@@ -27,12 +27,13 @@ from .faults_waits import WAITS
 FAULTS = [*STREAMED_FAULTS, *RESIDENT_FAULTS, *WAITS]
 
 
-def instance_of(plant: Plant) -> KernelInstance:
+def instance_of(plant: Plant) -> GemmInstance:
     """The smallest kernel with these properties."""
+    wanted = plant.arch, plant.weights, plant.activations, plant.loop
     fitting = [
         one
-        for one in load_catalog().select(arch=plant.arch)
-        if (one.weights.name, one.activations.name, one.tile.loop) == (plant.weights, plant.activations, plant.loop)
+        for one in load_catalog().gemms
+        if (one.arch.name, one.weights.name, one.activations.name, one.tile.loop) == wanted
         and plant.m in (0, one.tile.m)
         and plant.n in (0, one.tile.n)
     ]

@@ -95,7 +95,7 @@ def compare(code: CodeObject, args: Any, again: Any, grid: Any, block: int, memo
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest kernel of each loop, arch and activation type, built."""
     smallest: dict[Any, Any] = {}
-    for one in load_catalog().instances:
+    for one in load_catalog().gemms:
         size = (one.tile.m * one.tile.n * max(one.tile.k, 128), one.name)
         key = (one.arch.name, one.activations.name, one.tile.loop)
         smallest[key] = min(smallest.get(key, (size, one)), (size, one), key=lambda pair: pair[0])

@@ -78,14 +78,14 @@ def kernel(
     return copy.deepcopy({**entry, **changes})
 
 
-def manifest(*kernels: dict[str, Any], arch: str = "gfx942", schema: int = 2) -> str:
+def manifest(*kernels: dict[str, Any], arch: str = "gfx942", schema: int = 3) -> str:
     """The text of a manifest.json."""
     return json.dumps(
         {"schema": schema, "petitgen": "0", "arch": arch, "kernels": {entry["name"]: entry for entry in kernels}}
     )
 
 
-def write(folder: Path, *kernels: dict[str, Any], arch: str = "gfx942", schema: int = 2) -> Path:
+def write(folder: Path, *kernels: dict[str, Any], arch: str = "gfx942", schema: int = 3) -> Path:
     """A directory with a manifest and its code objects."""
     folder.mkdir(parents=True, exist_ok=True)
     for entry in kernels:

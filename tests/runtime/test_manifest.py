@@ -12,8 +12,9 @@ import jsonschema
 import pytest
 
 import runtime.manifest
-from runtime.errors import ManifestError, ManifestVersionError
+from runtime.errors import ManifestError, ManifestVersionError, ShapeError
 from runtime.manifest import Manifest, parse
+from runtime.select import Problem, choose, contract_of
 
 NAME = "gemm_nvfp4_bf16__gfx942_m16n64k512_w1x2x2"
 BUFFER = {"kind": "buffer", "size": 16, "alignment": 16, "max_bytes": 4096}
@@ -60,7 +61,7 @@ KERNEL: dict[str, Any] = {
     "constraints": {"k_multiple": 16},
     "tolerance": {"unit": 0.00390625, "accumulate": 9.5367431640625e-07, "sums": 0.00390625},
 }
-GOOD: dict[str, Any] = {"schema": 2, "petitgen": "0.1.0", "arch": "gfx942", "kernels": {NAME: KERNEL}}
+GOOD: dict[str, Any] = {"schema": 3, "petitgen": "0.1.0", "arch": "gfx942", "kernels": {NAME: KERNEL}}
 SCHEMA = json.loads((Path(runtime.manifest.__file__).parent / "manifest.schema.json").read_text())
 
 
@@ -104,8 +105,8 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_other_version() -> None:
-    with pytest.raises(ManifestVersionError, match="manifest schema 3, this version reads 2"):
-        parse(json.dumps({**GOOD, "schema": 3}))
+    with pytest.raises(ManifestVersionError, match="manifest schema 4, this version reads 3"):
+        parse(json.dumps({**GOOD, "schema": 4}))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '{"kernels": {}}'])
@@ -147,6 +148,8 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "extent": (lambda k: k["kernarg"]["args"][0].update(max_bytes=-1), "'a' has max_bytes -1, below 0"),
     "tolerance": (lambda k: k["tolerance"].update(unit=-1.0), "tolerance.unit: expected a finite number from 0"),
+    "no order": (lambda k: k.update(order=""), "order: a code order is needed"),
+    "no tolerance": (lambda k: k.update(tolerance=None), "tolerance: an object is needed, got null"),
     "sums": (lambda k: k["tolerance"].update(sums=0), "tolerance.sums: expected a power of two, got 0"),
     "path": (lambda k: k.update(file="../x.hsaco"), "not a plain file name"),
 }
@@ -161,6 +164,40 @@ def test_wrong(what: str) -> None:
     with pytest.raises(ManifestError, match=message):
         parse(json.dumps(data))
     assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(data)
+
+
+def an_array() -> dict[str, Any]:
+    """A manifest that has, beside a GEMM, a kernel of an op that no runtime knows."""
+    data = copy.deepcopy(GOOD)
+    name = "fold_bf16__gfx942_rows"
+    grid = {"x": ["rows", 4], "y": 1, "z": ["depth", 2]}
+    own = {"name": name, "op": "fold", "weights": "", "order": "", "tile": {}, "constraints": {}, "tolerance": None}
+    data["kernels"][name] = {**copy.deepcopy(KERNEL), **own, "grid": grid}
+    return data
+
+
+def test_kernels_of_other_ops_have_neither_tile_nor_tolerance() -> None:
+    data = an_array()
+    jsonschema.Draft202012Validator(SCHEMA).validate(data)
+    manifest = parse(json.dumps(data))
+    assert json.loads(manifest.to_json())["kernels"] == dict(sorted(data["kernels"].items()))
+    kernel = manifest.kernels["fold_bf16__gfx942_rows"]
+    assert kernel.grid.size(rows=9, depth=1) == (3, 1, 1)
+    with pytest.raises(ManifestError, match="fold_bf16__gfx942_rows has no tolerance"):
+        _ = kernel.bounds
+    data["kernels"][kernel.name]["grid"]["z"] = ["depth", 0]
+    with pytest.raises(ManifestError, match=r"grid\.z: expected at least 1, got 0"):
+        parse(json.dumps(data))
+    assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(data)
+
+
+def test_kernels_of_other_ops_are_never_chosen_for_a_gemm() -> None:
+    kernels = parse(json.dumps(an_array())).kernels.values()
+    found = choose(kernels, Problem("gemm_nvfp4_bf16", 4, 64, 64, 64, 64), "gfx942", 304)
+    assert found.kernel.name == NAME
+    with pytest.raises(ShapeError, match="no kernel for fold_bf16 on gfx942"):
+        choose(kernels, Problem("fold_bf16", 4, 64, 64, 64, 64), "gfx942", 304)
+    assert contract_of(next(kernel for kernel in kernels if kernel.op == "fold")) == "fold_bf16"
 
 
 def test_argument_outside_the_kernarg() -> None:

@@ -27,7 +27,7 @@ FEW = 3, 33, 8208  # a handful of tiles for a hundred compute units and more, an
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For each architecture the kernel with the smallest tile."""
     folder, chosen = tmp_path_factory.mktemp("shared"), {}
-    for one in sorted(load_catalog().instances, key=lambda one: -one.tile.m * one.tile.n):
+    for one in sorted(load_catalog().gemms, key=lambda one: -one.tile.m * one.tile.n):
         if one.contract == "gemm_nvfp4_bf16":
             chosen[one.arch.name] = one
     assert sorted(chosen) == ["gfx90a", "gfx942"]

@@ -41,19 +41,19 @@ def test_every_combination_is_an_instance_once():
         if arch in tile.get("archs", family["archs"])
     ]
     excluded = {name for rule in family["exclude"] for name in expected if fnmatchcase(name, rule["kernels"])}
-    names = [i.name for i in load_catalog().instances]
+    names = [i.name for i in load_catalog().gemms]
     assert len(names) == len(set(names))
     assert sorted(names) == sorted(set(expected) - excluded)
     assert len(family["tiles"]) >= 8
-    assert {i.tile.m for i in load_catalog().instances} >= {16, 128}
+    assert {i.tile.m for i in load_catalog().gemms} >= {16, 128}
 
 
 def test_a_tile_is_one_line_of_yaml(configs: Path):
-    before = {i.name for i in load_catalog(configs).instances}
+    before = {i.name for i in load_catalog(configs).gemms}
     text = (configs / FAMILY).read_text()
     line = "  - {loop: streamed, m: 64, n: 64, k: 64, waves: [1, 2, 1], mfma: 32, stages: 2, a_ahead: 2, occupancy: 1}\n"
     (configs / FAMILY).write_text(text.replace("tiles:\n", "tiles:\n" + line))
-    new = {i.name for i in load_catalog(configs).instances} - before
+    new = {i.name for i in load_catalog(configs).gemms} - before
     assert new == {
         f"gemm_{weights}_{activations}__{arch}_m64n64k64_w1x2x1"
         for weights in ("nvfp4", "mxfp4", "amdfp4")
@@ -63,22 +63,22 @@ def test_a_tile_is_one_line_of_yaml(configs: Path):
 
 
 def test_k_is_whole_scale_blocks():
-    multiples = {(i.weights.name, i.constraints.k_multiple) for i in load_catalog().instances}
+    multiples = {(i.weights.name, i.constraints.k_multiple) for i in load_catalog().gemms}
     assert multiples == {("nvfp4", 16), ("mxfp4", 32), ("amdfp4", 16)}
 
 
 def test_activations_of_any_size_are_promised_by_loop(configs: Path):
-    assert {(i.tile.loop, i.whole_range) for i in load_catalog().instances} == {("resident", True), ("streamed", False)}
+    assert {(i.tile.loop, i.whole_range) for i in load_catalog().gemms} == {("resident", True), ("streamed", False)}
     text = (configs / FAMILY).read_text()
     (configs / FAMILY).write_text(text.replace("whole_range: [resident]", "whole_range: [streamed]"))
-    assert {(i.tile.loop, i.whole_range) for i in load_catalog(configs).instances} == {
+    assert {(i.tile.loop, i.whole_range) for i in load_catalog(configs).gemms} == {
         ("resident", False),
         ("streamed", True),
     }
 
 
 def test_names_are_built_and_parsed_alike():
-    for instance in load_catalog().instances:
+    for instance in load_catalog().gemms:
         name = parse(instance.name)
         assert str(name) == instance.name
         assert (name.arch, name.activations, name.tile[0]) == (
@@ -150,16 +150,16 @@ def streamed(family: dict) -> dict:
 def test_a_wrong_value_is_named(configs: Path, file, change, message: str | None):
     edit(configs, file, change)
     if message is None:  # an unused format is no error
-        assert load_catalog(configs).instances
+        assert load_catalog(configs).gemms
         return
     with pytest.raises(SpecError, match=message):
         load_catalog(configs)
 
 
 def test_an_exclude_takes_kernels_out(configs: Path):
-    everything = load_catalog(configs).instances
+    everything = load_catalog(configs).gemms
     edit(configs, FAMILY, lambda d: d.update(exclude=[{"kernels": "*fp16__gfx90a*", "why": "a test"}]))
-    rest = load_catalog(configs).instances
+    rest = load_catalog(configs).gemms
     assert {i.name for i in everything} - {i.name for i in rest} == {
         i.name for i in everything if i.activations.name == "fp16" and i.arch.name == "gfx90a"
     }

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.compiler
 def generated(tmp_path_factory):
     """The smallest NVFP4 kernel of each arch, activation type and loop, built."""
     smallest = {}
-    for one in load_catalog().instances:
+    for one in load_catalog().gemms:
         if one.weights.name != "nvfp4":
             continue
         size = (one.tile.m * one.tile.n * max(one.tile.k, 128), one.name)

@@ -171,9 +171,9 @@ def test_activations_are_as_large_as_the_spec_promises(device, generated, monkey
         return problem
 
     kernels = () if promised is None else (SimpleNamespace(name=NAME, whole_range=promised),)
-    catalog = SimpleNamespace(instances=kernels, archs=load_catalog().archs)
-    monkeypatch.setattr("petitgen.verify.runner._catalog", lambda: catalog)
-    monkeypatch.setattr("petitgen.verify.runner.make_problem", noted)
+    catalog = SimpleNamespace(gemms=kernels, archs=load_catalog().archs)
+    monkeypatch.setattr("petitgen.verify.gemm._catalog", lambda: catalog)
+    monkeypatch.setattr("petitgen.verify.gemm.make_problem", noted)
     assert all(case.ok for case in verify_kernel(select(generated)[0], [Shape(40, 3, 64)]).cases)
     assert largest == [255 * 2.0**120 if promised else 2.0**64]
 

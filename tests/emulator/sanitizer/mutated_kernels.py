@@ -13,7 +13,7 @@ from petitgen.emulator.sanitizer import Sanitizer
 from petitgen.isa import CodeObject
 from petitgen.render import render
 from petitgen.spec import load_catalog
-from petitgen.spec.model import KernelInstance
+from petitgen.spec.model import GemmInstance
 from runtime.descriptors import buffer_resource
 
 FOLDER = Path(__file__).parent
@@ -83,10 +83,10 @@ def gemm(weights: str, activations: str, tile: str) -> Subject:
     """A GEMM of the matrix, by types and tile, at two shapes: one workgroup, and four with tails everywhere and two
     slices."""
 
-    def instance(arch: str) -> KernelInstance:
+    def instance(arch: str) -> GemmInstance:
         (found,) = (
             one
-            for one in load_catalog().instances
+            for one in load_catalog().gemms
             if (one.arch.name, one.weights.name, one.activations.name) == (arch, weights, activations)
             and one.name.endswith(f"_{tile}")
         )
@@ -108,7 +108,7 @@ def gemm(weights: str, activations: str, tile: str) -> Subject:
 
 def _gemm(
     code: CodeObject,
-    one: KernelInstance,
+    one: GemmInstance,
     shape: tuple[int, int, int, int],
     slices: int,
     watch: Watch,
