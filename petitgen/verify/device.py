@@ -47,7 +47,7 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class _Buffer:
+class Buffer:
     """A guarded allocation: `address` is the buffer's own, `before` its bytes and the guards' at launch."""
 
     name: str
@@ -87,23 +87,23 @@ def execute(
     check_limits(kernel, m, n, k, lda, ldc, slices, extra.options.columns(n) if extra else n)
     memory = DeviceMemory()
     contents = {
-        "a": _pitched(a, lda),
+        "a": pitched(a, lda),
         "w": reorder(weights.codes, kernel.order).reshape(-1),
         "s": rescale(weights.scales, weights.format, kernel.order).reshape(-1),
         "o": weights.outer.view(np.uint8),
         "c": np.full(extent(m, columns, ldc, dtype.itemsize), SENTINEL, np.uint8),
         "bias": bias.view(np.uint8),
-        "residual": _pitched(residual, ldr),
+        "residual": pitched(residual, ldr),
         "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
         "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
     }
-    buffers = {name: _place(memory, name, data) for name, data in contents.items()}
+    buffers = {name: place(memory, name, data) for name, data in contents.items()}
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
     scalars |= {"ldr": ldr, "options": int(extra.options)}
-    kernarg = _kernarg(kernel, buffers, scalars, arch)
+    kernarg = laid_out(kernel, buffers, scalars, arch)
     grid = kernel.grid.size(m=m, n=n, k=k, slices=slices)
     limit = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
-    sanitizer = Sanitizer(_intended(kernel, kernarg)) if sanitize else False
+    sanitizer = Sanitizer(intended(kernel, kernarg)) if sanitize else False
     result = launch(
         code_object,
         kernel.symbol,
@@ -115,11 +115,11 @@ def execute(
         sanitize=sanitizer,
     )
     after = {name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()}
-    c, written = _rows(after["c"][GUARD_BYTES:], m, columns, ldc, dtype)
+    c, written = rows_of(after["c"][GUARD_BYTES:], m, columns, ldc, dtype)
     watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
     watched["c"][GUARD_BYTES:][written] = False
     watched["p"][GUARD_BYTES : GUARD_BYTES + buffers["p"].size] = False
-    trespasses = [_trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
+    trespasses = [trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
     return Execution(c, tuple(trespasses), result.total, result.findings)
 
 
@@ -136,7 +136,7 @@ def _check(kernel: Kernel, a: NDArray, dtype: np.dtype, weights: PackedWeight, a
         raise VerifyError(f"{kernel.name}: A has K = {a.shape[1]}, the weights have K = {weights.k}")
 
 
-def _pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
+def pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
     """The bytes of A with rows `lda` elements apart, NaN in the gaps, cut after the last element."""
     m, k = a.shape
     wide = np.full((m, lda * a.itemsize), GUARD, np.uint8)
@@ -144,13 +144,13 @@ def _pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
     return wide.reshape(-1)[: extent(m, k, lda, a.itemsize)]
 
 
-def _place(memory: DeviceMemory, name: str, data: NDArray[np.uint8]) -> _Buffer:
+def place(memory: DeviceMemory, name: str, data: NDArray[np.uint8]) -> Buffer:
     guard = np.full(GUARD_BYTES, GUARD, np.uint8)
     before = np.concatenate([guard, data, guard])
-    return _Buffer(name, memory.allocate(before) + GUARD_BYTES, data.size, before)
+    return Buffer(name, memory.allocate(before) + GUARD_BYTES, data.size, before)
 
 
-def _kernarg(kernel: Kernel, buffers: dict[str, _Buffer], scalars: dict[str, int], arch: str) -> bytes:
+def laid_out(kernel: Kernel, buffers: dict[str, Buffer], scalars: dict[str, int], arch: str) -> bytes:
     """The kernel argument segment, laid out as the manifest says."""
     segment = bytearray(kernel.kernarg.size)
     for argument in kernel.kernarg.args:
@@ -163,18 +163,18 @@ def _kernarg(kernel: Kernel, buffers: dict[str, _Buffer], scalars: dict[str, int
     return bytes(segment)
 
 
-def _intended(kernel: Kernel, kernarg: bytes) -> list[bytes]:
+def intended(kernel: Kernel, kernarg: bytes) -> list[bytes]:
     """The descriptors that the kernel goes past on purpose."""
     return [kernarg[arg.offset : arg.offset + arg.size] for arg in kernel.kernarg.args if arg.out_of_range]
 
 
-def _rows(data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype) -> tuple[NDArray, NDArray[np.int64]]:
+def rows_of(data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype) -> tuple[NDArray, NDArray[np.int64]]:
     """C as an array, and the indices of its bytes in `data`."""
     offsets = np.arange(m)[:, None] * ldc * dtype.itemsize + np.arange(n * dtype.itemsize)
     return np.ascontiguousarray(data[offsets]).view(dtype), offsets
 
 
-def _trespass(buffer: _Buffer, changed: NDArray[np.bool_]) -> str:
+def trespass(buffer: Buffer, changed: NDArray[np.bool_]) -> str:
     first = int(np.argmax(changed)) - GUARD_BYTES
     place = f"byte {first} of {buffer.size}" if 0 <= first < buffer.size else f"{_outside(first, buffer.size)}"
     return f"buffer {buffer.name}: {int(changed.sum())} bytes changed that must not, the first at {place}"

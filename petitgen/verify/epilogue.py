@@ -16,6 +16,7 @@ from runtime.epilogue import Epilogue
 STEEPEST = 1.13  # of the three activations: what an error before them becomes at the most
 FUNCTION = 16  # units of 2^-20 of its value that an activation may be wrong by: float32's exponent of e^-x^2 decides
 F32_END = 2.0**128
+SIGMOID_END = -128 * math.log(2)  # below, e^-x is no float32: what it divides is zero, and no infinite number's factor
 _ERFC = np.frompyfunc(math.erfc, 1, 1)
 
 
@@ -73,7 +74,7 @@ def _gated(
 
 
 def _silu(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return y / (1 + np.exp(-y))
+    return np.where((y < SIGMOID_END) & np.isfinite(y), -0.0, y / (1 + np.exp(-y)))
 
 
 def _gelu(y: NDArray[np.float64]) -> NDArray[np.float64]:

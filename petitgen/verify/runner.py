@@ -12,14 +12,14 @@ from typing import Any
 
 from petitgen.errors import VerifyError
 from petitgen.executors import each
-from petitgen.verify import gemm
+from petitgen.verify import gemm, grouped_case
 from petitgen.verify.case import Case, Problem
 from petitgen.verify.limits import check_arch
 from petitgen.verify.shapes import Shape
 from petitgen.verify.targets import Target
 
 # op -> a module with plan(kernel, shapes, slices), the problems for a kernel, and case(target, kernel, problem, sanitize)
-OPS = MappingProxyType[str, Any]({"gemm": gemm})
+OPS = MappingProxyType[str, Any]({"gemm": gemm, "grouped": grouped_case})
 
 
 @dataclass(frozen=True, slots=True)
