@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runtime.gate_up import pack_gate_up
     from runtime.launch import Plan
     from runtime.library import Library
     from runtime.loading import load
@@ -31,9 +32,20 @@ _HOME = {
     "Selection": "select",
     "load": "loading",
     "pack": "packing",
+    "pack_gate_up": "gate_up",
 }
 
-__all__ = ["DeviceArray", "DeviceWeight", "Library", "PackedWeight", "Plan", "Selection", "load", "pack"]
+__all__ = [
+    "DeviceArray",
+    "DeviceWeight",
+    "Library",
+    "PackedWeight",
+    "Plan",
+    "Selection",
+    "load",
+    "pack",
+    "pack_gate_up",
+]
 
 
 def __getattr__(name: str) -> Any:

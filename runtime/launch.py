@@ -265,7 +265,7 @@ class Plan:
     selection  the kernel and why it was chosen
     """
 
-    __slots__ = ("_device", "_dtype", "_launcher", "_library", "_out", "_x", "selection", "weight")
+    __slots__ = ("_added", "_device", "_dtype", "_launcher", "_library", "_out", "_x", "selection", "weight")
 
     def __init__(
         self, library: Library, launcher: Launch, selection: Selection, problem: Problem, weight: DeviceWeight
@@ -274,12 +274,19 @@ class Plan:
         self._library, self._launcher = library, launcher  # the library must not go before its plans
         self._dtype, self._device = selection.kernel.activations, weight.device
         self._x = (problem.m, problem.k), _strides(problem.m, problem.lda)
-        self._out = (problem.m, problem.n), _strides(problem.m, problem.ldc)
+        self._out = (problem.m, problem.columns), _strides(problem.m, problem.ldc)
+        added: dict[str, Layout] = {}
+        if problem.options & Epilogue.BIAS:
+            added["bias"] = (1, problem.n), _strides(1, problem.n)
+        if problem.options & Epilogue.RESIDUAL:
+            added["residual"] = self._out[0], _strides(problem.m, problem.ldr)
+        self._added = added
 
-    def __call__(self, x: Any, out: Any, stream: Any = None) -> Any:
+    def __call__(self, x: Any, out: Any, stream: Any = None, bias: Any = None, residual: Any = None) -> Any:
         """out = x @ W^T, in the order of `stream` (None: torch's current stream, or the null stream). Returns out.
 
-        x and out: torch tensors on the device or DeviceArrays of the planned shapes, pitches and dtype.
+        x and out: torch tensors on the device or DeviceArrays of the planned shapes, pitches and dtype. So are bias ([N],
+        or [1, N]) and residual if the plan has them.
         """
         try:
             if (
@@ -298,8 +305,28 @@ class Plan:
         except (AttributeError, TypeError, RuntimeError) as error:  # not a tensor, or one without strides
             raise OperandError(f"x is a {type(x).__name__}, out a {type(out).__name__}: a plan takes DeviceArrays, or"
                                f" dense torch tensors on the device ({error})") from error  # fmt: skip
-        self._launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
+        if self._added or bias is not None or residual is not None:
+            added = self._addresses(bias, residual)
+            self._launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x), *added)
+        else:
+            self._launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
         return out
+
+    def _addresses(self, bias: Any, residual: Any) -> tuple[int, int]:
+        """Of what the epilogue adds: just what was planned."""
+        for name, array in (("bias", bias), ("residual", residual)):
+            if (array is None) == (name in self._added):
+                raise OperandError(f"the plan was made {'with' if array is None else 'without'} a {name}")
+            if array is None:
+                continue
+            row = array.reshape(1, -1) if name == "bias" and not isinstance(array, DeviceArray) else array
+            if not self._fits(row, self._added[name]):
+                raise OperandError(f"{name} is {_text(tuple(array.shape), tuple(array.stride()))} {array.dtype} on device"
+                                   f" {array.get_device()}; the plan is for {_text(*self._added[name])} {self._dtype} on"
+                                   f" device {self._device}")  # fmt: skip
+            if getattr(array, "requires_grad", False):
+                refuse_gradient()
+        return tuple(0 if array is None else array.data_ptr() for array in (bias, residual))  # type: ignore[return-value]
 
     def _check(self, x: Any, out: Any) -> None:
         """The same with patience: a dtype not met before, strides that differ and mean the same memory."""
@@ -312,7 +339,7 @@ class Plan:
             raise OperandError(f"the plan is for {planned}; it was given {got}")
 
     def _fits(self, x: Any, planned: Layout) -> bool:
-        rows, columns, pitch = layout(x, "x")
+        rows, columns, pitch = layout(x, "operand")
         return (
             (rows, columns) == planned[0]
             and (rows <= 1 or pitch == planned[1][0])

@@ -133,7 +133,9 @@ class Library:
         given = [("bias", bias), ("out", out), ("residual", residual)]
         for name, array in [one for one in given if one[1] is not None]:
             if type(array) is not type(x) and (type(x) is DeviceArray or not hasattr(array, "get_device")):
-                raise OperandError(f"{name} is a {type(array).__name__}, x a {type(x).__name__}: both have to be of one kind")
+                raise OperandError(
+                    f"{name} is a {type(array).__name__}, x a {type(x).__name__}: both have to be of one kind"
+                )
             if array.get_device() != x.get_device() or array.dtype != x.dtype:
                 raise OperandError(f"{name} is {array.dtype} on device {array.get_device()}, x {x.dtype} on device"
                                    f" {x.get_device()}: both have to be alike")  # fmt: skip
@@ -162,21 +164,30 @@ class Library:
         kernel: str | None = None,
         device: int | None = None,
         slices: int | None = None,
+        *,
+        bias: bool = False,
+        residual: bool = False,
+        activation: str | None = None,
+        ldr: int | None = None,
     ) -> Plan:
         """A prepared GEMM of m rows: plan(x, out, stream) launches it and costs the least.
 
-        lda, ldc  row pitches of x and out in elements; None: K and N
+        lda, ldc  row pitches of x and out in elements; None: K and N (N/2 with swiglu)
         kernel    the name of the kernel to take; None: the one that select chooses
         device    for a PackedWeight; a DeviceWeight is where it is
         slices    with `kernel`: how many workgroups share a tile of out along K; None: an estimate
+        bias, residual  whether plan(x, out, stream, bias, residual) adds them; ldr: row pitch of the residual; None: as out
+        activation      as gemm's
         The code object is loaded here, so that a plan can be launched while a graph is captured.
         """
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, self.device if device is None else device, dtype)
         self._ordinal(w.device)
-        problem = problem_of(f"gemm_{w.format}_{dtype_name(dtype)}", m, w.n, w.k, lda, ldc)
+        options = options_of(bias or None, residual or None, activation)
+        check_columns(w.n, options)
+        problem = problem_of(f"gemm_{w.format}_{dtype_name(dtype)}", m, w.n, w.k, lda, ldc, options, ldr)
         if m == 1:  # whatever its pitch is, nobody takes that step
-            problem = replace(problem, lda=w.k, ldc=w.n)
+            problem = replace(problem, lda=w.k, ldc=problem.columns, ldr=problem.columns)
         selection = self._select(problem, w.device, kernel, slices)
         launcher = self._launcher(problem, w, selection) if m else Nothing()
         return Plan(self, launcher, selection, problem, w)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
+from runtime.epilogue import Epilogue, options_of
 from runtime.errors import OperandError
 from runtime.formats import FORMATS, HOST_ORDER
 from runtime.library import Library
@@ -33,12 +34,13 @@ from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
 from runtime.weights import DeviceWeight, from_tensors, part_bytes
 
-_SCHEMA = "Tensor x, Tensor codes, Tensor scales, Tensor outer, Tensor? bias=None, str format='nvfp4'"
+_SCHEMA = "Tensor x, Tensor codes, Tensor scales, Tensor outer, Tensor? bias=None, str format='nvfp4', *"
+_EPILOGUE = "Tensor? residual=None, str? activation=None"
 _MOST_WEIGHTS = 4096  # entries without memory of their own, three addresses each
 
 _library = torch.library.Library("petitgen", "DEF")  # the operators live as long as this object
-_library.define(f"gemm({_SCHEMA}) -> Tensor")
-_library.define(f"gemm.out({_SCHEMA}, *, Tensor(a!) out) -> ()")
+_library.define(f"gemm({_SCHEMA}, {_EPILOGUE}) -> Tensor")
+_library.define(f"gemm.out({_SCHEMA}, {_EPILOGUE}, Tensor(a!) out) -> ()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ def _run(
     outer: Tensor,
     bias: Tensor | None,
     format: str,
+    residual: Tensor | None,
+    activation: str | None,
     out: Tensor | None,
 ) -> Tensor:
     device = x.get_device()
@@ -123,7 +127,7 @@ def _run(
             *_extent(outer),
         )
         weight = _on_device.get(key) or _describe(key, x, codes, scales, outer, format)
-    return library.gemm(x, weight, bias, out)
+    return library.gemm(x, weight, bias, out, residual=residual, activation=activation)
 
 
 def _extent(tensor: Tensor) -> tuple[int, int, bool]:
@@ -199,8 +203,11 @@ def _gemm(
     outer: Tensor,
     bias: Tensor | None = None,
     format: str = "nvfp4",
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
 ) -> Tensor:
-    return _run(x, codes, scales, outer, bias, format, None)
+    return _run(x, codes, scales, outer, bias, format, residual, activation, None)
 
 
 def _gemm_out(
@@ -211,9 +218,11 @@ def _gemm_out(
     bias: Tensor | None = None,
     format: str = "nvfp4",
     *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
     out: Tensor,
 ) -> None:
-    _run(x, codes, scales, outer, bias, format, out)
+    _run(x, codes, scales, outer, bias, format, residual, activation, out)
 
 
 def _fake(
@@ -223,9 +232,12 @@ def _fake(
     outer: Tensor,
     bias: Tensor | None = None,
     format: str = "nvfp4",
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
 ) -> Tensor:
-    _check(x, codes, scales, outer, bias, format)
-    return x.new_empty((x.shape[0], outer.shape[0]))
+    columns = _check(x, codes, scales, outer, bias, format, residual, activation)
+    return x.new_empty((x.shape[0], columns))
 
 
 def _fake_out(
@@ -236,22 +248,26 @@ def _fake_out(
     bias: Tensor | None = None,
     format: str = "nvfp4",
     *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
     out: Tensor,
 ) -> None:
-    _check(x, codes, scales, outer, bias, format)
-    _need(out.dim() == 2, lambda: f"out has shape {list(out.shape)}: a matrix is needed")
-    fits = out.shape[0] == x.shape[0] and out.shape[1] == outer.shape[0]
-    _need(
-        fits and out.dtype == x.dtype and out.device == x.device,
-        lambda: (
-            f"out is {list(out.shape)} {out.dtype} on {out.device}; {[x.shape[0], outer.shape[0]]} {x.dtype} on"
-            f" {x.device} is needed"
-        ),
-    )
+    columns = _check(x, codes, scales, outer, bias, format, residual, activation)
+    _need_like("out", out, x, columns)
 
 
-def _check(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, bias: Tensor | None, format: str) -> None:
-    """Refuse while tracing what the operator refuses: dtypes, K and the sizes of a weight. No memory is looked at."""
+def _check(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    bias: Tensor | None,
+    format: str,
+    residual: Tensor | None,
+    activation: str | None,
+) -> Any:
+    """Refuse while tracing what the operator refuses: dtypes, K and the sizes of a weight. No memory is looked at. Returns
+    how many columns the result has."""
     _need(x.dim() == 2, lambda: f"x has shape {list(x.shape)}: [M, K] is needed")
     dtype_name(x.dtype)
     _check_outer(outer)
@@ -269,6 +285,27 @@ def _check(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, bias: Tensor
             bias.dim() == 1 and bias.shape[0] == n,
             lambda: f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed",
         )
+    options = options_of(bias, residual, activation)
+    if options & Epilogue.SWIGLU:
+        _need(n % 2 == 0, lambda: f"swiglu takes gate and up in turn, but the weight has an odd N = {n}")
+    if residual is not None:
+        _need_like("residual", residual, x, options.columns(n))
+    return options.columns(n)
+
+
+def _need_like(name: str, tensor: Tensor, x: Tensor, columns: Any) -> None:
+    """A matrix of the rows, the dtype and the device of x."""
+    _need(tensor.dim() == 2, lambda: f"{name} has shape {list(tensor.shape)}: a matrix is needed")
+    _need(
+        tensor.shape[0] == x.shape[0]
+        and tensor.shape[1] == columns
+        and tensor.dtype == x.dtype
+        and tensor.device == x.device,
+        lambda: (
+            f"{name} is {list(tensor.shape)} {tensor.dtype} on {tensor.device}; {[x.shape[0], columns]} {x.dtype} on"
+            f" {x.device} is needed"
+        ),
+    )
 
 
 def _need_bytes(name: str, tensor: Tensor, size: Any, what: str) -> None:

@@ -47,6 +47,11 @@ class Problem:
         """Of C."""
         return self.options.columns(self.n)
 
+    @property
+    def pitches(self) -> str:
+        """Of x, out and, where there is one, the residual."""
+        return " and ".join(str(pitch) for pitch in (self.lda, self.ldc, self.ldr) if pitch)
+
     def __str__(self) -> str:
         options = f" {self.options.name}" if self.options else ""
         return f"{self.contract} m={self.m} n={self.n} k={self.k} lda={self.lda} ldc={self.ldc}{options}"
@@ -77,22 +82,28 @@ _CONSTRAINTS: dict[str, tuple[Callable[[Problem, int], bool], str]] = {
     ),
     "max_pitch": (
         lambda p, v: max(p.lda, p.ldc, p.ldr) <= v,
-        "rows may be at most {v} elements apart, these are {p.lda}, {p.ldc} and {p.ldr}",
+        "rows may be at most {v} elements apart, these are {p.pitches}",
     ),
 }
 
 
-def problem_of(contract: Any, m: Any, n: Any, k: Any, lda: Any, ldc: Any) -> Problem:
-    """A Problem of what a caller gave; pitches of None are K and N. OperandError for what are no sizes."""
+def problem_of(
+    contract: Any, m: Any, n: Any, k: Any, lda: Any, ldc: Any, options: Epilogue = NONE, ldr: Any = None
+) -> Problem:
+    """A Problem of what a caller gave; pitches of None are as long as rows. OperandError for what are no sizes."""
     if not isinstance(contract, str):
         raise OperandError(f"contract is {contract!r:.60}: a name is needed, as in gemm_nvfp4_bf16")
     m, n, k = number(m, "m"), number(n, "n"), number(k, "k")
-    lda, ldc = (k if lda is None else number(lda, "lda")), (n if ldc is None else number(ldc, "ldc"))
-    problem = Problem(contract, m, n, k, lda, ldc)
+    columns = options.columns(n)
+    lda, ldc = (k if lda is None else number(lda, "lda")), (columns if ldc is None else number(ldc, "ldc"))
+    ldr = (ldc if ldr is None else number(ldr, "ldr")) if options & Epilogue.RESIDUAL else 0
+    problem = Problem(contract, m, n, k, lda, ldc, options, ldr)
     if m < 0 or n < 1 or k < 1:
         raise OperandError(f"{problem}: sizes start at 1")
-    if m > 1 and (lda < k or ldc < n):
-        raise OperandError(f"{problem}: rows of x and out are {k} and {n} long, and cannot be nearer to each other")
+    if m > 1 and (lda < k or ldc < columns or (options & Epilogue.RESIDUAL and ldr < columns)):
+        raise OperandError(
+            f"{problem}: rows of x and out are {k} and {columns} long, and cannot be nearer to each other"
+        )
     return problem
 
 

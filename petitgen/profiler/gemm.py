@@ -61,11 +61,14 @@ def gemm_launch(kernel: Kernel, code: CodeObject, m: int, n: int, k: int, slices
         "c": extent(m, n, ldc, ITEM_BYTES),
         "p": partial_bytes(kernel, m, n, slices),
         "t": counter_bytes(kernel, m, n, slices),
+        "bias": 0,
+        "residual": 0,
     }
     memory = DeviceMemory()
     memory.unwritten.assume_written()
     addresses = {name: memory.allocate(size) for name, size in sizes.items()}
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
+    scalars |= {"ldr": 0, "options": 0}  # no epilogue
     segment = bytearray(kernel.kernarg.size)
     for argument in kernel.kernarg.args:
         if argument.kind == "buffer":

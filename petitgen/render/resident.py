@@ -155,6 +155,7 @@ class ResidentContext:
     left_large: int  # and those of a row of large numbers
     kept_down: int
     slices_together: int
+    few_registers: bool  # what only the end needs is worked out, or read, there
     stage_parameters: str
     stage_arguments: str
 
@@ -233,6 +234,7 @@ def resident_context(instance: GemmInstance) -> ResidentContext:
         left_large=left_exponent - (widening.large if widening else 0),
         kept_down=_KEPT_DOWN,
         slices_together=max(1, min(_SLICE_LOADS, _SLICE_LOADS * instance.block * 4 // (t.m * t.n))),
+        few_registers=instance.arch.name == "gfx90a",
         stage_parameters=", Row& state" if widen else ", Sieve& state" if flushes else "",
         stage_arguments=", row" if widen else ", sieve" if flushes else "",
     )

@@ -73,7 +73,8 @@ def execute(
     a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements; slices: workgroups that share a
     tile along K. The gaps between rows of A hold NaN, those of C a sentinel, partial sums that nobody has written
     are NaN, and the counters of arrivals have to be zero again in the end. `sanitize`: look for faults that results
-    do not show; buffers that the manifest calls out_of_range may be accessed past their end. Raises EmulationError,
+    do not show; buffers that the manifest calls out_of_range may be accessed past their end. Where rows of C are apart,
+    buffers have no more than the alignment that the manifest asks for. Raises EmulationError,
     with the findings so far, when the kernel does what the device cannot, and VerifyError when the operands are not
     the kernel's.
     """
@@ -97,7 +98,8 @@ def execute(
         "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
         "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
     }
-    buffers = {name: place(memory, name, data) for name, data in contents.items()}
+    aligned = {argument.name: argument.alignment for argument in kernel.kernarg.args if ldc > columns}
+    buffers = {name: place(memory, name, data, aligned.get(name, 0)) for name, data in contents.items()}
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
     scalars |= {"ldr": ldr, "options": int(extra.options)}
     kernarg = laid_out(kernel, buffers, scalars, arch)
@@ -144,10 +146,12 @@ def pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
     return wide.reshape(-1)[: extent(m, k, lda, a.itemsize)]
 
 
-def place(memory: DeviceMemory, name: str, data: NDArray[np.uint8]) -> Buffer:
+def place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], offset: int = 0) -> Buffer:
+    """offset: from where every alignment is met."""
     guard = np.full(GUARD_BYTES, GUARD, np.uint8)
     before = np.concatenate([guard, data, guard])
-    return Buffer(name, memory.allocate(before) + GUARD_BYTES, data.size, before)
+    start = memory.allocate(np.concatenate([guard[:offset], before]))
+    return Buffer(name, start + offset + GUARD_BYTES, data.size, before)
 
 
 def laid_out(kernel: Kernel, buffers: dict[str, Buffer], scalars: dict[str, int], arch: str) -> bytes:

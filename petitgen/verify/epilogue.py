@@ -10,13 +10,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from petitgen.verify.floats import FloatType
-from petitgen.verify.reference import Reference
+from petitgen.verify.reference import F32_SMALLEST_SUBNORMAL, Reference
 from runtime.epilogue import Epilogue
 
 STEEPEST = 1.13  # of the three activations: what an error before them becomes at the most
 FUNCTION = 16  # units of 2^-20 of its value that an activation may be wrong by: float32's exponent of e^-x^2 decides
 F32_END = 2.0**128
-SIGMOID_END = -128 * math.log(2)  # below, e^-x is no float32: what it divides is zero, and no infinite number's factor
+FAINT = 2.0**-119  # what float32 makes zero of an activation: 2^-126, its smallest normal number, times 88, where e^-x is that
 _ERFC = np.frompyfunc(math.erfc, 1, 1)
 
 
@@ -43,42 +43,59 @@ def make_extra(rng: Generator, options: Epilogue, m: int, n: int, t: FloatType) 
     )
 
 
-def apply(reference: Reference, extra: Extra) -> Reference:
-    """The reference of the result behind the epilogue: what was granted before it is granted times its slope."""
-    y, magnitude, underflow = reference.y, reference.magnitude, reference.underflow
+def apply(reference: Reference, extra: Extra, accumulate: float) -> Reference:
+    """The reference of the result behind the epilogue: what was granted before it (`accumulate` as in the tolerance) is
+    granted times its slope.
+
+    Nothing is promised where the result may be inside or outside of float32 before the epilogue, nor for what is Inf times an
+    activation that float32 may count as zero.
+    """
+    if not extra.options:
+        return reference
+    y, magnitude, underflow = reference.y, reference.magnitude, reference.underflow + F32_SMALLEST_SUBNORMAL
     with np.errstate(invalid="ignore", over="ignore"):
         if extra.bias is not None:
             bias = extra.bias.astype(np.float64)
             y, magnitude = y + bias, magnitude + np.abs(bias)
+        free = np.isfinite(y) & (np.abs(np.abs(y) - F32_END) <= accumulate * magnitude + underflow)
         y = np.where(np.abs(y) < F32_END, y, y * np.inf)  # a float32 from here on; NaN stays
         activation = _ACTIVATIONS.get(extra.options & ~(Epilogue.BIAS | Epilogue.RESIDUAL))
         if activation is not None:
             y = activation(y)
-            magnitude, underflow = STEEPEST * magnitude + FUNCTION * np.abs(y), STEEPEST * underflow
+            magnitude, underflow = STEEPEST * magnitude + FUNCTION * np.abs(y), STEEPEST * underflow + FAINT
         if extra.options & Epilogue.SWIGLU:
-            y, magnitude, underflow = _gated(y, magnitude, underflow)
+            y, magnitude, underflow, free = _gated(y, magnitude, underflow, free)
         if extra.residual is not None:
             residual = extra.residual.astype(np.float64)
             y, magnitude = y + residual, magnitude + np.abs(residual)
-    return Reference(y, magnitude, underflow)
+    return Reference(y, magnitude, underflow, free)
+
+
+_Floats = NDArray[np.float64]
 
 
 def _gated(
-    y: NDArray[np.float64], magnitude: NDArray[np.float64], underflow: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    y: _Floats, magnitude: _Floats, underflow: _Floats, free: NDArray[np.bool_]
+) -> tuple[_Floats, _Floats, _Floats, NDArray[np.bool_]]:
     gate, up = _silu(y[:, 0::2]), y[:, 1::2]
     product = gate * up
     slopes = STEEPEST * np.abs(up), np.abs(gate)
     grown = [slopes[0] * one[:, 0::2] + slopes[1] * one[:, 1::2] for one in (magnitude, underflow)]
-    return product, grown[0] + FUNCTION * np.abs(product), grown[1]
+    vague = np.isinf(up) & (np.abs(gate) <= FAINT)
+    return (
+        product,
+        grown[0] + FUNCTION * np.abs(product),
+        grown[1] + FAINT * np.abs(np.where(np.isfinite(up), up, 0)),
+        free[:, 0::2] | free[:, 1::2] | vague,
+    )
 
 
 def _silu(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where((y < SIGMOID_END) & np.isfinite(y), -0.0, y / (1 + np.exp(-y)))
+    return y / (1 + np.exp(-y))
 
 
 def _gelu(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return y * _ERFC(-y / math.sqrt(2)).astype(np.float64) / 2
+    return y * np.asarray(_ERFC(-y / math.sqrt(2)), np.float64) / 2
 
 
 def _gelu_tanh(y: NDArray[np.float64]) -> NDArray[np.float64]:

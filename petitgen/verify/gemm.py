@@ -92,7 +92,7 @@ def case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> GemmCa
     except (PetitgenError, RuntimeLibraryError) as error:
         faults = error.findings if isinstance(error, EmulationError) else ()
         return GemmCase(shape, str(error), None, (), 0, time.perf_counter() - start, faults, lda, ldc, "")
-    reference = apply(evaluate(problem, flushes=flushes(target.arch), sums=tolerance.sums), extra)
+    reference = apply(evaluate(problem, flushes=flushes(target.arch), sums=tolerance.sums), extra, tolerance.accumulate)
     mismatch = compare(done.c, reference, tolerance, kernel.activations)
     took = time.perf_counter() - start
     kinds = _kinds(problem, mismatch.index) if mismatch else ""

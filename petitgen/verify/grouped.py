@@ -14,8 +14,9 @@ from petitgen.verify.epilogue import F32_END, Extra, apply, make_extra
 from petitgen.verify.floats import FloatType
 from petitgen.verify.grouped_shapes import FAR_BYTES, GroupedShape
 from petitgen.verify.inputs import Problem, make_problem
-from petitgen.verify.reference import Reference, evaluate
+from petitgen.verify.reference import F32_SMALLEST_SUBNORMAL, Reference, evaluate
 from runtime.epilogue import Epilogue
+from runtime.manifest import Tolerance
 from runtime.weights import part_bytes
 
 TOKEN_BITS = 24
@@ -128,36 +129,40 @@ def sort(problem: GroupedProblem) -> Sorting:
     )
 
 
-def evaluate_grouped(problem: GroupedProblem, flushes: bool, sums: float) -> Reference:
-    """The reference of every row of C; zeros for those that have no expert. flushes, sums: those of evaluate."""
+def evaluate_grouped(problem: GroupedProblem, flushes: bool, tolerance: Tolerance) -> Reference:
+    """The reference of every row of C; zeros for those that have no expert. flushes: as for evaluate."""
     shape = problem.shape
     y, magnitude, underflow = (np.zeros((shape.m, shape.columns)) for _ in range(3))
+    free = np.zeros((shape.m, shape.columns), bool)
     for index, number in enumerate(problem.numbers):
         rows = np.flatnonzero(problem.expert == number)
         if rows.size:
-            part = _of_expert(problem, index, rows, flushes, sums)
+            part = _of_expert(problem, index, rows, flushes, tolerance)
             y[rows], magnitude[rows], underflow[rows] = part.y, part.magnitude, part.underflow
-    return Reference(y, magnitude, underflow)
+            free[rows] = False if part.free is None else part.free
+    return Reference(y, magnitude, underflow, free)
 
 
 def _of_expert(
-    problem: GroupedProblem, index: int, rows: NDArray[np.int64], flushes: bool, sums: float
+    problem: GroupedProblem, index: int, rows: NDArray[np.int64], flushes: bool, tolerance: Tolerance
 ) -> Reference:
     shape, options = problem.shape, problem.shape.options
     a = problem.a[rows if shape.slots > 1 else rows // shape.topk]
     one = Problem(replace(shape.plain, m=rows.size), problem.float_type, a, problem.weights[index], (), ())
     bias = problem.bias[index] if problem.bias else None
-    reference = evaluate(one, flushes, sums)
-    if not options:
-        return reference
-    done = apply(reference, Extra(options & ~(Epilogue.ROUTED | Epilogue.RESIDUAL), bias, None))
+    before = Extra(options & ~(Epilogue.ROUTED | Epilogue.RESIDUAL), bias, None)
+    done = apply(evaluate(one, flushes, tolerance.sums), before, tolerance.accumulate)
     y, magnitude, underflow = done.y, done.magnitude, done.underflow
+    free = np.zeros(y.shape, bool) if done.free is None else done.free
     with np.errstate(invalid="ignore", over="ignore"):
         if options & Epilogue.ROUTED:
+            bound = tolerance.accumulate * magnitude + underflow
+            free = free | np.isfinite(y) & (np.abs(np.abs(y) - F32_END) <= bound)
             y = np.where(np.abs(y) < F32_END, y, y * np.inf)  # a float32, too; NaN stays
             weight = problem.route[rows, None].astype(np.float64)
             y, magnitude, underflow = y * weight, magnitude * np.abs(weight), underflow * np.abs(weight)
+            underflow = underflow + F32_SMALLEST_SUBNORMAL
         if problem.residual is not None:
             residual = problem.residual[rows].astype(np.float64)
             y, magnitude = y + residual, magnitude + np.abs(residual)
-    return Reference(y, magnitude, underflow)
+    return Reference(y, magnitude, underflow, free)

@@ -49,8 +49,8 @@ def case(target: Target, kernel: Kernel, shape: GroupedShape, sanitize: bool) ->
         faults = error.findings if isinstance(error, EmulationError) else ()
         return GemmCase(shape, str(error), None, (), 0, time.perf_counter() - start, faults, lda, ldc, "")
     rows = np.flatnonzero(problem.written)
-    whole = evaluate_grouped(problem, flushes(target.arch), tolerance.sums)
-    reference = Reference(whole.y[rows], whole.magnitude[rows], whole.underflow[rows])
+    whole = evaluate_grouped(problem, flushes(target.arch), tolerance)
+    reference = Reference(whole.y[rows], whole.magnitude[rows], whole.underflow[rows], None if whole.free is None else whole.free[rows])
     mismatch = compare(done.c[rows], reference, tolerance, kernel.activations)
     if mismatch:
         mismatch = replace(mismatch, index=(int(rows[mismatch.index[0]]), mismatch.index[1]))

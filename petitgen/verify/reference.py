@@ -36,11 +36,13 @@ class Reference:
     y          the exact result, before rounding to the output type
     magnitude  sum over k of |a w|, outer scale included
     underflow  what f32 accumulation may lose below its smallest numbers (docs/verification.md)
+    free       bool: elements of which nothing is promised; None: there are none
     """
 
     y: NDArray[np.float64]
     magnitude: NDArray[np.float64]
     underflow: NDArray[np.float64]
+    free: NDArray[np.bool_] | None = None
 
 
 def dequantize(weights: Checkpoint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -302,6 +302,37 @@ DEVICE void multiply_stage(Accumulator (&sum)[ROWS][COLUMNS], const Weights& w, 
 }
 
 
+// ---- late arguments ----------------------------------------------------------------------------------------------
+// The arguments as the kernarg has them.
+struct Arguments {
+  u32x4 a;
+  u32x4 w;
+  u32x4 s;
+  u32x4 o;
+  u32x4 c;
+  u32x4 p;
+  u32x4 t;
+  u32 m;
+  u32 n;
+  u32 k;
+  u32 lda;
+  u32 ldc;
+  u32 slices;
+  u32x4 bias;
+  u32x4 residual;
+  u32 ldr;
+  u32 options;
+};
+
+// For what is needed behind the loop only, and would take scalar registers from the kernel's start on.
+typedef const __attribute__((address_space(4))) Arguments* LateArguments;
+
+DEVICE LateArguments late_arguments() {
+  auto arguments = (LateArguments)__builtin_amdgcn_kernarg_segment_ptr();
+  asm volatile("" : "+s"(arguments));
+  return arguments;
+}
+
 // ---- slices ------------------------------------------------------------------------------------------------------
 // Counts the workgroup in at its tile; true for the whole workgroup if it is the last. Its partial sums are then in
 // memory, and those of the others can be read. The counter is left at zero for the next launch. Uses the first dword of
@@ -335,6 +366,93 @@ template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u3
   } else {
 #pragma unroll
     for (int e = 0; e < 4; ++e) store_b16(rounded[e], c, n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE);
+  }
+}
+
+// ---- epilogue ----------------------------------------------------------------------------------------------------
+// Bits of the argument `options`, in the order of what they do (runtime/epilogue.py).
+constexpr u32 BIAS = 1, RESIDUAL = 2, SILU = 4, GELU = 8, GELU_TANH = 16, SWIGLU = 32;
+
+struct Epilogue {
+  u32 options;
+  Resource bias, residual;
+  u32 ldr, N;
+  bool whole;  // four neighbours are all inside or all outside, and aligned
+};
+
+DEVICE Epilogue epilogue_of(u32 options, LateArguments late, u32 N, u32 ldc) {
+  const u32x4 bias = late->bias, residual = late->residual;
+  const u32 ldr = late->ldr, pitches = N | ldc | ldr, bases = bias[0] | residual[0];
+  return {options, resource(bias), resource(residual), ldr, N, (pitches & 3) == 0 && (bases & 7) == 0};
+}
+
+DEVICE float widen(u32 half) { return (float)bits<_Float16>((unsigned short)half); }
+// COUNT neighbours from `n` on of `N`, zeros beyond; the row begins `row` bytes into the buffer.
+template <int COUNT> DEVICE void add(float (&y)[4], Resource from, u32 row, u32 n, u32 N, bool whole) {
+  if (whole && COUNT == 4) {
+    const u32x2 four = load_b64(from, n < N ? row + n * 2 : OUT_OF_RANGE);
+    y[0] += widen(four[0] & 0xffffu);
+    y[1] += widen(four[0] >> 16);
+    y[2] += widen(four[1] & 0xffffu);
+    y[3] += widen(four[1] >> 16);
+  } else {
+#pragma unroll
+    for (int e = 0; e < COUNT; ++e) y[e] += widen(load_b16(from, n + e < N ? row + (n + e) * 2 : OUT_OF_RANGE));
+  }
+}
+
+DEVICE float sigmoid(float x) { return __builtin_amdgcn_rcpf(1.0f + __builtin_amdgcn_exp2f(x * -0x1.715476p+0f)); }
+
+// erfc(z) / 2 for z = x / sqrt 2 from 0 on, as t / 2 * e^(p(t) - z^2) with t = 1 / (1 + z / 2): petitgen/render/epilogue.py.
+DEVICE float upper_tail(float x) {
+  const float z = x * 0x1.6a09e6p-1f, t = __builtin_amdgcn_rcpf(1.0f + 0.5f * z);
+  float p = -0.191815898f;
+  p = p * t + 0.768410981f;
+  p = p * t + -1.02998197f;
+  p = p * t + 0.376201719f;
+  p = p * t + -0.0532830171f;
+  p = p * t + 0.397921443f;
+  p = p * t + 0.997986734f;
+  p = p * t + -1.26544082f;
+  return 0.5f * t * __builtin_amdgcn_exp2f((p - z * z) * 0x1.715476p+0f);
+}
+
+DEVICE float gelu(float x) {
+  const float tail = upper_tail(__builtin_fabsf(x));
+  return x * (x < 0 ? tail : 1.0f - tail);
+}
+
+DEVICE void activate(float (&y)[4], u32 options) {
+  if (options & GELU) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) y[e] = gelu(y[e]);
+  } else if (options & (SILU | GELU_TANH)) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const float cubic = y[e] * 1.5957691216f * (1.0f + 0.044715f * y[e] * y[e]);
+      y[e] *= sigmoid(options & SILU ? y[e] : cubic);
+    }
+  }
+}
+
+// Four neighbours from column n on of a row, to C.
+DEVICE void finish_four(float (&y)[4], const Epilogue& e, Resource c, u32 row, u32 n, u32 ldc) {
+  if (e.options & BIAS) add<4>(y, e.bias, 0, n, e.N, e.whole);
+  activate(y, e.options);
+  if (e.options & SWIGLU) {
+    y[0] = y[0] * sigmoid(y[0]) * y[1];
+    y[1] = y[2] * sigmoid(y[2]) * y[3];
+    const u32 half = n / 2, columns = e.N / 2;
+    if (e.options & RESIDUAL) add<2>(y, e.residual, row * e.ldr * 2, half, columns, e.whole);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) store_b16(round(y[i]), c, half + i < columns ? (row * ldc + half + i) * 2 : OUT_OF_RANGE);
+  } else {
+    if (e.options & RESIDUAL) add<4>(y, e.residual, row * e.ldr * 2, n, e.N, e.whole);
+    if (e.whole) {
+      store_four<true>(y, c, row * ldc * 2, n, e.N);
+    } else {
+      store_four<false>(y, c, row * ldc * 2, n, e.N);
+    }
   }
 }
 
@@ -391,8 +509,8 @@ DEVICE Outer load_outer(Resource o, u32 n0, u32 thread) {
   return x;
 }
 
-template <bool WHOLE>
-DEVICE void store_c(const f32x4 (&total)[C_TURNS], const int (&exponent)[C_TURNS], const Outer& outer, Resource c, u32 m0, u32 n0, u32 thread, u32 N, u32 ldc) {
+template <typename Store>
+DEVICE void store_c(const f32x4 (&total)[C_TURNS], const int (&exponent)[C_TURNS], const Outer& outer, u32 m0, u32 n0, u32 thread, u32 N, Store store) {
 #pragma unroll
   for (int turn = 0; turn < C_TURNS; ++turn) {
     const u32 item = turn * THREADS + thread, row = item / (TILE_N / 4);
@@ -404,17 +522,17 @@ DEVICE void store_c(const f32x4 (&total)[C_TURNS], const int (&exponent)[C_TURNS
       const u32 word = outer.four[turn][e];
       y[e] = scaled(total[turn][e], bits<float>(word), exponent[turn]);
     }
-    store_four<WHOLE>(y, c, (m0 + row) * ldc * 2, column, N);
+    store(y, m0 + row, column);
   }
 }
 
 extern "C" __global__
     __attribute__((amdgpu_flat_work_group_size(256, 256), amdgpu_waves_per_eu(4)))
-void gemm_amdfp4_fp16__gfx942_m4n64k512_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices) {
+void gemm_amdfp4_fp16__gfx942_m4n64k512_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices, u32x4 bias, u32x4 residual, u32 ldr, u32 options) {
   __shared__ __attribute__((aligned(128))) char lds_storage[16384];
   const Lds lds = (Lds)lds_storage;
   const u32 N = n, K = k;
-  const u32 thread = __builtin_amdgcn_workitem_id_x(), lane = thread % 64;
+  u32 thread = __builtin_amdgcn_workitem_id_x(), lane = thread % 64;
   const u32 wave = __builtin_amdgcn_readfirstlane(thread / 64);
   const u32 wave_n = wave % WAVES_N, wave_k = wave / WAVES_N;
   const u32 m0 = __builtin_amdgcn_workgroup_id_y() * TILE_M, n0 = __builtin_amdgcn_workgroup_id_x() * TILE_N;
@@ -467,6 +585,7 @@ void gemm_amdfp4_fp16__gfx942_m4n64k512_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
       }
     }
   const Outer outer = load_outer(resource(o), n0, thread);
+  const Resource rc = resource(c);
   synchronize();  // nobody reads A any more
   leave_sums(sum, lds, wave_n, wave_k, lane);
   synchronize();
@@ -516,10 +635,17 @@ void gemm_amdfp4_fp16__gfx942_m4n64k512_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
         for (int turn = 0; turn < C_TURNS; ++turn) take(given[i][turn], total[turn]);
     }
   }
-  const Resource rc = resource(c);
+  if (options != 0) {
+    const Epilogue e = epilogue_of(options, late_arguments(), N, ldc);
+    store_c(total, exponent, outer, m0, n0, thread, N,
+            [&](float (&y)[4], u32 row, u32 column) __attribute__((always_inline)) { finish_four(y, e, rc, row, column, ldc); });
+    return;
+  }
   if (((N | ldc) & 3) == 0) {
-    store_c<true>(total, exponent, outer, rc, m0, n0, thread, N, ldc);
+    store_c(total, exponent, outer, m0, n0, thread, N,
+            [&](float (&y)[4], u32 row, u32 column) __attribute__((always_inline)) { store_four<true>(y, rc, row * ldc * 2, column, N); });
   } else {
-    store_c<false>(total, exponent, outer, rc, m0, n0, thread, N, ldc);
+    store_c(total, exponent, outer, m0, n0, thread, N,
+            [&](float (&y)[4], u32 row, u32 column) __attribute__((always_inline)) { store_four<false>(y, rc, row * ldc * 2, column, N); });
   }
 }

@@ -376,6 +376,37 @@ DEVICE void multiply(Accumulator (&sum)[ROWS][COLUMNS], const Fragments& a, cons
       for (int j = 0; j < COLUMNS; ++j) sum[i][j] = multiply_add(a.quad[i][q], w.quad[j][q], sum[i][j]);
 }
 
+// ---- late arguments ----------------------------------------------------------------------------------------------
+// The arguments as the kernarg has them.
+struct Arguments {
+  u32x4 a;
+  u32x4 w;
+  u32x4 s;
+  u32x4 o;
+  u32x4 c;
+  u32x4 p;
+  u32x4 t;
+  u32 m;
+  u32 n;
+  u32 k;
+  u32 lda;
+  u32 ldc;
+  u32 slices;
+  u32x4 bias;
+  u32x4 residual;
+  u32 ldr;
+  u32 options;
+};
+
+// For what is needed behind the loop only, and would take scalar registers from the kernel's start on.
+typedef const __attribute__((address_space(4))) Arguments* LateArguments;
+
+DEVICE LateArguments late_arguments() {
+  auto arguments = (LateArguments)__builtin_amdgcn_kernarg_segment_ptr();
+  asm volatile("" : "+s"(arguments));
+  return arguments;
+}
+
 // ---- slices ------------------------------------------------------------------------------------------------------
 // Counts the workgroup in at its tile; true for the whole workgroup if it is the last. Its partial sums are then in
 // memory, and those of the others can be read. The counter is left at zero for the next launch. Uses the first dword of
@@ -409,6 +440,93 @@ template <bool WHOLE> DEVICE void store_four(const float (&y)[4], Resource c, u3
   } else {
 #pragma unroll
     for (int e = 0; e < 4; ++e) store_b16(rounded[e], c, n + e < N ? row_offset + (n + e) * 2 : OUT_OF_RANGE);
+  }
+}
+
+// ---- epilogue ----------------------------------------------------------------------------------------------------
+// Bits of the argument `options`, in the order of what they do (runtime/epilogue.py).
+constexpr u32 BIAS = 1, RESIDUAL = 2, SILU = 4, GELU = 8, GELU_TANH = 16, SWIGLU = 32;
+
+struct Epilogue {
+  u32 options;
+  Resource bias, residual;
+  u32 ldr, N;
+  bool whole;  // four neighbours are all inside or all outside, and aligned
+};
+
+DEVICE Epilogue epilogue_of(u32 options, LateArguments late, u32 N, u32 ldc) {
+  const u32x4 bias = late->bias, residual = late->residual;
+  const u32 ldr = late->ldr, pitches = N | ldc | ldr, bases = bias[0] | residual[0];
+  return {options, resource(bias), resource(residual), ldr, N, (pitches & 3) == 0 && (bases & 7) == 0};
+}
+
+DEVICE float widen(u32 half) { return (float)bits<_Float16>((unsigned short)half); }
+// COUNT neighbours from `n` on of `N`, zeros beyond; the row begins `row` bytes into the buffer.
+template <int COUNT> DEVICE void add(float (&y)[4], Resource from, u32 row, u32 n, u32 N, bool whole) {
+  if (whole && COUNT == 4) {
+    const u32x2 four = load_b64(from, n < N ? row + n * 2 : OUT_OF_RANGE);
+    y[0] += widen(four[0] & 0xffffu);
+    y[1] += widen(four[0] >> 16);
+    y[2] += widen(four[1] & 0xffffu);
+    y[3] += widen(four[1] >> 16);
+  } else {
+#pragma unroll
+    for (int e = 0; e < COUNT; ++e) y[e] += widen(load_b16(from, n + e < N ? row + (n + e) * 2 : OUT_OF_RANGE));
+  }
+}
+
+DEVICE float sigmoid(float x) { return __builtin_amdgcn_rcpf(1.0f + __builtin_amdgcn_exp2f(x * -0x1.715476p+0f)); }
+
+// erfc(z) / 2 for z = x / sqrt 2 from 0 on, as t / 2 * e^(p(t) - z^2) with t = 1 / (1 + z / 2): petitgen/render/epilogue.py.
+DEVICE float upper_tail(float x) {
+  const float z = x * 0x1.6a09e6p-1f, t = __builtin_amdgcn_rcpf(1.0f + 0.5f * z);
+  float p = -0.191815898f;
+  p = p * t + 0.768410981f;
+  p = p * t + -1.02998197f;
+  p = p * t + 0.376201719f;
+  p = p * t + -0.0532830171f;
+  p = p * t + 0.397921443f;
+  p = p * t + 0.997986734f;
+  p = p * t + -1.26544082f;
+  return 0.5f * t * __builtin_amdgcn_exp2f((p - z * z) * 0x1.715476p+0f);
+}
+
+DEVICE float gelu(float x) {
+  const float tail = upper_tail(__builtin_fabsf(x));
+  return x * (x < 0 ? tail : 1.0f - tail);
+}
+
+DEVICE void activate(float (&y)[4], u32 options) {
+  if (options & GELU) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) y[e] = gelu(y[e]);
+  } else if (options & (SILU | GELU_TANH)) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const float cubic = y[e] * 1.5957691216f * (1.0f + 0.044715f * y[e] * y[e]);
+      y[e] *= sigmoid(options & SILU ? y[e] : cubic);
+    }
+  }
+}
+
+// Four neighbours from column n on of a row, to C.
+DEVICE void finish_four(float (&y)[4], const Epilogue& e, Resource c, u32 row, u32 n, u32 ldc) {
+  if (e.options & BIAS) add<4>(y, e.bias, 0, n, e.N, e.whole);
+  activate(y, e.options);
+  if (e.options & SWIGLU) {
+    y[0] = y[0] * sigmoid(y[0]) * y[1];
+    y[1] = y[2] * sigmoid(y[2]) * y[3];
+    const u32 half = n / 2, columns = e.N / 2;
+    if (e.options & RESIDUAL) add<2>(y, e.residual, row * e.ldr * 2, half, columns, e.whole);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) store_b16(round(y[i]), c, half + i < columns ? (row * ldc + half + i) * 2 : OUT_OF_RANGE);
+  } else {
+    if (e.options & RESIDUAL) add<4>(y, e.residual, row * e.ldr * 2, n, e.N, e.whole);
+    if (e.whole) {
+      store_four<true>(y, c, row * ldc * 2, n, e.N);
+    } else {
+      store_four<false>(y, c, row * ldc * 2, n, e.N);
+    }
   }
 }
 
@@ -477,6 +595,8 @@ DEVICE void turn(float (&y)[4], u32 lane) {
 // The wave's part of C from row m and column n on. A lane has four rows of one column, and stores four columns of one
 // row. The power of two that dequantization left comes last if it is large, and first if it is small: the other way the product
 // with outer could leave f32 where the result does not.
+DEVICE float result(float sum, float outer) { return sum * 0x1.0000000000000p+0f * outer * 0x1.0000000000000p+0f; }
+
 template <bool WHOLE>
 DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resource c, u32 m, u32 n, u32 lane, u32 N,
                     u32 ldc) {
@@ -491,16 +611,36 @@ DEVICE void store_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resourc
         const u32 row = m + i * MFMA + four * 8 + lane / MFMA * 4 + lane % 4;
         float y[4];
 #pragma unroll
-        for (int e = 0; e < 4; ++e) y[e] = sum[i][j][four * 4 + e] * 0x1.0000000000000p+0f * outer * 0x1.0000000000000p+0f;
+        for (int e = 0; e < 4; ++e) y[e] = result(sum[i][j][four * 4 + e], outer);
         turn(y, lane);
         store_four<WHOLE>(y, c, row * ldc * 2, column, N);
       }
   }
 }
+// The same with an epilogue, which is long: results of 32 x 32 go through LDS, so that it stands in a loop and not behind every four.
+DEVICE void finish_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resource c, Lds place, const Epilogue& epilogue,
+                     u32 m, u32 n, u32 lane, u32 ldc) {
+#pragma unroll
+  for (int j = 0; j < COLUMNS; ++j) {
+    const float outer = bits<float>(load_b32(o, (n + j * MFMA + lane % MFMA) * 4));
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i) {
+#pragma unroll
+      for (int e = 0; e < 16; ++e)
+        *at<float>(place, ((e / 4 * 8 + lane / MFMA * 4 + e % 4) * MFMA + lane % MFMA) * 4) = result(sum[i][j][e], outer);
+#pragma unroll 1
+      for (u32 row = lane / 8; row < MFMA; row += 8) {
+        const f32x4 four = *at<f32x4>(place, (row * MFMA + lane % 8 * 4) * 4);
+        float y[4] = {four[0], four[1], four[2], four[3]};
+        finish_four(y, epilogue, c, m + i * MFMA + row, n + j * MFMA + lane % 8 * 4, ldc);
+      }
+    }
+  }
+}
 
 extern "C" __global__
     __attribute__((amdgpu_flat_work_group_size(256, 256), amdgpu_waves_per_eu(2)))
-void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices) {
+void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices, u32x4 bias, u32x4 residual, u32 ldr, u32 options) {
   __shared__ __attribute__((aligned(128))) char lds_storage[16384];
   const Lds lds = (Lds)lds_storage;
   const u32 N = n, K = k;
@@ -646,6 +786,7 @@ void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
 #pragma unroll
       for (int j = 0; j < COLUMNS; ++j) sum[i][j] *= RESCUE;
   }
+  const Resource rc = resource(c);
   if (slices > 1) {
     const u32 tiles_x = (N + TILE_N - 1) / TILE_N, tiles = (m + TILE_M - 1) / TILE_M * tiles_x;
     const u32 tile = __builtin_amdgcn_workgroup_id_y() * tiles_x + __builtin_amdgcn_workgroup_id_x();
@@ -654,7 +795,12 @@ void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
     if (!last_to_arrive(t, tile, slices, lds, thread)) return;
     add_sums(sum, rp, tile * C_BYTES, tiles * C_BYTES, slices, thread);
   }
-  const Resource ro = resource(o), rc = resource(c);
+  const Resource ro = resource(o);
+  if (options != 0) {
+    synchronize();  // nobody reads A any more
+    finish_c(sum, ro, rc, lds + wave * (MFMA * MFMA * 4), epilogue_of(options, late_arguments(), N, ldc), m0 + wave_m * WAVE_M, n0, lane, ldc);
+    return;
+  }
   if (((N | ldc) & 3) == 0) {
     store_c<true>(sum, ro, rc, m0 + wave_m * WAVE_M, n0, lane, N, ldc);
   } else {

@@ -13,7 +13,9 @@ RESIDENT, RESIDENT_A, RESIDENT_W, RESIDENT_PRODUCT, RESIDENT_SIEVE, RESIDENT_C =
     f"gemm/{name}.hip.j2"
     for name in ("resident", "resident_a", "resident_w", "resident_product", "resident_sieve", "resident_c")
 )
-SLICES, STORE_C, EPILOGUE, GROUPED = (f"gemm/{name}.hip.j2" for name in ("slices", "store_c", "epilogue", "grouped"))
+SLICES, STORE_C, EPILOGUE, LATE, GROUPED = (
+    f"gemm/{name}.hip.j2" for name in ("slices", "store_c", "epilogue", "late", "grouped")
+)
 NVFP4, MXFP4, AMDFP4, SCALED, UNSCALED = (
     f"lib/{name}.hip.j2" for name in ("nvfp4", "mxfp4", "amdfp4", "scaled", "unscaled")
 )
@@ -72,6 +74,7 @@ class Fault:
     """old: text that is in the template exactly once.
 
     sliced  only shapes whose K is shared by slices can show it
+    finished  only shapes with an epilogue can
     unseen  no result shows it: the sanitizer has to
     """
 
@@ -81,4 +84,5 @@ class Fault:
     new: str
     kernel: Plant = PREFILL
     sliced: bool = False
+    finished: bool = False
     unseen: bool = False

@@ -17,15 +17,16 @@ from petitgen.render import render
 from petitgen.spec import load_catalog
 from petitgen.spec.model import GemmInstance, KernelInstance
 from petitgen.verify import KernelReport, Target, run
-from petitgen.verify.shapes import default_shapes, in_slices
+from petitgen.verify.shapes import default_shapes, in_epilogues, in_slices
 
 from .faults import PREFILL, STREAMED, Fault, Plant
+from .faults_epilogue import EPILOGUE_FAULTS
 from .faults_grouped import GROUPED_FAULTS
 from .faults_resident import RESIDENT_FAULTS
 from .faults_streamed import STREAMED_FAULTS
 from .faults_waits import WAITS
 
-FAULTS = [*STREAMED_FAULTS, *RESIDENT_FAULTS, *GROUPED_FAULTS, *WAITS]
+FAULTS = [*STREAMED_FAULTS, *EPILOGUE_FAULTS, *RESIDENT_FAULTS, *GROUPED_FAULTS, *WAITS]
 
 
 def instance_of(plant: Plant) -> GemmInstance:
@@ -58,11 +59,15 @@ def planted(fault: Fault, folder: Path) -> Path:
     return templates
 
 
-def verified(target: Target, *, sliced: bool = False, sanitize: bool = False) -> KernelReport:
-    """Verify a kernel at its own shapes, up to the first thing that is wrong. sliced: only those that share K."""
+def verified(target: Target, fault: Fault | None = None, sanitize: bool = False) -> KernelReport:
+    """Verify a kernel at its own shapes, or those that can show a fault, up to the first thing that is wrong."""
     kernel = target.kernel()
     limits = kernel.constraints
-    shapes = in_slices(default_shapes(kernel.tile, limits["k_multiple"], limits["max_pitch"])) if sliced else None
+    shapes = None
+    if fault and fault.sliced:
+        shapes = in_slices(default_shapes(kernel.tile, limits["k_multiple"], limits["max_pitch"]))
+    elif fault and fault.finished:
+        shapes = in_epilogues(kernel.tile, limits["k_multiple"])
     return run([target], shapes=shapes, jobs=1, stop_early=True, sanitize=sanitize).kernels[0]
 
 
@@ -77,7 +82,7 @@ def test_without_a_fault_the_kernel_is_right(plant, tmp_path):
 @pytest.mark.parametrize("fault", [f for f in FAULTS if not f.unseen], ids=lambda fault: fault.name.replace(" ", "-"))
 def test_a_fault_is_found(fault, tmp_path):
     target = built(instance_of(fault.kernel), planted(fault, tmp_path), tmp_path / "generated")
-    report = verified(target, sliced=fault.sliced)
+    report = verified(target, fault)
     assert not report.ok
     assert any(case.mismatch or case.trespasses for case in report.cases), "found, but not by its result"
 
@@ -86,7 +91,7 @@ def test_a_fault_is_found(fault, tmp_path):
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.unseen], ids=lambda fault: fault.name.replace(" ", "-"))
 def test_the_sanitizer_finds_a_fault(fault, tmp_path):
     target = built(instance_of(fault.kernel), planted(fault, tmp_path), tmp_path / "generated")
-    report = verified(target, sliced=fault.sliced, sanitize=True)
+    report = verified(target, fault, sanitize=True)
     assert any(case.faults for case in report.cases), "not found by the sanitizer"
 
 

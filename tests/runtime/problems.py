@@ -9,6 +9,7 @@ import numpy as np
 
 import runtime
 from petitgen.verify.compare import compare
+from petitgen.verify.epilogue import Extra, apply
 from petitgen.verify.inputs import Problem, make_problem
 from petitgen.verify.reference import evaluate
 from petitgen.verify.shapes import Shape
@@ -26,14 +27,16 @@ class Case:
     def x(self) -> np.ndarray:
         return self.problem.a
 
-    def check(self, lib: Any, y: np.ndarray) -> None:
-        """Every element within the tolerance of the kernel that was taken."""
+    def check(self, lib: Any, y: np.ndarray, extra: Extra | None = None) -> None:
+        """Every element within the tolerance of the kernel that was taken. extra: what an epilogue did."""
         shape = self.problem.shape
-        assert y.shape == (shape.m, shape.n)
+        assert y.shape == (shape.m, extra.options.columns(shape.n) if extra else shape.n)
         assert y.dtype == self.x.dtype
         contract = f"gemm_{self.weight.format}_{self.activations}"
         tolerance = lib.select(contract, shape.m, shape.n, shape.k).kernel.tolerance
         reference = evaluate(self.problem, flushes=lib.arch == "gfx90a", sums=tolerance.sums)
+        if extra:
+            reference = apply(reference, extra, tolerance.accumulate)
         wrong = compare(y, reference, tolerance, self.activations)
         assert wrong is None, str(wrong)
 

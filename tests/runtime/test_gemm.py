@@ -56,20 +56,6 @@ def test_the_pitch_of_a_single_row_does_not_matter(lib):
     one.check(lib, lib.numpy(out))
 
 
-def test_a_bias_is_added_after(lib):
-    one = case(5, 48, 64)
-    bias = np.linspace(-2, 2, 48, dtype=np.float32)
-    plain = lib.gemm(one.x, one.weight)
-    with np.errstate(invalid="ignore", over="ignore"):
-        wanted = (plain.astype(np.float32) + bias).astype(plain.dtype)
-        got = lib.gemm(one.x, one.weight, bias)
-    assert np.array_equal(got.view(np.uint16), wanted.view(np.uint16))
-    with pytest.raises(OperandError, match="kernels take no bias: add it to the result on the device"):
-        lib.gemm(lib.array(one.x), one.weight, bias)
-    with pytest.raises(OperandError, match=r"bias has shape \[3\]: \[N\] = \[48\]"):
-        lib.gemm(one.x, one.weight, bias[:3])
-
-
 def test_no_rows_give_no_rows(lib):
     one = case(1, 48, 64)
     assert lib.gemm(one.x[:0], one.weight).shape == (0, 48)
