@@ -1,4 +1,4 @@
-# make        everything a newcomer wants to see: install, build and verify every kernel, run the example
+# make        everything a newcomer wants to see: install, build and verify every kernel with each compiler, run the example
 # make test   all tests        make fast   those without compiler, under a minute        make lint   ruff and mypy
 # Nothing here needs ROCm, a GPU or a C compiler: kernels are compiled by the clang in the ziglang wheel.
 
@@ -8,7 +8,8 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 BIN := $(VENV)/bin
 PETITGEN := $(BIN)/petitgen
-# make COMPILER=ziglang ARCH=gfx942: that compiler, that architecture; empty: the first that works, and all.
+# make COMPILER=ziglang ARCH=gfx942: that compiler, that architecture. Without ARCH: all. Without COMPILER: make build takes
+# the first that works; make and make verify the wheel's, and hipcc where it works, whose kernels then stay.
 HIPCC_OPTION := $(if $(COMPILER),--hipcc $(COMPILER))
 ARCH_OPTION := $(if $(ARCH),--arch $(ARCH))
 
@@ -20,8 +21,13 @@ all: list
 build: $(VENV)/.installed
 	$(PETITGEN) build $(HIPCC_OPTION) $(ARCH_OPTION) --jobs $(JOBS)
 
-verify: build
-	$(PETITGEN) verify $(ARCH_OPTION) --jobs $(JOBS)
+verify: $(VENV)/.installed
+	compilers="$(COMPILER)"; \
+	test "$$compilers" || compilers="ziglang $$($(PETITGEN) doctor --hipcc hipcc >/dev/null 2>&1 && echo hipcc)"; \
+	for compiler in $$compilers; do \
+	  $(PETITGEN) build --hipcc "$$compiler" $(ARCH_OPTION) --jobs $(JOBS) && \
+	  $(PETITGEN) verify $(ARCH_OPTION) --jobs $(JOBS) || exit; \
+	done
 
 example: verify
 	$(BIN)/python examples/minilm_layer.py

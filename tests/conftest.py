@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+# Matrices here are small, and processes as many as cores: threads of BLAS and torch would only wait for each other. numpy
+# reads this when it is imported.
+for _threads in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 LLVM_PROGRAMS = ("clang-19", "ld.lld-19", "llvm-mc-19", "llvm-objdump-19")
 
 

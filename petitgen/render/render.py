@@ -11,11 +11,16 @@ import jinja2
 
 from petitgen.errors import RenderError
 from petitgen.paths import TEMPLATES
+from petitgen.render.arrays import array_context
 from petitgen.render.resident import resident_context
 from petitgen.render.streamed import streamed_context
 from petitgen.spec.model import KernelInstance
 
-_CONTEXTS: dict[str, Callable[[Any], object]] = {"resident": resident_context, "streamed": streamed_context}
+_CONTEXTS: dict[str, Callable[[Any], object]] = {
+    "resident": resident_context,
+    "streamed": streamed_context,
+    "array": array_context,
+}
 
 
 def render(instance: KernelInstance, templates: Path | None = None) -> str:

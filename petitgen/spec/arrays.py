@@ -35,6 +35,7 @@ class ArrayFamily(Family):
                 form=form,
                 variant=facts["variant"],
                 threads=facts["threads"],
+                occupancy=facts["occupancy"],
                 grid=tuple(axis if isinstance(axis, int) else (axis[0], axis[1]) for axis in facts["grid"]),
                 numbers=dict(facts.get("numbers", {})),
             )

@@ -223,6 +223,7 @@ class ArrayInstance(KernelInstance):
     form     the format it is for, "" for none
     variant  the end of its name: which of the templates that compute the same
     threads  work-items a workgroup
+    occupancy  waves a SIMD that the registers must leave room for
     grid     workgroups in x, y and z: a number, or (dimension, how many of it a workgroup takes)
     numbers  what the template is to know, by name
     """
@@ -230,6 +231,7 @@ class ArrayInstance(KernelInstance):
     form: str
     variant: str
     threads: int
+    occupancy: int
     grid: tuple[int | tuple[str, int], ...]
     numbers: Mapping[str, int]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,3 +52,15 @@ class Case:
         """What is wrong, a line each."""
         wrong = str(self.mismatch) if self.mismatch else ""
         return [text for text in (self.error, wrong, *self.trespasses, *map(str, self.faults)) if text]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """How kernels of an op are verified.
+
+    plan  (kernel, shapes, slices that were asked for) -> the problems for the kernel; VerifyError for what it does not take
+    case  (target, kernel, problem, sanitize) -> what became of it
+    """
+
+    plan: Callable[..., tuple[Any, ...]]
+    case: Callable[..., Case]

@@ -101,16 +101,25 @@ def _product(a: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float
     """a @ w.T with IEEE 754's rules for Inf and NaN spelled out, so that no BLAS shortcut decides them."""
     finite_a, finite_w = np.nan_to_num(a, nan=0.0, posinf=0.0, neginf=0.0), np.nan_to_num(w, nan=0.0)
     y = finite_a @ finite_w.T
-    infinite = np.sign(np.where(np.isinf(a), a, 0.0))
-    upward, downward = np.maximum(infinite, 0), np.maximum(-infinite, 0)
-    above, below = (finite_w > 0).astype(float).T, (finite_w < 0).astype(float).T
-    rises = upward @ above + downward @ below > 0
-    falls = upward @ below + downward @ above > 0
-    invalid = np.abs(infinite) @ (finite_w == 0).astype(float).T > 0
-    y = np.where(rises, np.inf, np.where(falls, -np.inf, y))
-    y[rises & falls | invalid] = np.nan
+    infinite = np.isinf(a).any(axis=1)
+    y[infinite] = _infinite(a[infinite], finite_w, y[infinite])
     y[np.isnan(a).any(axis=1), :] = np.nan
     y[:, np.isnan(w).any(axis=1)] = np.nan
+    return y
+
+
+def _infinite(
+    a: NDArray[np.float64], w: NDArray[np.float64], finite: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Rows of the product that have an infinite factor. finite: what the other factors give; w has no NaN."""
+    signs = np.sign(np.where(np.isinf(a), a, 0.0))
+    upward, downward = np.maximum(signs, 0), np.maximum(-signs, 0)
+    above, below = (w > 0).astype(float).T, (w < 0).astype(float).T
+    rises = upward @ above + downward @ below > 0
+    falls = upward @ below + downward @ above > 0
+    invalid = np.abs(signs) @ (w == 0).astype(float).T > 0
+    y = np.where(rises, np.inf, np.where(falls, -np.inf, finite))
+    y[rises & falls | invalid] = np.nan
     return y
 
 

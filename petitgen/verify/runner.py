@@ -8,18 +8,24 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from petitgen.errors import VerifyError
 from petitgen.executors import each
-from petitgen.verify import gemm, grouped_case
-from petitgen.verify.case import Case, Problem
+from petitgen.verify import conversions, gemm, grouped_case
+from petitgen.verify.case import Case, Op, Problem
 from petitgen.verify.limits import check_arch
 from petitgen.verify.shapes import Shape
 from petitgen.verify.targets import Target
 
-# op -> a module with plan(kernel, shapes, slices), the problems for a kernel, and case(target, kernel, problem, sanitize)
-OPS = MappingProxyType[str, Any]({"gemm": gemm, "grouped": grouped_case})
+OPS = MappingProxyType(
+    {
+        "gemm": Op(gemm.plan, gemm.case),
+        "grouped": Op(grouped_case.plan, grouped_case.case),
+        "quantize": Op(conversions.plan, conversions.quantize_case),
+        "dequantize": Op(conversions.plan, conversions.dequantize_case),
+        "amax": Op(conversions.amax_plan, conversions.amax_case),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from runtime.formats import BRICK_K
 VECTOR = 8  # elements of C that a kernel may store at once when N and ldc allow it
 BLOCK = 16  # K values that share a scale in the format with the smallest blocks: the smallest K
 MAX_PITCH = 1 << 22  # row pitch in elements where a kernel names no limit; rows are then 8 MiB apart
+FAR = 1 << 16  # elements
 FAR_ROWS = 5  # at that pitch 32 MiB and more: no offset of fewer than 25 bits reaches the last row
 
 
@@ -80,8 +81,10 @@ def default_shapes(tile: Mapping[str, int], k_multiple: int = BLOCK, max_pitch: 
 
 
 def in_slices(shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    """The same shapes with two or three workgroups a tile by turns; for small K these are more than have work."""
-    return tuple(replace(shape, slices=count) for shape, count in zip(shapes, cycle((2, 3)), strict=False))
+    """The same shapes with two or three workgroups a tile by turns; for small K these are more than have work. Rows that are
+    far apart are so in one slice as in several, and cost memory."""
+    near = (shape for shape in shapes if max(shape.pad_a, shape.pad_c) < FAR)
+    return tuple(replace(shape, slices=count) for shape, count in zip(near, cycle((2, 3)), strict=False))
 
 
 EPILOGUES = (

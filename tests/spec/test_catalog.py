@@ -77,6 +77,23 @@ def test_activations_of_any_size_are_promised_by_loop(configs: Path):
     }
 
 
+QUANTIZE = Path("kernels/quantize.yaml")
+
+
+def test_kernels_that_go_over_arrays_are_formats_types_archs_and_variants():
+    expected = {
+        f"quantize_{form}_{activations}__{arch}_{variant}"
+        for form in ("nvfp4", "mxfp4", "amdfp4")
+        for activations in ("bf16", "fp16")
+        for arch in ("gfx90a", "gfx942")
+        for variant in ("rows", "columns")
+    }
+    found = [one for one in load_catalog().instances if one.op == "quantize"]
+    assert {one.name for one in found} == expected
+    assert all(one.name.split("__")[0] == one.contract == f"quantize_{one.format}_{one.activations.name}" for one in found)
+    assert {one.contract for one in load_catalog().select(["amax_*"])} == {"amax_bf16", "amax_fp16"}
+
+
 def test_names_are_built_and_parsed_alike():
     for instance in load_catalog().gemms:
         name = parse(instance.name)
@@ -94,7 +111,7 @@ def test_select_takes_globs_and_arch():
     catalog = load_catalog()
     chosen = catalog.select(["*__gfx942_*"])
     assert chosen == [i for i in catalog.instances if i.arch.name == "gfx942"] == catalog.select(arch="gfx942")
-    assert catalog.select(["gemm_*"]) == list(catalog.gemms)
+    assert catalog.select(["gemm_*__gfx942_*"]) == [i for i in catalog.gemms if i.arch.name == "gfx942"]
     with pytest.raises(SpecError, match="unknown arch 'gfx1100': known are gfx90a, gfx942"):
         catalog.select(arch="gfx1100")
     with pytest.raises(SpecError, match=r"no kernel matches 'gemm_nvfp4_bf16__gfx942_m17n\*'; close to it: gemm_nvfp4"):
@@ -144,6 +161,11 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: streamed(d).update(n=512), r"tiles\[\d+\]: n: 128 columns a wave; offsets of a load reach 64"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": " "}]), r"exclude\[0\]\.why: ' ' is not allowed"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": "all"}]), r"exclude: leaves no kernel"),
+        (QUANTIZE, lambda d: d["kernels"][0].update(threads=96), r"kernels\[0\]\.threads: 96 is not allowed"),
+        (QUANTIZE, lambda d: d["kernels"][0].update(tile=3), r"kernels\[0\]: unknown key 'tile'; allowed: archs, grid, numbers"),
+        (QUANTIZE, lambda d: d["kernels"].append(d["kernels"][0]), r"two tiles give the same kernel name"),
+        (QUANTIZE, lambda d: d.update(op="fold"), r"op: 'fold' is not allowed; one of gemm, quantize"),
+        (QUANTIZE, lambda d: d.update(activations=["fp8"]), r"activations: 'fp8' is not in formats\.yaml; allowed: bf16, fp16"),
         ("archs.yaml", lambda d: d["archs"]["gfx942"].update(wave_size=32), r"archs\.yaml: archs\.gfx942\.wave_size: 32 is not allowed"),
         ("formats.yaml", lambda d: d["weights"].update(int4={"macros": "x"}) or None, None),
     ],
@@ -183,7 +205,7 @@ def test_a_broken_file_is_named(configs: Path, text: str, message: str):
 
 
 def test_missing_files_are_named(configs: Path):
-    for family in (configs / FAMILY).parent.glob("*.yaml"):
+    for family in (configs / "kernels").iterdir():
         family.unlink()
     with pytest.raises(SpecError, match="holds no kernel family"):
         load_catalog(configs)

@@ -1,0 +1,269 @@
+// quantize_nvfp4_bf16__gfx942_rows
+//
+// x [rows, columns], bf16, to nvfp4 in blocks of 16 along the columns: codes [rows, columns/2], scales
+// [rows, ceil(columns/16)]. Bit for bit what docs/quantization.md defines. Columns are even.
+//
+// A work-item has eight elements of a row, and 2 neighbours share a block. Each element is read once.
+// What lies past the end of a row counts as zero, is aimed past the end of the buffer and so neither read nor written.
+#define __global__ __attribute__((global))
+#define __device__ __attribute__((device))
+#define __shared__ __attribute__((shared))
+#define DEVICE static __device__ __attribute__((always_inline))
+
+typedef unsigned u32;
+typedef unsigned long long u64;
+typedef u32 u32x2 __attribute__((ext_vector_type(2)));
+typedef u32 u32x4 __attribute__((ext_vector_type(4)));
+typedef short i16x2 __attribute__((ext_vector_type(2)));
+typedef unsigned short u16x2 __attribute__((ext_vector_type(2)));
+typedef short i16x4 __attribute__((ext_vector_type(4)));
+typedef float f32x2 __attribute__((ext_vector_type(2)));
+typedef float f32x4 __attribute__((ext_vector_type(4)));
+typedef float f32x16 __attribute__((ext_vector_type(16)));
+typedef _Float16 f16x2 __attribute__((ext_vector_type(2)));
+typedef _Float16 f16x4 __attribute__((ext_vector_type(4)));
+
+template <typename To, typename From> DEVICE To bits(From x) { return __builtin_bit_cast(To, x); }
+
+typedef __amdgpu_buffer_rsrc_t Resource;
+
+// Added to nothing, only chosen: an offset past every buffer whose extent is below 2 GiB.
+constexpr u32 OUT_OF_RANGE = 0x80000000u;
+
+// The four dwords of a descriptor as the compiler's own resource type.
+DEVICE Resource resource(u32x4 words) {
+  const u32 low = words[0], high = words[1] & 0xffffu, bytes = words[2], flags = words[3];
+  return __builtin_amdgcn_make_buffer_rsrc((void*)((u64)high << 32 | low), 0, bytes, flags);
+}
+
+// Offsets are whole in the VGPR: with soffset the range check would subtract it from num_records.
+DEVICE u32x4 load_b128(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b128(r, offset, 0, 0); }
+DEVICE u32x2 load_b64(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b64(r, offset, 0, 0); }
+DEVICE u32 load_b32(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b32(r, offset, 0, 0); }
+DEVICE u32 load_b16(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b16(r, offset, 0, 0); }
+DEVICE u32 load_b8(Resource r, u32 offset) { return __builtin_amdgcn_raw_buffer_load_b8(r, offset, 0, 0); }
+DEVICE void store_b128(u32x4 x, Resource r, u32 offset) { __builtin_amdgcn_raw_buffer_store_b128(x, r, offset, 0, 0); }
+DEVICE void store_b64(u32x2 x, Resource r, u32 offset) { __builtin_amdgcn_raw_buffer_store_b64(x, r, offset, 0, 0); }
+DEVICE void store_b16(u32 x, Resource r, u32 offset) {
+  __builtin_amdgcn_raw_buffer_store_b16((unsigned short)x, r, offset, 0, 0);
+}
+
+// Elements `at` to `at` + 7, of which `left` are there: the others are 0. WHOLE: rows are multiples of eight, so that
+// either all or none are there.
+template <bool WHOLE> DEVICE void load_eight(Resource x, u32 at, u32 left, u32 (&w)[4]) {
+  if (WHOLE) {
+    const u32x4 loaded = load_b128(x, left ? at * 2 : OUT_OF_RANGE);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) w[i] = loaded[i];
+  } else {
+    u32 half[8];
+#pragma unroll
+    for (u32 e = 0; e < 8; ++e) half[e] = load_b16(x, e < left ? (at + e) * 2 : OUT_OF_RANGE);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) w[i] = half[2 * i] | half[2 * i + 1] << 16;
+  }
+}
+
+DEVICE void store_b32(u32 x, Resource r, u32 offset) { __builtin_amdgcn_raw_buffer_store_b32(x, r, offset, 0, 0); }
+DEVICE void store_b8(u32 x, Resource r, u32 offset) {
+  __builtin_amdgcn_raw_buffer_store_b8((unsigned char)x, r, offset, 0, 0);
+}
+
+// Bytes of x from the lowest on, to `at` and what follows; `left` of them are there.
+template <bool WHOLE> DEVICE void store_bytes(u32 x, Resource r, u32 at, u32 left) {
+  if (WHOLE) {
+    store_b32(x, r, left ? at : OUT_OF_RANGE);
+  } else {
+    asm("" : "+v"(left));  // compared anew: what the loads found out is more scalar registers than there are
+#pragma unroll
+    for (u32 i = 0; i < 4; ++i) store_b8(x >> 8 * i, r, i < left ? at + i : OUT_OF_RANGE);
+  }
+}
+template <bool WHOLE> DEVICE void store_bytes(u32x2 x, Resource r, u32 at, u32 left) {
+  if (WHOLE) {
+    store_b64(x, r, left ? at : OUT_OF_RANGE);
+  } else {
+    store_bytes<false>(x[0], r, at, left);
+    store_bytes<false>(x[1], r, at + 4, left > 4 ? left - 4 : 0);
+  }
+}
+
+DEVICE float wide(u32 half) { return bits<float>(half << 16); }
+DEVICE float wide(const u32 (&w)[4], int e) { return wide(e % 2 ? w[e / 2] >> 16 : w[e / 2] & 0xffffu); }
+
+constexpr u32 SIGNS = 0x80008000u, INFINITE = 32640;  // two of the type, one of it
+
+// Magnitudes are compared as integers: NaN is above Inf, and Inf above the rest.
+DEVICE u32 larger(u32 a, u32 b) { return bits<u32>(__builtin_elementwise_max(bits<u16x2>(a), bits<u16x2>(b))); }
+DEVICE u32 larger_half(u32 a) { return a >> 16 > (a & 0xffffu) ? a >> 16 : a & 0xffffu; }
+
+// Of the lane whose number differs in one bit.
+template <int BIT> DEVICE u32 other_lane(u32 x) {
+  if (BIT == 1) return __builtin_amdgcn_update_dpp(0, x, 0xb1, 0xf, 0xf, true);  // quad_perm [1, 0, 3, 2]
+  if (BIT == 2) return __builtin_amdgcn_update_dpp(0, x, 0x4e, 0xf, 0xf, true);  // quad_perm [2, 3, 0, 1]
+  return __builtin_amdgcn_ds_bpermute((__builtin_amdgcn_workitem_id_x() ^ BIT) % 64 * 4, x);
+}
+
+struct Seed {
+  u32 low, high;
+  u64 offset;
+};
+
+// Four words of the counter `offset` + n, whose upper two words are 0.
+DEVICE u32x4 philox(const Seed& seed, u32 n) {
+  const u64 counter = seed.offset + n;
+  u32 c0 = (u32)counter, c1 = counter >> 32, c2 = 0, c3 = 0, k0 = seed.low, k1 = seed.high;
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const u64 first = (u64)0xD2511F53u * c0, second = (u64)0xCD9E8D57u * c2;
+    c0 = (u32)(second >> 32) ^ c1 ^ k0;
+    c1 = (u32)second;
+    c2 = (u32)(first >> 32) ^ c3 ^ k1;
+    c3 = (u32)first;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return u32x4{c0, c1, c2, c3};
+}
+
+// The words of elements i to i + 7. ALIGNED: i is a multiple of four.
+template <bool ALIGNED> DEVICE void words_of(const Seed& seed, u32 i, u32 (&r)[8]) {
+  u32 w[12];
+#pragma unroll
+  for (int n = 0; n < (ALIGNED ? 2 : 3); ++n) {
+    const u32x4 four = philox(seed, i / 4 + n);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) w[n * 4 + e] = four[e];
+  }
+#pragma unroll
+  for (int e = 0; e < 8; ++e) {
+    if (ALIGNED) {
+      r[e] = w[e];
+    } else {
+      const u32 even = i & 1 ? w[e + 1] : w[e], odd = i & 1 ? w[e + 3] : w[e + 2];
+      r[e] = i & 2 ? odd : even;
+    }
+  }
+}
+
+// E2M1's numbers are 1/2, 1 or 2 apart: below 2, from 2 and from 4 on. The gap at v is half of 2^e, the power of two of v,
+// but for e below 0.
+DEVICE u32 power(float v) {
+  const u32 exponent = bits<u32>(v) & 0x7f800000u;
+  return exponent > 0x3f800000u ? exponent : 0x3f800000u;
+}
+
+// The magnitude nearest to v, from 0 to 6: floats from 2^(e + 22) on are a gap apart, so that the sum is rounded as the code
+// is to be. It has v in gaps, n, below and 149 + e in the exponent; the code is n + 2 e.
+DEVICE u32 nearest(float v) {
+  const u32 sum = bits<u32>(v + bits<float>(power(v) + (22u << 23)));
+  return (sum + (sum >> 22) - 2u) & 7u;
+}
+
+// The magnitude below v, or with the probability of what v is above it, in gaps, the next.
+DEVICE u32 at_random(float v, u32 word) {
+  const u32 exponent = power(v);
+  const float gaps = v * bits<float>((255u << 23) - exponent);  // 2^(1 - e)
+  const u32 n = (u32)gaps;
+  const float above = gaps - (float)n;
+  return n + ((exponent >> 22) - 254u) + (word < (u32)(above * 0x1p32f));
+}
+
+// Code of a quotient. NaN: 0.
+template <bool RANDOM> DEVICE u32 code_of(float v, u32 word) {
+  const float magnitude = __builtin_amdgcn_fmed3f(__builtin_fabsf(v), 0.0f, 6.0f);
+  const u32 code = RANDOM ? at_random(magnitude, word) : nearest(magnitude);
+  return __builtin_isnan(v) ? 0u : code | (bits<u32>(v) >> 28 & 8u);
+}
+
+// The outer scale: as it is given, or of a tensor whose largest finite magnitude is given.
+DEVICE float outer_scale(Resource given, u32 options) {
+  const float x = bits<float>(load_b32(given, 0));
+  const float computed = x / 2688.0f;
+  return options & 2 ? (computed > 1e-30f ? computed : 1e-30f) : x;
+}
+
+// byte: as it is stored. step: what quotients are taken of.
+struct Scale {
+  u32 byte;
+  float step;
+};
+
+// largest: of the block, finite or not.
+DEVICE Scale scale_of(float largest, float outer) {
+  constexpr float SMALLEST = 0x1p-9f, LARGEST = 448.0f;
+  float t = largest / outer / 6.0f;
+  t = t > SMALLEST ? t : SMALLEST;  // NaN, too
+  t = t < LARGEST ? t : LARGEST;
+  const u32 normal = bits<u32>(t) + 0x7ffffu + (bits<u32>(t) >> 20 & 1u);
+  const float small = __builtin_rintf(t * 0x1p9f);
+  const bool subnormal = t < 8 * SMALLEST;
+  const float inner = subnormal ? small * SMALLEST : bits<float>(normal & 0xfff00000u);
+  u32 byte = subnormal ? (u32)small : (normal >> 20) - 960u;
+  byte = largest == 0.0f ? 0u : byte;
+  return {byte, inner * outer};
+}
+DEVICE float quotient(float x, const Scale& s) { return x / s.step; }
+// Of a block whose largest magnitude is `half`, of the type of x. With a NaN or Inf in it the scale is NaN.
+DEVICE Scale scale_of(u32 half, float outer, bool& broken) {
+  Scale s = scale_of(wide(half), outer);
+  broken = half >= INFINITE;
+  s.byte = broken ? 127u : s.byte;
+  return s;
+}
+
+// One scale for all, or one for each. `i`: place of the first in the tensor, for random words.
+template <bool RANDOM, bool WHOLE, int SCALES>
+DEVICE u32 codes_of(const u32 (&w)[4], const Scale (&scales)[SCALES], const Seed& seed, u32 i) {
+  u32 r[8] = {}, codes = 0;
+  if (RANDOM) words_of<WHOLE>(seed, i, r);
+#pragma unroll
+  for (int e = 0; e < 8; ++e) codes |= code_of<RANDOM>(quotient(wide(w, e), scales[e % SCALES]), r[e]) << 4 * e;
+  return codes;
+}
+
+
+constexpr u32 BLOCK = 16;
+
+struct Place {
+  u32 at, left;  // of x, in elements: the first, and how many of the row follow
+  u32 scale;     // of scales
+};
+
+template <bool RANDOM, bool WHOLE>
+DEVICE void convert(Resource x, Resource codes, Resource scales, const Place& place, float outer, const Seed& seed) {
+  u32 w[4];
+  load_eight<WHOLE>(x, place.at, place.left, w);
+  u32 largest = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) largest = larger(largest, w[i] & ~SIGNS);
+  largest = larger(largest, other_lane<1>(largest));
+  bool broken;
+  const Scale s[1] = {scale_of(larger_half(largest), outer, broken)};
+  const u32 made = broken ? 0u : codes_of<RANDOM, WHOLE>(w, s, seed, place.at);
+  store_bytes<WHOLE>(made, codes, place.at / 2, place.left / 2);
+  store_b8(s[0].byte, scales, place.scale);
+}
+
+extern "C" __global__
+    __attribute__((amdgpu_flat_work_group_size(256, 256), amdgpu_waves_per_eu(8)))
+void quantize_nvfp4_bf16__gfx942_rows(u32x4 x, u32x4 codes, u32x4 scales, u32x4 outer, u32x4 used, u32 slabs, u32 rows, u32 columns, u32 seed_low, u32 seed_high, u32 offset_low, u32 offset_high, u32 options) {
+#pragma clang fp contract(off)
+  const u32 thread = __builtin_amdgcn_workitem_id_x();
+  const u32 group = __builtin_amdgcn_workgroup_id_x() * 256 + thread;  // of eight
+  const u32 blocks = (columns + BLOCK - 1) / BLOCK, groups = blocks * (BLOCK / 8);
+  const u32 row = group / groups, column = (group - row * groups) * 8;
+  const bool there = row < rows, first = column % BLOCK == 0;
+  const u32 left = there && column < columns ? columns - column : 0;
+  const Place place = {row * columns + column, left, there && first ? row * blocks + column / BLOCK : OUT_OF_RANGE};
+
+  const float o = outer_scale(resource(outer), options);
+  if (group == 0 && options & 2) store_b32(bits<u32>(o), resource(used), 0);
+  const Resource from = resource(x), to = resource(codes), beside = resource(scales);
+  const Seed seed = {seed_low, seed_high, (u64)offset_high << 32 | offset_low};
+  const bool whole = columns % 8 == 0, random = options & 1;
+  if (random && whole) convert<true, true>(from, to, beside, place, o, seed);
+  else if (random) convert<true, false>(from, to, beside, place, o, seed);
+  else if (whole) convert<false, true>(from, to, beside, place, o, seed);
+  else convert<false, false>(from, to, beside, place, o, seed);
+}
