@@ -70,8 +70,10 @@ def slice_counts(kernel: Kernel, m: int, n: int, k: int, compute_units: int) -> 
             yield slices
 
 
-def estimate(kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, compute_units: int) -> Estimate:
-    """By the rule above. Sizes in elements."""
+def estimate(
+    kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, compute_units: int, weights: int = 1
+) -> Estimate:
+    """By the rule above. Sizes in elements. weights: matrices of N x K that are read, each by its share of the rows."""
     rows, columns, unit = kernel.tile["m"], kernel.tile["n"], kernel.tile["unit"]
     groups = tiles(kernel, m, n) * slices
     share = -(-groups // compute_units)
@@ -82,7 +84,7 @@ def estimate(kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, com
     times = (
         share * max(rows, FEWEST_ROWS) * columns * depth / MACS[arch],
         share * columns * depth / DECODED,
-        max(n * k * BYTES_W / (HBM * compute_units), share * columns * depth * BYTES_W * LATENCY / in_flight),
+        max(weights * n * k * BYTES_W / (HBM * compute_units), share * columns * depth * BYTES_W * LATENCY / in_flight),
         share * rows * depth * BYTES_A / L2,
         share * max(rows, FEWEST_ROWS) * columns * 8 / L2 if slices > 1 else 0.0,
     )

@@ -42,11 +42,11 @@ def gemm(
         raise OperandError(f"x has shape {list(bits.shape)}: [M, {w.k}] is needed")
     check_columns(w.n, options)
     shape = bits.shape[0], options.columns(w.n)
-    _check_out(x, out, shape, name)
+    check_out(x, out, shape, name)
     row = None if bias is None else _bias_of(bias, w.n).astype(numpy_dtype(name)).view(np.uint16)
     beside = None if residual is None else _residual_of(residual, shape, name)
     result = _run(lib, bits, name, w, stream, options, row, beside)
-    return _deliver(result.view(numpy_dtype(name)), x, out)
+    return deliver(result.view(numpy_dtype(name)), x, out)
 
 
 def to_device(hip: Hip, values: Any, pitch: int | None, device: int) -> DeviceArray:
@@ -100,7 +100,7 @@ def _check_dense(x: Any, what: str) -> None:
                            f" device of ROCm; {what}.to_dense() or .to() makes one")  # fmt: skip
 
 
-def _check_out(x: Any, out: Any, shape: tuple[int, int], name: str) -> None:
+def check_out(x: Any, out: Any, shape: tuple[int, int], name: str) -> None:
     if out is None:
         return
     if _is_tensor(out) != _is_tensor(x) or not (_is_tensor(out) or isinstance(out, np.ndarray)):
@@ -171,7 +171,7 @@ def _residual_of(residual: Any, shape: tuple[int, int], name: str) -> NDArray[np
     return bits
 
 
-def _deliver(values: NDArray, x: Any, out: Any) -> Any:
+def deliver(values: NDArray, x: Any, out: Any) -> Any:
     """In the caller's kind of array, or in `out`."""
     if isinstance(x, np.ndarray):
         if out is None:

@@ -12,6 +12,7 @@ from runtime.errors import ManifestError, OperandError, ShapeError
 from runtime.manifest import Argument, Kernel
 from runtime.memory import ITEM_BYTES
 from runtime.select import Problem
+from runtime.stacks import DeviceStack
 from runtime.weights import DeviceWeight
 from runtime.workspace import counter_bytes, partial_bytes
 
@@ -19,7 +20,7 @@ from runtime.workspace import counter_bytes, partial_bytes
 def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, slices: int = 1) -> bytes:
     """The kernel argument segment of a problem, zero-padded to 8 bytes; A, C, bias, residual, p and t stand at address 0 in
     it."""
-    _check_parts(kernel, weight)
+    check_parts(kernel, weight)
     added = {
         Epilogue.BIAS: problem.n * ITEM_BYTES,
         Epilogue.RESIDUAL: extent(problem.m, problem.columns, problem.ldr, ITEM_BYTES),
@@ -44,13 +45,18 @@ def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, s
         "ldr": problem.ldr,
         "options": int(problem.options),
     }
+    return fill(kernel, values)
+
+
+def fill(kernel: Kernel, values: Mapping[str, int | bytes]) -> bytes:
+    """The values of all arguments where the manifest has them, zero-padded to 8 bytes."""
     layout_, order = _struct(kernel, values)
     segment = bytearray(-(-kernel.kernarg.size // 8) * 8)
     layout_.pack_into(segment, 0, *(values[name] for name in order))
     return bytes(segment)
 
 
-def _check_parts(kernel: Kernel, weight: DeviceWeight) -> None:
+def check_parts(kernel: Kernel, weight: DeviceWeight | DeviceStack) -> None:
     """What the kernel asks of the buffers of a weight, which may be anybody's memory."""
     parts = {"w": ("codes", weight.codes), "s": ("scales", weight.scales), "o": ("outer", weight.outer)}
     for argument in kernel.kernarg.args:

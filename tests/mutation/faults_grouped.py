@@ -24,7 +24,7 @@ GROUPED_FAULTS = [
     Fault("grouped: no carry between experts", GROUPED, "(u32)(base >> 32), words[2]", "words[1], words[2]", EXPERTS),
     Fault("grouped: scales of the first expert", GROUPED, "s = of_expert(s, expert)", "s = of_expert(s, 0)", EXPERTS),
     Fault("grouped: outer scales of the first expert", GROUPED, "of_expert(late->o, expert)", "late->o", EXPERTS),
-    Fault("grouped: bias of the first expert", GROUPED, "of_expert(late->bias, expert)", "late->bias", EXPERTS),
+    Fault("grouped: bias of the first expert", EPILOGUE, "of_expert(late->bias, expert)", "late->bias", EXPERTS),
     # which rows
     Fault("grouped: rows that do not count", GROUPED, "counted < m ? counted : m", "m", EXPERTS),
     Fault("grouped: tokens that there are not", GROUPED, "(id & 0xffffffu) < s.tokens && ", "", EXPERTS),
