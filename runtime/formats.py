@@ -13,6 +13,13 @@ Dword c of lane (quad, n) holds the eight 4-bit codes at k = 32 c + 16 g + 4 qua
 that lane feeds to two 16x16x16 MFMAs, each within one run of 16 along K. K is the outer dimension, so that reading past
 the end of K leaves the buffer (and reads zero) instead of running into the next columns.
 
+Codes of 8 bits have no scales, and bricks of two halves:
+
+    codes   [ceil(K/128)][ceil(N/16)][2 halves][64 lanes][16 bytes]
+
+Byte 8 g + j of lane (quad, n) in half h is the code at k = 64 h + 32 g + 8 quad + j (g = 0, 1; j = 0..7): the operands of two
+16x16x32 MFMAs.
+
 Which bits of a lane's dwords keep which code is the *code order*, one of ORDERS: what a kernel unpacks with the fewest
 instructions depends on its activation type and architecture. On the host a weight is in HOST_ORDER; uploading it
 permutes the bits. Nothing else of the packed form depends on the order. docs/formats.md tells the whole story.
@@ -84,8 +91,12 @@ ORDERS: dict[str, CodeBits] = {
     "bf16": _BF16_BITS,
     "table": _TABLE_BITS,
     "window": _FP16_BITS,
+    "fnuz": _TABLE_BITS,
 }
-"""Where each of the 16 codes of a pair of dwords keeps its bits, by the name of the order."""
+"""Where each of the 16 4-bit codes of a pair of dwords keeps its bits, by the name of the order. Order fnuz has no negative
+zeros: numbers of E4M3FNUZ are looked up in its bytes, where what would be -0 is NaN."""
+
+BYTES = "bytes"  # the one order of 8-bit codes
 
 # How an array of packed codes shows its order: the shape of what a lane has of a brick, after [tiles k, tiles n]. Dwords
 # that unpack alone make one run of 16 bytes, pairs of dwords two of 8; bytes that look up in a table are in fours. It
@@ -95,6 +106,8 @@ ORDER_SHAPES: dict[str, tuple[int, ...]] = {
     "bf16": (LANES, 2, 8),
     "table": (LANES, 4, 4),
     "window": (LANES, 8, 2),
+    "fnuz": (LANES, 4, 2, 2),
+    BYTES: (2, LANES, 16),
 }
 
 # Order window has codes where fp16 has them. Its NVFP4 scale bytes are the exponent and the upper mantissa bits of an fp16
@@ -116,13 +129,14 @@ MX_BINADES = 133
 
 @dataclass(frozen=True, slots=True)
 class WeightFormat:
-    """A block-scaled 4-bit weight format.
+    """A weight format.
 
-    block        elements along K that share a scale
+    block        elements along K that share a scale; 0: a column has but its outer scale
     scale        name of the 8-bit scale type
     outer_scale  True when checkpoints have a float32 scale that multiplies the block scales. The packed form always has
                  a float32 for each column
     source       where the format is defined
+    bits         of an element
     """
 
     name: str
@@ -130,11 +144,22 @@ class WeightFormat:
     scale: str
     outer_scale: bool
     source: str
+    bits: int = 4
+
+    @property
+    def only_order(self) -> str:
+        """The order of codes that all kernels read, or nothing where it depends on the kernel."""
+        return BYTES if self.bits == 8 else ""
+
+    @property
+    def brick_bytes(self) -> int:
+        """Of the codes of a brick."""
+        return BRICK_K * BRICK_N * self.bits // 8
 
     @property
     def scales_per_brick(self) -> int:
         """Scale bytes of one column in one brick."""
-        return BRICK_K // self.block
+        return BRICK_K // self.block if self.block else 0
 
     @property
     def scale_places(self) -> tuple[int, ...]:
@@ -164,5 +189,14 @@ FORMATS: dict[str, WeightFormat] = {
         scale="ue5m3",
         outer_scale=True,
         source="E2M1 elements, UE5M3 scales: AMD-FP4 as trained with on MI300; layout: docs/formats.md",
+    ),
+    "fp8": WeightFormat(
+        "fp8",
+        block=0,
+        scale="",
+        outer_scale=True,
+        source="E4M3FNUZ elements: Noune et al., 8-bit Numerical Formats for Deep Neural Networks, 2022; a float32 scale a column:"
+        " PTPC-FP8 checkpoints (per token, per channel)",
+        bits=8,
     ),
 }

@@ -10,7 +10,7 @@ from runtime.descriptors import ADDRESS_BITS, buffer_resource, extent
 from runtime.epilogue import Epilogue
 from runtime.errors import ManifestError, OperandError, ShapeError
 from runtime.manifest import Argument, Kernel
-from runtime.memory import ITEM_BYTES
+from runtime.memory import ITEM_BYTES, ITEM_SIZES
 from runtime.select import Problem
 from runtime.stacks import DeviceStack
 from runtime.weights import DeviceWeight
@@ -27,7 +27,8 @@ def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, s
     }
     bias, residual = (size if problem.options & option else 0 for option, size in added.items())
     values: dict[str, int | bytes] = {
-        "a": buffer_resource(0, extent(problem.m, problem.k, problem.lda, ITEM_BYTES), arch),
+        "a": buffer_resource(0, extent(problem.m, problem.k, problem.lda, ITEM_SIZES[kernel.activations]), arch),
+        "r": buffer_resource(0, problem.m * 4, arch),
         "w": buffer_resource(*weight.codes, arch),
         "s": buffer_resource(*weight.scales, arch),
         "o": buffer_resource(*weight.outer, arch),

@@ -24,7 +24,8 @@ FILE_NAME = "manifest.json"
 
 # Bytes an argument of each kind takes in the kernarg. A buffer is a 128-bit buffer resource descriptor.
 ARGUMENT_SIZES: Mapping[str, int] = types.MappingProxyType({"buffer": 16, "u32": 4, "f32": 4})
-ACTIVATIONS = ("bf16", "fp16")
+ACTIVATIONS = ("bf16", "fp16", "fp8")
+OUTPUTS = ("bf16", "fp16")
 DIMENSIONS = ("m", "n", "k")
 GEMMS = ("gemm",)  # ops whose problems are M, N and K
 TILED = (*GEMMS, "grouped")  # ops whose kernels multiply with packed weights, tile by tile
@@ -136,7 +137,8 @@ class Kernel:
 
     op, weights, activations  what it computes: gemm, nvfp4, bf16. weights of another op: the format that it makes or
                               reads, "" where there is none
-    order                     the code order it reads weights in: one of runtime.formats.ORDERS; "" if it reads none
+    out                       the type of a GEMM's results; "" for other ops
+    order                     the code order it reads weights in: one of runtime.formats.ORDER_SHAPES; "" if it reads none
     file, sha256, size        the code object, beside the manifest
     source, source_sha256     the HIP text it was compiled from
     target                    arch with the features the code object insists on: gfx942, gfx90a:xnack-
@@ -152,6 +154,7 @@ class Kernel:
     op: str
     weights: str
     activations: str
+    out: str
     order: str
     symbol: str
     file: str
@@ -292,6 +295,8 @@ def _check_gemm(place: str, kernel: Kernel) -> None:
     if kernel.activations not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise ManifestError(f"{place}.activations: {kernel.activations!r}; this runtime knows {known}")
+    if kernel.out not in OUTPUTS:
+        raise ManifestError(f"{place}.out: {kernel.out!r}; this runtime knows {', '.join(OUTPUTS)}")
     if not kernel.order:
         raise ManifestError(f"{place}.order: a code order is needed, got ''")
     if kernel.tolerance is None:

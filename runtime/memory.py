@@ -15,6 +15,7 @@ from runtime.errors import DeviceResetError, OperandError
 from runtime.hip import Hip
 
 ITEM_BYTES = 2  # bf16 and fp16
+ITEM_SIZES = {"bf16": 2, "fp16": 2, "fp8": 1}  # of activations
 _NAMES = {"bfloat16": "bf16", "float16": "fp16", "bf16": "bf16", "fp16": "fp16"}
 KNOWN_DTYPES: dict[Any, str] = {}  # what dtype_name has answered
 

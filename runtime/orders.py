@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OperandError
-from runtime.formats import CODE_BITS, HOST_ORDER, ORDER_SHAPES, ORDERS, WINDOW_SCALES
+from runtime.formats import BYTES, CODE_BITS, HOST_ORDER, ORDER_SHAPES, ORDERS, WINDOW_SCALES
 
 _WORDS_AT_ONCE = 1 << 17  # 1 MiB of codes: bounds the working memory, and what is looked up stays in the cache
 
@@ -17,8 +17,10 @@ _WORDS_AT_ONCE = 1 << 17  # 1 MiB of codes: bounds the working memory, and what 
 def reorder(codes: NDArray[np.uint8], order: str, given: str = HOST_ORDER) -> NDArray[np.uint8]:
     """Packed codes [tiles k, tiles n, ...] of order `given` in another order, of the shape ORDER_SHAPES[order].
 
-    The array itself where nothing changes, else a new one; working memory of a few MiB beside it.
+    The array itself where nothing changes, as with 8-bit codes, else a new one; working memory of a few MiB beside it.
     """
+    if codes.shape[2:] == ORDER_SHAPES[BYTES]:
+        return codes
     _check(order, given)
     shape = (*codes.shape[:2], *ORDER_SHAPES[order])
     if order == given:
@@ -31,11 +33,29 @@ def reorder(codes: NDArray[np.uint8], order: str, given: str = HOST_ORDER) -> ND
         np.take(tables[0], part[:, 0], out=into)
         for half in range(1, 4):
             into |= tables[half][part[:, half]]
+        if order == "fnuz":
+            _clear_zeros(into)
     return out.view(np.uint8).reshape(shape)
+
+
+def _clear_zeros(words: NDArray[np.uint64]) -> None:
+    """Takes the sign from zeros, in order fnuz: bytes with a magnitude in the lower half and its sign on top, and the same
+    in a dword that is rotated right by 4."""
+    dwords = words.view("<u4")
+    dwords &= ~_signs_of_zeros(dwords)
+    turned = _signs_of_zeros(dwords >> np.uint32(4) | dwords << np.uint32(28))
+    dwords &= ~(turned << np.uint32(4) | turned >> np.uint32(28))
+
+
+def _signs_of_zeros(dwords: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    some = (dwords | dwords >> np.uint32(1) | dwords >> np.uint32(2)) & np.uint32(0x01010101)
+    return np.uint32(0x80808080) & ~(some << np.uint32(7))
 
 
 def rescale(scales: NDArray[np.uint8], format: str, order: str, given: str = HOST_ORDER) -> NDArray[np.uint8]:
     """Packed scale bytes of order `given` as those of another order: the array itself where nothing changes, else a new one."""
+    if not scales.size:  # of 8-bit codes
+        return scales
     _check(order, given)
     if format != "nvfp4" or (order == "window") == (given == "window"):
         return scales

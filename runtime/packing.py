@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import ue5m3
+from runtime import fp8, ue5m3
 from runtime.errors import OperandError, PackError
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_BINADES, MX_LARGEST, WeightFormat
 from runtime.orders import gather_bits, scatter_bits
@@ -33,11 +33,12 @@ _ROWS_AT_ONCE = 1024  # bounds the working memory of packing a large weight; a m
 class PackedWeight:
     """A weight in kernel order, in host memory. What a Library keeps of it on a device goes when this object goes.
 
-    codes           uint8 [ceil(K/128), ceil(N/16), 64, 16], in HOST_ORDER
-    scales          uint8 [ceil(K/128), ceil(N/16), 16, 128/block], see pack_nvfp4 and pack_mxfp4
+    codes           uint8 [ceil(K/128), ceil(N/16), 64, 16], in HOST_ORDER; FP8 [ceil(K/128), ceil(N/16), 2, 64, 16]
+    scales          uint8 [ceil(K/128), ceil(N/16), 16, 128/block], see pack_nvfp4 and pack_mxfp4; FP8 has none
     outer           float32 [N]: what the kernel multiplies column n of C by. weight_scale_2, or NaN for a column with
-                    a NaN block scale (E4M3 0x7F, 0xFF; E8M0 and UE5M3 0xFF): the whole column is NaN as the definition asks
-    weight_scale_2  float32 scalar or [N]: as given, MXFP4 [N] the largest scale of each column
+                    a NaN block scale (E4M3 0x7F, 0xFF; E8M0 and UE5M3 0xFF) or a NaN code (FP8): the whole column is NaN as
+                    the definition asks
+    weight_scale_2  float32 scalar or [N]: as given, MXFP4 [N] the largest scale of each column, FP8 [N]
     """
 
     format: str
@@ -58,7 +59,7 @@ class PackedWeight:
 
 def pack(format: str, weight: Any, weight_scale: Any, weight_scale_2: Any = None) -> PackedWeight:
     """Pack the checkpoint tensors of a weight in `format`, one of runtime.formats.FORMATS: pack_nvfp4, pack_mxfp4,
-    pack_amdfp4.
+    pack_amdfp4, pack_fp8.
 
     numpy arrays or torch tensors (those on a GPU are copied to the host). PackError for an unknown format, a wrong
     shape or dtype.
@@ -173,10 +174,54 @@ def unpack_amdfp4(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.u
     return *_unpack(packed, FORMATS["amdfp4"]), packed.weight_scale_2
 
 
+def pack_fp8(weight: Any, weight_scale: Any, weight_scale_2: None = None) -> PackedWeight:
+    """Pack an FP8 weight with a scale for each column (PTPC-FP8: per channel).
+
+    weight          E4M3 [N, K]: float8_e4m3fnuz, or its codes as uint8, or float8_e4m3fn, which becomes E4M3FNUZ with twice
+                    the scale (ml_dtypes or torch). K is a multiple of 16
+    weight_scale    float32 scalar, [N] or [N, 1]: w = code * scale
+    weight_scale_2  FP8 has none: PackError for anything but None
+
+    A NaN code makes the outer scale of its column NaN: every element of it is. Raises PackError for a wrong shape or dtype, and
+    for a scale that twice is beyond float32.
+    Source: vLLM's PTPC-FP8 and compressed-tensors' FP8 checkpoints, strategy channel (weight, weight_scale).
+    """
+    if weight_scale_2 is not None:
+        raise PackError("weight_scale_2 is given, but FP8 has no scale beside weight_scale: leave it out")
+    dtype = str(getattr(weight, "dtype", "")).removeprefix("torch.")
+    codes = _bytes_of(weight, "weight", *fp8.FACTORS)
+    if codes.ndim != 2 or 0 in codes.shape or codes.shape[1] % BRICK_N:
+        raise PackError(f"weight has shape {list(codes.shape)}: [N, K] is needed, with K a multiple of {BRICK_N}")
+    n, k = codes.shape
+    outer = np.broadcast_to(_outer_of(_column(weight_scale), n, "FP8"), n)
+    codes = fp8.to_fnuz(codes, dtype)
+    with np.errstate(over="ignore"):
+        columns = outer * np.float32(fp8.FACTORS[dtype])
+    if (np.isinf(columns) & np.isfinite(outer)).any():
+        raise PackError("weight_scale has a value that is beyond float32 when E4M3FN becomes E4M3FNUZ, which doubles it")
+    kept = columns.copy()
+    columns = np.where((codes == fp8.NAN).any(axis=1), np.float32(np.nan), columns)
+    packed = fp8.pack_codes(codes)
+    return PackedWeight("fp8", n, k, packed, np.zeros((*packed.shape[:2], BRICK_N, 0), np.uint8), columns, kept)
+
+
+def unpack_fp8(packed: PackedWeight) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """E4M3FNUZ codes [N, K] and scales [N] of the values that pack_fp8 was given."""
+    if packed.format != "fp8":
+        raise PackError(f"unpack_fp8 needs a packed fp8 weight, this one is {packed.format}")
+    return fp8.unpack_codes(packed.codes, packed.n, packed.k), packed.weight_scale_2
+
+
+def _column(scale: Any) -> Any:
+    """Checkpoints have [N, 1], too."""
+    return scale.reshape(-1) if getattr(scale, "ndim", 0) == 2 and scale.shape[1] == 1 else scale
+
+
 _PACKERS: dict[str, Callable[[Any, Any, Any], PackedWeight]] = {
     "nvfp4": pack_nvfp4,
     "mxfp4": pack_mxfp4,
     "amdfp4": pack_amdfp4,
+    "fp8": pack_fp8,
 }
 
 

@@ -17,7 +17,7 @@ from runtime.epilogue import NONE, Epilogue
 from runtime.errors import OperandError, ShapeError
 from runtime.estimate import Estimate, estimate, slice_counts
 from runtime.manifest import GEMMS, Kernel
-from runtime.memory import ITEM_BYTES, number
+from runtime.memory import ITEM_BYTES, ITEM_SIZES, number
 from runtime.tuned import Table
 from runtime.workspace import partial_bytes, splits, tiles
 
@@ -108,8 +108,9 @@ def problem_of(
 
 
 def contract_of(kernel: Kernel) -> str:
-    """What a kernel computes, by one name: gemm_nvfp4_bf16."""
-    return "_".join(part for part in (kernel.op, kernel.weights, kernel.activations) if part)
+    """What a kernel computes, by one name: gemm_nvfp4_bf16, gemm_fp8_fp8_bf16 where results have a type of their own."""
+    out = "" if kernel.out == kernel.activations else kernel.out
+    return "_".join(part for part in (kernel.op, kernel.weights, kernel.activations, out) if part)
 
 
 def computes(kernel: Kernel, problem: Problem) -> bool:
@@ -126,7 +127,7 @@ def refusal(kernel: Kernel, problem: Problem, slices: int = 1) -> str | None:
         if not holds(problem, value):
             return text.format(p=problem, v=value)
     extents = {
-        "a": extent(problem.m, problem.k, problem.lda, ITEM_BYTES),
+        "a": extent(problem.m, problem.k, problem.lda, ITEM_SIZES.get(kernel.activations, ITEM_BYTES)),
         "c": extent(problem.m, problem.columns, problem.ldc, ITEM_BYTES),
         "residual": extent(problem.m, problem.columns, problem.ldr, ITEM_BYTES),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.errors import OperandError
-from runtime.formats import BRICK_K, BRICK_N, FORMATS, HOST_ORDER, LANES
+from runtime.formats import BRICK_K, BRICK_N, FORMATS, HOST_ORDER
 from runtime.hip import Hip
 from runtime.memory import Allocation
 from runtime.orders import order_of, reorder, rescale
@@ -96,7 +96,8 @@ def upload(hip: Hip, packed: PackedWeight, device: int, order: str = HOST_ORDER)
 def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:
     """Bytes of codes, scales and outer scales of a packed [n, k] weight."""
     bricks = -(-k // BRICK_K) * -(-n // BRICK_N)
-    return bricks * LANES * 16, bricks * BRICK_N * FORMATS[format].scales_per_brick, 4 * n
+    fmt = FORMATS[format]
+    return bricks * fmt.brick_bytes, bricks * BRICK_N * fmt.scales_per_brick, 4 * n
 
 
 def from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> DeviceWeight:

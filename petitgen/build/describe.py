@@ -56,6 +56,7 @@ def _gemm(instance: GemmInstance) -> dict[str, Any]:
     tile = instance.tile
     slices = ("slices", 1) if any(argument.name == "slices" for argument in instance.abi) else 1
     return {
+        "out": instance.out.name,
         "order": instance.order,
         "tile": tile.figures(),
         "grid": manifest.Grid(x=("n", tile.n), y=("m", tile.m), z=slices),
@@ -67,7 +68,7 @@ def _gemm(instance: GemmInstance) -> dict[str, Any]:
 def _array(instance: ArrayInstance) -> dict[str, Any]:
     """Its results are exact: there is no tolerance."""
     grid = manifest.Grid(*instance.grid)
-    return {"order": "", "tile": dict(instance.numbers), "grid": grid, "constraints": {}, "tolerance": None}
+    return {"out": "", "order": "", "tile": dict(instance.numbers), "grid": grid, "constraints": {}, "tolerance": None}
 
 
 _LAUNCH: dict[type, Callable[[Any], dict[str, Any]]] = {GemmInstance: _gemm, ArrayInstance: _array}

@@ -103,7 +103,9 @@ def support(instances: Sequence[KernelInstance]) -> str:
     archs = sorted({instance.arch.name for instance in instances})
     counts: dict[tuple[str, str, str], Counter[str]] = {}
     for instance in instances:
-        row = instance.op, instance.format, instance.activations.name
+        results = instance.out.name if isinstance(instance, GemmInstance) else instance.activations.name
+        types = instance.activations.name if results == instance.activations.name else f"{instance.activations.name} to {results}"
+        row = instance.op, instance.format, types
         counts.setdefault(row, Counter())[instance.arch.name] += 1
     lines = ["| op | weights | activations | " + " | ".join(archs) + " |", "|---|---|---|" + "---|" * len(archs)]
     lines += [

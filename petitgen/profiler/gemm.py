@@ -13,9 +13,10 @@ from petitgen.profiler.launches import Launch
 from petitgen.profiler.model import profile
 from petitgen.profiler.result import Problem, Profile
 from runtime.descriptors import buffer_resource, extent
-from runtime.formats import BRICK_K, BRICK_N, FORMATS, LANES
+from runtime.formats import FORMATS
 from runtime.manifest import Kernel
-from runtime.memory import ITEM_BYTES
+from runtime.memory import ITEM_BYTES, ITEM_SIZES
+from runtime.weights import part_bytes
 from runtime.workspace import counter_bytes, partial_bytes
 
 WARM = ("a", "p", "t")  # another kernel has just written the activations; the workspace is used by every launch
@@ -52,12 +53,13 @@ def gemm_launch(kernel: Kernel, code: CodeObject, m: int, n: int, k: int, slices
         raise ProfileError(f"{kernel.name}: workgroups of this kernel do not share tiles, {slices} slices were asked")
     lda = -(-k // kernel.constraints.get("lda_multiple", 1)) * kernel.constraints.get("lda_multiple", 1)
     ldc = -(-n // kernel.constraints.get("ldc_multiple", 1)) * kernel.constraints.get("ldc_multiple", 1)
-    bricks = -(-k // BRICK_K) * -(-n // BRICK_N)
+    codes, scales, outer = part_bytes(kernel.weights, n, k)
     sizes = {
-        "a": extent(m, k, lda, ITEM_BYTES),
-        "w": bricks * LANES * 16,
-        "s": bricks * BRICK_N * FORMATS[kernel.weights].scales_per_brick,
-        "o": 4 * n,
+        "a": extent(m, k, lda, ITEM_SIZES[kernel.activations]),
+        "w": codes,
+        "s": scales,
+        "o": outer,
+        "r": 4 * m,
         "c": extent(m, n, ldc, ITEM_BYTES),
         "p": partial_bytes(kernel, m, n, slices),
         "t": counter_bytes(kernel, m, n, slices),
@@ -83,8 +85,10 @@ def gemm_launch(kernel: Kernel, code: CodeObject, m: int, n: int, k: int, slices
 
 def gemm_problem(kernel: Kernel, m: int, n: int, k: int) -> Problem:
     """What no kernel can avoid: weights, scales, A and C once; two operations a multiply-add."""
-    weights = n * k / 2 + n * k / FORMATS[kernel.weights].block
-    return Problem(f"gemm {m}x{n}x{k}", 2.0 * m * n * k, weights + ITEM_BYTES * (m * k + m * n))
+    fmt = FORMATS[kernel.weights]
+    weights = n * k * fmt.bits / 8 + (n * k / fmt.block if fmt.block else 0)
+    moved = ITEM_SIZES[kernel.activations] * m * k + ITEM_BYTES * m * n
+    return Problem(f"gemm {m}x{n}x{k}", 2.0 * m * n * k, weights + moved)
 
 
 @lru_cache(maxsize=64)

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
+from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter, is_halved, purpose, tile_of
 from petitgen.render.epilogue import NORMAL_TAIL, options
 from petitgen.spec.model import GemmInstance, Tile
-from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_LARGEST
+from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_LARGEST
 
 WIDTH = 16  # rows of the matrix instruction
-_MFMA_K = 16
-_DWORDS = BRICK_K // 32
+_MFMA_K = {1: 32, 2: 16}  # by the bytes of an activation
+_PAIR_K = 64  # of a pair of dwords of 4-bit codes
 
 # Powers of two of what the matrix unit multiplies (templates/lib/codes.hip.j2): an E2M1 code in the position of the type.
-_CODE_EXPONENT = {"bf16": -126, "fp16": -14}
+# E4M3 codes decoded by templates/lib/fp8.hip.j2.
+_CODE_EXPONENT = {"bf16": -126, "fp16": -14, "fp8": 0}
+_DECODED_EXPONENT = {"bf16": -7, "fp16": -7, "fp8": 0}
 # bf16 codes from a table have the one that suits the scales: sums of such products stay in f32, and so do they times a
 # scale. It is even, so that the tables differ in few bytes.
 _TABLE_EXPONENT = {"nvfp4": 60, "mxfp4": -18, "amdfp4": 0}
 # What a scale has as f32, relative to its value: E4M3FN read as FNUZ; MX bytes, see runtime.formats.MX_LARGEST; E4M3 and UE5M3 as
 # the exponent field of a f32. Small UE5M3 scales would take sums with small numbers to where f32 ends: they are multiplied.
 _FNUZ = -1
-_SCALE_EXPONENT = {"nvfp4": -120, "mxfp4": MX_LARGEST - 127, "amdfp4": -112}
+_SCALE_EXPONENT = {"fp8": 0, "nvfp4": -120, "mxfp4": MX_LARGEST - 127, "amdfp4": -112}
 _SCALE_RAISED = {"amdfp4": 127}
 # As a byte with the exponent of fp16, and so of the codes that are multiplied with it: the largest is then 448 * 2^7. A is
 # brought up to where its smallest number is normal, tiny scales to where their products with codes are.
 _HALF_EXPONENT = 7
 _RAISED = 10
 _TINY_RAISED = 3
+# What of 16 bytes of A goes to LDS together, by whether there are block scales and whether K is halved: as the weights lie.
+_RUNS = {(True, False): "halves", (False, True): "halves", (False, False): "pieces", (True, True): "dwords"}
 # The last bit of such a byte in a f32, where its exponent is that of the f32.
 _SCALE_SHIFT = {"nvfp4": 20, "mxfp4": 23, "amdfp4": 20}
+E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6)  # magnitudes by code
 _CONVERTS_FP8 = frozenset({"gfx942"})
 # Sums that workgroups exchange: those of the largest bf16 numbers (2^128) with the largest weights (6 * 2^17) would leave f32.
 _KEPT_DOWN = 40
@@ -40,7 +46,7 @@ _KEPT_DOWN = 40
 _SLICE_LOADS = 8  # of partial sums that a lane has on their way at once
 
 # bytes a lane loads of a column's scales in one brick -> type, load
-_SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32"), 2: ("u32", "load_b16"), 1: ("u32", "load_b8")}
+_SCALE_LOADS = {0: ("", ""), 8: ("u32x2", "load_b64"), 4: ("u32", "load_b32"), 2: ("u32", "load_b16"), 1: ("u32", "load_b8")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ _WIDENING = {
     "bf16": Widening(usual=63, tiny=126, large=0, below=-40, large_from=64),
     "table": Widening(usual=0, tiny=63, large=-70, below=-40, large_from=58),
 }
+_WIDENING[BYTES] = _WIDENING["table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +91,11 @@ class Sieve:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One matrix instruction: group g of dword c."""
+    """One matrix instruction: half `part` of the 16 bytes of A that were the `read`th to come from LDS, and codes, in C++."""
 
-    c: int
-    g: int
+    read: int
+    part: int
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +110,28 @@ class ResidentContext:
     """See the head of templates/gemm/resident.hip.j2 for what the numbers mean there."""
 
     name: str
+    purpose: str
+    how: str  # scales are applied
+    arch: str
     weights: str
     activations: str
     activations_bf16: bool
+    out_bf16: bool
     order: str
+    product: str  # the template of a stage
+    block_scales: bool
+    row_scales: bool
+    halved: bool  # K counts pairs of activations
+    depth: str  # K, and the pitch of A
+    pitch: str
+    runs: str  # of A that go to LDS at once: halves, pieces or dwords of 16 bytes
+    decodes: bool  # 8-bit codes become numbers of the type of A
+    steps: tuple[Step, ...]  # of half a brick of 8-bit codes
+    reads: str  # of LDS for these, or for a turn
+    streams: str  # what load_weights takes
+    pinned: str  # registers of a column of a stage
+    class_scales: str  # where those of a row block's class begin
+    brick_bytes: int
     tile: Tile
     threads: int
     rows: int
@@ -162,14 +188,17 @@ class ResidentContext:
 
 def resident_context(instance: GemmInstance) -> ResidentContext:
     """Every number the resident loop places, for one instance."""
-    t, weights, activations = instance.tile, instance.weights.name, instance.activations.name
-    fmt = FORMATS[weights]
+    t, weights, activations = tile_of(instance), instance.weights.name, instance.activations.name
+    fmt, size = FORMATS[weights], instance.activations.bytes
     flushes = instance.arch.mfma_flushes_denormals and activations == "fp16"
     fold = instance.order == "window" and weights == "nvfp4"
-    rows, pack = -(-t.m // WIDTH), 1 if fold else max(1, WIDTH // t.m)
+    pack = 1 if fold or not fmt.block else max(_MFMA_K[size] // fmt.block, WIDTH // t.m, 1)
+    rows = -(-t.m * pack // WIDTH)
     columns = t.n // t.waves_n // WIDTH
-    lane_scales = fmt.scales_per_brick // pack
-    span = 2 if _groups_of_part(fmt.block, pack) > 4 else 1
+    split = pack > 1 and t.m >= WIDTH  # classes have row blocks of their own
+    lane_scales = fmt.scales_per_brick // (1 if split else pack)
+    part = fmt.block * pack // _MFMA_K[size]  # matrix instructions that one scaling takes in
+    span = 2 if part > _PAIR_K // _MFMA_K[size] else 1
     scale_type, scale_load = _SCALE_LOADS[lane_scales]
     a_bytes, partial_bytes = rows * WIDTH * t.k * 2, t.waves_k * rows * WIDTH * t.n * 4
     widen = activations == "bf16"
@@ -178,33 +207,52 @@ def resident_context(instance: GemmInstance) -> ResidentContext:
     code_exponent = _code_exponent(weights, activations, instance.order, flushes and not fold)
     raised = _SCALE_RAISED.get(weights, 0)
     scale_exponent = _HALF_EXPONENT if fold else _FNUZ if converts_fp8 else _SCALE_EXPONENT[weights] + raised
+    halved = is_halved(instance)
     left_exponent = -code_exponent - scale_exponent
     return ResidentContext(
         name=instance.name,
+        purpose=purpose(instance),
+        how=_how(fmt.block),
+        arch=instance.arch.name,
         weights=weights,
         activations=activations,
         activations_bf16=activations == "bf16",
+        out_bf16=instance.out.name == "bf16",
         order=instance.order,
+        product=f"gemm/resident_{'product' if fmt.block else 'plain'}.hip.j2",
+        block_scales=fmt.block > 0,
+        row_scales=any(argument.name == "r" for argument in instance.abi),
+        halved=halved,
+        depth="k / 2" if halved else "k",
+        pitch="lda / 2" if halved else "lda",
+        runs=_RUNS[fmt.block > 0, halved],
+        decodes=not fmt.block and not halved,
+        steps=_plain_steps(halved),
+        reads=_reads(fmt.block, halved),
+        streams="of_codes, of_scales, codes, scales" if fmt.block else "of_codes, codes",
+        pinned='"+v"(x.codes[#]), "+v"(x.scales[#])' if fmt.block else '"+v"(x.codes[#][0]), "+v"(x.codes[#][1])',
+        class_scales=f"i / {t.m // WIDTH} * {fmt.scales_per_brick // pack} + " if split else "",
+        brick_bytes=fmt.brick_bytes,
         tile=t,
         threads=instance.block,
         rows=rows,
         columns=columns,
         pack=pack,
         span=span,
-        parts=_parts(fmt.block, pack, span),
+        parts=_parts(part, span, halved),
         lane_scales=lane_scales,
         scale_bytes_type=scale_type,
         scale_load=scale_load,
-        scale_share=_scale_share(pack, lane_scales),
+        scale_share="" if split else _scale_share(pack, lane_scales),
         scale_reads=_scale_reads(converts_fp8, fmt.block, pack, lane_scales),
         largest_scale=MX_LARGEST,
-        row_class=_row_class(fmt.block, pack),
+        row_class=_row_class(fmt.block * size // 2, pack),
         partial_pieces=t.m * t.k // 8 % instance.block != 0,
-        brick_k=BRICK_K,
+        brick_k=BRICK_K // (2 if halved else 1),
         brick_scales=BRICK_N * fmt.scales_per_brick,
         column_scales=fmt.scales_per_brick,
         accumulators=rows * columns * 4,
-        weight_registers=columns * (4 + -(-lane_scales // 4)),
+        weight_registers=columns * (fmt.bits + -(-lane_scales // 4)),
         a_bytes=a_bytes,
         partial_bytes=partial_bytes,
         lds_bytes=max(a_bytes, partial_bytes + (rows * WIDTH * 4 if widen else 0)),
@@ -216,14 +264,14 @@ def resident_context(instance: GemmInstance) -> ResidentContext:
         grouped=instance.grouped,
         tail=NORMAL_TAIL,
         code_exponent=code_exponent,
-        table=_table(code_exponent) if instance.order == "table" else (),
+        table=_TABLES[instance.order](code_exponent) if instance.order in _TABLES else (),
         converts_fp8=converts_fp8,
-        scale_shift=_SCALE_SHIFT[weights],
+        scale_shift=_SCALE_SHIFT.get(weights, 0),
         scale_step=_power(raised) if raised else "",
         fold=fold,
         sieve=_sieve(-left_exponent) if flushes else None,
         normalize=flushes and not fold,
-        clear=t.m < WIDTH,
+        clear=t.m < WIDTH or pack > 1,
         scale_exponent=scale_exponent,
         widen=widen,
         widening=widening,
@@ -247,6 +295,8 @@ def _power(exponent: int) -> str:
 def _code_exponent(weights: str, activations: str, order: str, normalize: bool) -> int:
     if normalize:
         return 0
+    if not FORMATS[weights].block:
+        return _DECODED_EXPONENT[activations]
     return _TABLE_EXPONENT[weights] if order == "table" else _CODE_EXPONENT[activations]
 
 
@@ -268,26 +318,58 @@ def _sieve(products: int) -> Sieve:
 
 def _table(exponent: int) -> tuple[str, ...]:
     """The bytes of the bf16 numbers of E2M1's magnitudes times 2^exponent, for v_perm_b32, as C literals."""
-    magnitudes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6]) * 2.0**exponent
+    magnitudes = np.array(E2M1) * 2.0**exponent
     numbers = magnitudes.astype(np.float32).view(np.uint32) >> 16
     high, low = (numbers >> 8).astype(np.uint8), numbers.astype(np.uint8)
     return tuple(_dword(half) for half_of in (high, low) for half in (half_of[4:], half_of[:4]))
+
+
+def _fnuz_table(exponent: int) -> tuple[str, ...]:
+    """E2M1's magnitudes as E4M3FNUZ (bias 8, three bits of mantissa)."""
+    codes = [0 if x == 0 else int((math.frexp(x)[1] + 7 + exponent) << 3 | int(math.frexp(x)[0] * 16) & 7) for x in E2M1]
+    numbers = np.array(codes, np.uint8)
+    return _dword(numbers[4:]), _dword(numbers[:4])
+
+
+_TABLES = {"table": _table, "fnuz": _fnuz_table}
 
 
 def _dword(four: NDArray[np.uint8]) -> str:
     return f"{int(four.view('<u4')[0]):#010x}u"
 
 
-def _groups_of_part(block: int, pack: int) -> int:
-    """Matrix instructions that one scaling takes in: a scale group for each row block."""
-    return block // _MFMA_K * pack
+def _how(block: int) -> str:
+    if not block:
+        return " There are no scales\n// within a column."
+    return (
+        " Their codes are not multiplied by\n"
+        "// their scales: the matrix unit takes them as they are, and the sums of a scale group are scaled."
+    )
 
 
-def _parts(block: int, pack: int, span: int) -> tuple[Part, ...]:
-    """The matrix instructions of `span` pairs of dwords, by the scaling that takes them in."""
-    steps = [Step(c, g) for c in range(2 * span) for g in range(2)]
-    size = _groups_of_part(block, pack)
+def _reads(block: int, halved: bool) -> str:
+    """Loads from LDS of a lane and 16 rows: for the 64 of K of half a brick of 8-bit codes, else for a turn."""
+    if not block:
+        return "1" if halved else "2"
+    return "SPAN" if halved else "2 * SPAN"
+
+
+def _parts(size: int, span: int, halved: bool) -> tuple[Part, ...]:
+    """The matrix instructions of `span` pairs of dwords, by the scaling that takes `size` of them in."""
+    if not size:
+        return ()
+    if halved:
+        steps = [Step(pair, odd, f"codes[{pair}].code[{odd}]") for pair in range(span) for odd in range(2)]
+    else:
+        steps = [Step(c, g, f"codes[{c // 2}].code[{c % 2}][{g}]") for c in range(2 * span) for g in range(2)]
     return tuple(Part(tuple(steps[first : first + size])) for first in range(0, len(steps), size))
+
+
+def _plain_steps(halved: bool) -> tuple[Step, ...]:
+    """The matrix instructions of half a brick of 8-bit codes: two for 32 of K each, or four for 16 that have to be decoded."""
+    if halved:
+        return tuple(Step(0, g, f"bits<Operand>(u32x2{{codes[{2 * g}], codes[{2 * g + 1}]}})") for g in range(2))
+    return tuple(Step(c, part, f"decode(codes[{2 * c + part}])") for c in range(2) for part in range(2))
 
 
 def _scale_share(pack: int, lane_scales: int) -> str:
@@ -301,9 +383,12 @@ def _scale_reads(converts_fp8: bool, block: int, pack: int, lane_scales: int) ->
     Group g of a brick has its byte at the bit-reversed place; row block c owns the groups of class c, which are
     neighbours there.
     """
+    if not block:
+        return ()
     groups = BRICK_K // block
     order = [_reversed_bits(g, groups) for g in range(groups)]  # group -> place
-    first = {place % lane_scales: g // pack for g, place in enumerate(order) if place < lane_scales}  # place -> part
+    of_class = groups // pack
+    first = {place: g % pack * of_class + g // pack for g, place in enumerate(order) if place < lane_scales}  # place -> scale
     word = "bytes[{}]" if lane_scales == 8 else "bytes"
     if not converts_fp8:
         return tuple(f"  scale[{first[p]}] = scale_byte({word.format(p // 4)}, {p % 4});" for p in sorted(first))
@@ -315,7 +400,7 @@ def _scale_reads(converts_fp8: bool, block: int, pack: int, lane_scales: int) ->
 
 def _row_class(block: int, pack: int) -> str:
     """The class of the scale group that 16-byte piece `index` belongs to, as C++."""
-    group = f"index / {block // 8}"
+    group = f"index / {block // 8}" if block > 8 else "index"
     return {1: "0", 2: f"{group} % 2", 4: f"({group} % 2 * 2 + {group} / 2 % 2)"}[pack]
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter
+from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter, is_halved, purpose, tile_of
 from petitgen.render.epilogue import NORMAL_TAIL, options
 from petitgen.spec.model import Arch, GemmInstance, Tile
-from runtime.formats import BRICK_K, BRICK_N, FORMATS, MX_BINADES, MX_LARGEST
+from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_BINADES, MX_LARGEST
 
 WIDTH = 32  # rows and columns of the matrix instruction
 
 # bytes of a column's scales in one brick -> type, load
-_SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32")}
+_SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32"), 0: ("", "")}
 
 # Where block scales are multiplied: with the weights, where the type holds the product, or with the sums of a block.
 # Weights and code order, which tells the type and whether the matrix unit flushes subnormal numbers of it.
 _SCALES_ON = {("mxfp4", "fp16"): "sums", ("mxfp4", "window"): "sums", ("amdfp4", "window"): "sums"}
+# Registers that the loads of a stage go to, of column #, by whether there are block scales and whether K is halved.
+_PINNED = {
+    (True, False): ("codes[#][0]", "codes[#][1]", "scales[#]"),
+    (False, False): ("codes[#][0]", "codes[#][1]"),
+    (False, True): ("codes[#][0][0]", "codes[#][0][1]", "codes[#][1][0]", "codes[#][1][1]"),
+}
 
 # VALU instructions: (where, activations, code order) -> to scale 8 weights; to watch two activations; for the addresses of a sub-step.
 # They only tell compilers how to mix.
@@ -26,6 +32,9 @@ _SCALING = {
     ("fold", "bf16", "table"): 24,
     ("fold", "fp16", "fp16"): 12,
     ("fold", "fp16", "window"): 17,
+    ("fold", "bf16", BYTES): 24,
+    ("fold", "fp16", BYTES): 16,
+    ("direct", "fp8", BYTES): 0,
     ("sums", "fp16", "fp16"): 8,
     ("sums", "fp16", "window"): 12,
 }
@@ -34,7 +43,7 @@ _ADDRESSES = 4
 
 
 # Powers of two of codes as they are unpacked, by code order: in bf16 or fp16 position, or looked up.
-_UNPACKED = {"bf16": -126, "fp16": -14, "table": 0, "window": -14}
+_UNPACKED = {"bf16": -126, "fp16": -14, "table": 0, "window": -14, BYTES: -7}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +89,28 @@ class StreamedContext:
     """See the head of templates/gemm/streamed.hip.j2 for what the numbers mean there."""
 
     name: str
+    purpose: str
+    then: str  # what becomes of weights in registers
     arch: str
     weights: str
     activations: str
     weights_macros: str
     activations_bf16: bool
+    out_bf16: bool
+    block_scales: bool
+    row_scales: bool
+    halved: bool  # K counts pairs of activations
+    depth: str  # K, and the pitch of A
+    pitch: str
+    decodes: bool  # 8-bit codes become numbers of the type of A
+    streams: str  # what load_weights takes
+    pinned: str  # registers of a column of a stage
+    weight_loads: int  # of a stage and column
+    first_stages: int  # that are asked for before the loop
+    brick_bytes: int
+    half_bytes: int  # from the codes of one half of the lanes to those of the other
+    unit: int
+    left: int  # the power of two that the sums are short of
     order: str
     rescue_subnormals: bool  # subnormal activations take a second pass
     tile: Tile
@@ -130,13 +156,14 @@ class StreamedContext:
 
 def streamed_context(instance: GemmInstance) -> StreamedContext:
     """Every number the streamed loop places, for one instance."""
-    t, arch = instance.tile, instance.arch
+    t, arch, fmt = tile_of(instance), instance.arch, FORMATS[instance.weights.name]
     activations = instance.activations.name
     flushes = arch.mfma_flushes_denormals and activations == "fp16"  # bf16: only what is below 1.2e-38
     rows, columns = t.m // t.waves_m // WIDTH, t.n // t.waves_n // WIDTH
-    scales = FORMATS[instance.weights.name].scales_per_brick
+    scales, halved = fmt.scales_per_brick, is_halved(instance)
     scale_type, scale_load = _SCALE_LOADS[scales]
-    way = _SCALES_ON.get((instance.weights.name, instance.order), "fold")
+    way = "direct" if halved else _SCALES_ON.get((instance.weights.name, instance.order), "fold")
+    pinned = _PINNED[fmt.block > 0, halved]
     exponents = _EXPONENTS[instance.weights.name](way, instance.order, arch, flushes)
     left = -exponents.scale - exponents.code  # the power of two that the sums are short of
     a_registers = t.m * t.k * 2 // 4 // instance.block
@@ -145,11 +172,28 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
     targets = t.waves * WIDTH * WIDTH * 4  # behind what each wave exchanges in the epilogue
     return StreamedContext(
         name=instance.name,
+        purpose=purpose(instance),
+        then="and from there to the matrix unit." if halved else "where the one wave that needs them dequantizes them.",
         arch=arch.name,
         weights=instance.weights.name,
         activations=activations,
         weights_macros=instance.weights.macros,
         activations_bf16=activations == "bf16",
+        out_bf16=instance.out.name == "bf16",
+        block_scales=fmt.block > 0,
+        row_scales=any(argument.name == "r" for argument in instance.abi),
+        halved=halved,
+        depth="k / 2" if halved else "k",
+        pitch="lda / 2" if halved else "lda",
+        decodes=not fmt.block and not halved,
+        streams="of_codes, of_scales, codes, scales" if fmt.block else "of_codes, codes",
+        pinned=", ".join(f'"+v"(x.{register})' for register in pinned),
+        weight_loads=len(pinned),
+        first_stages=t.stages - halved,
+        brick_bytes=fmt.brick_bytes,
+        half_bytes=512 if fmt.block or halved else 256,
+        unit=instance.tile.unit // (2 if halved else 1),
+        left=left,
         order=instance.order,
         rescue_subnormals=flushes,
         tile=t,
@@ -158,7 +202,7 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
         columns=columns,
         product=f"gemm/streamed_{way}.hip.j2",
         regions=_regions(rows, flushes) if way == "sums" else (),
-        brick_k=BRICK_K,
+        brick_k=BRICK_K // (2 if halved else 1),
         brick_scales=BRICK_N * scales,
         column_scales=scales,
         mfma_scales=WIDTH * scales,
@@ -167,7 +211,7 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
         valu_between=_valu_between(vector, rows, columns),
         valu_first=_valu_between(vector + watching, rows, columns),
         accumulators=rows * columns * WIDTH * WIDTH // arch.wave_size,
-        weight_registers=columns * (4 + scales // 4),
+        weight_registers=columns * (4 * (len(pinned) if not fmt.block else 1) + scales // 4),
         a_registers=a_registers * t.a_ahead,
         operand_registers=8 * (rows + columns),
         a_bytes=t.m * t.k * 2,
@@ -218,7 +262,13 @@ def _amdfp4_exponents(way: str, order: str, arch: Arch, flushes: bool) -> Expone
     return Exponents(_UNPACKED[order], _code(order, flushes), -112, 110 if order == "bf16" else 0)
 
 
-_EXPONENTS = {"nvfp4": _nvfp4_exponents, "mxfp4": _mxfp4_exponents, "amdfp4": _amdfp4_exponents}
+def _fp8_exponents(way: str, order: str, arch: Arch, flushes: bool) -> Exponents:
+    """Codes that are decoded are 2^-7 times themselves (templates/lib/fp8.hip.j2)."""
+    unpacked = 0 if way == "direct" else _UNPACKED[order]
+    return Exponents(unpacked, 0 if flushes else unpacked, 0, 0)
+
+
+_EXPONENTS = {"fp8": _fp8_exponents, "nvfp4": _nvfp4_exponents, "mxfp4": _mxfp4_exponents, "amdfp4": _amdfp4_exponents}
 
 
 def _code(order: str, flushes: bool) -> int:

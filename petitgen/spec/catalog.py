@@ -17,6 +17,7 @@ from petitgen.spec import arrays
 from petitgen.spec.checks import check_tile
 from petitgen.spec.family import Family
 from petitgen.spec.model import (
+    Activations,
     Arch,
     Argument,
     Constraints,
@@ -30,7 +31,7 @@ from petitgen.spec.model import (
 from petitgen.spec.reader import check, read
 from runtime.formats import FORMATS
 
-_MFMA_K = 16  # K of the deepest matrix instruction
+_LOAD = 16  # bytes of A that a kernel loads at once; 16 of K at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +112,24 @@ class _GemmFamily(Family):
         weights = [self._weights(name) for name in spec["weights"]]
         tiles = [self._tile(i, facts) for i, facts in enumerate(spec["tiles"])]
         abi = tuple(Argument(**facts) for facts in spec["abi"])
-        for arch, w, a, (i, tile) in product(self._archs(), weights, self._activations(), enumerate(tiles)):
+        for arch, w, (a, out), (i, tile) in product(self._archs(), weights, self._types(), enumerate(tiles)):
             if arch.name not in spec["tiles"][i].get("archs", spec["archs"]):
                 continue
-            check_tile(tile, arch, f"{self.path}: tiles[{i}]")
+            check_tile(tile, arch, f"{self.path}: tiles[{i}]", a.bytes)
+            shape = (tile.m, tile.n, tile.k)
             yield GemmInstance(
-                name=str(KernelName(spec["op"], w, a.name, arch.name, (tile.m, tile.n, tile.k), tile.waves_mnk)),
+                name=str(KernelName(spec["op"], w, a.name, arch.name, shape, tile.waves_mnk, out.name)),
                 op=spec["op"],
                 weights=WeightMacros(w, **self.formats["weights"][w]),
                 activations=a,
+                out=out,
                 arch=arch,
                 tile=tile,
                 template=spec["templates"][tile.loop],
                 abi=abi,
                 limits=Limits(registers=arch.registers // tile.occupancy, lds_bytes=arch.lds_bytes),
-                constraints=Constraints(k_multiple=max(_MFMA_K, FORMATS[w].block), **spec["constraints"]),
-                tolerance=Tolerance(a.unit, spec["tolerance"]["accumulate"], spec["tolerance"]["sums"][tile.loop]),
+                constraints=Constraints(k_multiple=max(_LOAD, FORMATS[w].block), **spec["constraints"]),
+                tolerance=Tolerance(out.unit, spec["tolerance"]["accumulate"], spec["tolerance"]["sums"][tile.loop]),
                 whole_range=tile.loop in spec["whole_range"],
             )
 
@@ -134,6 +137,14 @@ class _GemmFamily(Family):
         if self._known(name, "weights") not in FORMATS:
             raise self._error(f"weights: {name!r} has no packed form in runtime.formats; known: {', '.join(FORMATS)}")
         return name
+
+    def _types(self) -> list[tuple[Activations, Activations]]:
+        """Of activations and results."""
+        given = self._activations()
+        if "outputs" not in self.spec:
+            return [(a, a) for a in given]
+        outputs = [self._type(name) for name in self.spec["outputs"]]
+        return list(product(given, outputs))
 
     @staticmethod
     def _tile(index: int, facts: dict[str, Any]) -> Tile:

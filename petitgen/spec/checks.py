@@ -7,17 +7,17 @@ from petitgen.spec.model import Arch, Tile
 from runtime.formats import BRICK_K
 
 
-def check_tile(tile: Tile, arch: Arch, where: str) -> None:
-    """SpecError, starting with `where`, if the GEMM skeleton cannot make this tile on `arch`."""
-    for broken, message in _RULES[tile.loop](tile, arch):
+def check_tile(tile: Tile, arch: Arch, where: str, size: int = 2) -> None:
+    """SpecError, starting with `where`, if the GEMM skeleton cannot make this tile on `arch`. size: bytes of an activation."""
+    for broken, message in _RULES[tile.loop](tile, arch, size):
         if broken:
             raise SpecError(f"{where}: {message}")
 
 
-def _resident(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
+def _resident(t: Tile, arch: Arch, size: int) -> list[tuple[bool, str]]:
     threads, turn = t.waves * arch.wave_size, t.stages * t.stage_k
     rows = max(t.m, 16)
-    lds = max(rows * t.k * 2, t.waves_k * rows * t.n * 4 + rows * 4)
+    lds = max(rows * t.k * size, t.waves_k * rows * t.n * 4 + rows * 4)
     return [
         (t.m not in (4, 8, 16, 32, 64), f"m: {t.m} is not allowed with a resident loop; 4, 8, 16, 32 and 64 are"),
         (t.waves_m != 1, f"waves: {t.waves_m} along m; a resident loop has one"),
@@ -27,7 +27,7 @@ def _resident(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
         (t.k % turn != 0, f"k: {t.k} is no multiple of {turn}, what a turn of the loop takes"),
         (threads > 1024, f"waves: {t.waves} waves are {threads} work-items; a workgroup has 1024 at most"),
         (
-            threads % t.m != 0 or t.k % (8 * threads // t.m) not in (0, t.k),
+            threads % t.m != 0 or t.k % (16 // size * threads // t.m) not in (0, t.k),
             f"m x k: {t.m} x {t.k} of A does not divide into 16 bytes for each of {threads} work-items",
         ),
         (lds > arch.lds_bytes, f"m x k, m x n: {lds} bytes of LDS are needed; {arch.name} has {arch.lds_bytes}"),
@@ -49,13 +49,14 @@ def _occupancy(t: Tile, arch: Arch, lds: int) -> list[tuple[bool, str]]:
     ]
 
 
-def _streamed(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
+def _streamed(t: Tile, arch: Arch, size: int) -> list[tuple[bool, str]]:
     threads = t.waves * arch.wave_size
-    passes = threads // (t.k // 8)  # rows of A that are loaded at once, 16 bytes a work-item
-    lds = 2 * t.m * t.k * 2
+    depth = BRICK_K // size
+    passes = threads // (t.k * size // 16)  # rows of A that are loaded at once, 16 bytes a work-item
+    lds = 2 * t.m * t.k * size
     accumulators = t.m * t.n // (t.waves_m * t.waves_n * arch.wave_size)
     return [
-        (t.k != BRICK_K // 2, f"k: {t.k} is not allowed with a streamed loop; {BRICK_K // 2} is, half a brick"),
+        (t.k != depth, f"k: {t.k} is not allowed with a streamed loop; {depth} is, {BRICK_K} bytes of a row"),
         (t.waves_k != 1, f"waves: {t.waves_k} along k; a streamed loop has one"),
         (t.mfma != 32, f"mfma: {t.mfma} is not allowed with a streamed loop; 32 is"),
         (t.m % (t.waves_m * t.mfma) != 0, f"m: {t.m} is no multiple of waves m x mfma = {t.waves_m * t.mfma}"),
@@ -74,6 +75,10 @@ def _streamed(t: Tile, arch: Arch) -> list[tuple[bool, str]]:
         ),
         (lds > arch.lds_bytes, f"m x k: two buffers of A need {lds} bytes of LDS; {arch.name} has {arch.lds_bytes}"),
         (t.stages % 2 != 0, f"stages: {t.stages} is odd: halves of bricks and LDS buffers could not alternate"),
+        (
+            size == 1 and t.a_ahead >= t.stages,
+            f"a_ahead: {t.a_ahead} is not below the {t.stages} stages; with activations of a byte one stage is being used",
+        ),
         (t.stages % t.a_ahead != 0, f"a_ahead: {t.a_ahead} does not divide the {t.stages} steps of a turn"),
         *_occupancy(t, arch, lds),
     ]

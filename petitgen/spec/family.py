@@ -37,8 +37,10 @@ class Family:
         raise NotImplementedError
 
     def _activations(self) -> list[Activations]:
-        known = self.formats["activations"]
-        return [Activations(name, **known[self._known(name, "activations")]) for name in self.spec["activations"]]
+        return [self._type(name) for name in self.spec["activations"]]
+
+    def _type(self, name: str) -> Activations:
+        return Activations(name, **self.formats["activations"][self._known(name, "activations")])
 
     def _known(self, name: str, kind: str) -> str:
         if name not in self.formats[kind]:

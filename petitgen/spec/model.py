@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from runtime.formats import BRICK_K
+from runtime.formats import BRICK_K, FORMATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +102,11 @@ class WeightMacros:
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """An activation type. unit: half a unit in the last place, relative. order: the code order its kernels read, by
-    arch."""
+    """An activation type. bytes: of an element. unit: half a unit in the last place, relative. order: the code order
+    that its kernels read 4-bit weights in, by arch."""
 
     name: str
+    bytes: int
     unit: float
     order: dict[str, str]
 
@@ -183,6 +184,7 @@ class GemmInstance(KernelInstance):
     """A product of activations and packed weights: a family at one format, activation type, arch and tile."""
 
     weights: WeightMacros
+    out: Activations  # type of the results
     tile: Tile
     constraints: Constraints
     tolerance: Tolerance
@@ -209,7 +211,7 @@ class GemmInstance(KernelInstance):
     @property
     def order(self) -> str:
         """The code order it reads weights in."""
-        return self.activations.order[self.arch.name]
+        return FORMATS[self.weights.name].only_order or self.activations.order[self.arch.name]
 
     @property
     def block(self) -> int:

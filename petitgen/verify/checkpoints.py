@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log2
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -23,6 +24,9 @@ UE5M3_NEAR_ONE = (0x70, 0x88)
 UE5M3_MAX, UE5M3_NAN = 0xFE, 0xFF
 BEYOND_HALF = 0xF8  # from here on fp16, which has the same exponents, is infinite
 
+# E4M3FNUZ: codes of elements
+FP8_MAX, FP8_NAN = 0x7F, 0x80
+
 # E8M0: 2^(code - 127)
 ONE, LARGEST, NAN_EXPONENT = 127, 254, 0xFF
 FLOOR = 133  # a scale this many binades below the largest of its column counts as zero (docs/formats.md)
@@ -36,10 +40,12 @@ class Checkpoint:
     weight         u8 [N, K/2], low nibble = even k
     weight_scale   u8 [N, K/block]: E4M3FN or UE5M3 codes for a block of 16, or E8M0 codes for one of 32
     weight_scale_2 f32 [N]; None for MXFP4, which has none
+
+    FP8: weight u8 [N, K] (E4M3FNUZ codes), weight_scale f32 [N], no weight_scale_2.
     """
 
     weight: NDArray[np.uint8]
-    weight_scale: NDArray[np.uint8]
+    weight_scale: NDArray[Any]
     weight_scale_2: NDArray[np.float32] | None
     format: str = "nvfp4"
 
@@ -56,7 +62,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """codes u8 [k] in 0..15, scales u8 [k/block], outer scale (1 where the format has none)."""
+    """codes u8 [k] (of 4 bits in 0..15), scales u8 [k/block], outer scale (1 where the format has none)."""
 
     codes: NDArray[np.uint8]
     scales: NDArray[np.uint8]
@@ -70,11 +76,12 @@ Scales = Callable[[Generator, int, FloatType], NDArray]
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How to make weights of a format. block: elements along K that share a scale."""
+    """How to make weights of a format. block: elements along K that share a scale. scaled: do blocks have scales?"""
 
     block: int
     outer: bool
     kinds: Mapping[str, ColumnMaker]
+    scaled: bool = True
 
 
 def make_checkpoint(format: str, kinds: Sequence[str], k: int, t: FloatType, rng: Generator) -> Checkpoint:
@@ -82,6 +89,8 @@ def make_checkpoint(format: str, kinds: Sequence[str], k: int, t: FloatType, rng
     scheme = SCHEMES[format]
     columns = [scheme.kinds[kind](rng, k, t) for kind in kinds]
     codes = np.stack([column.codes for column in columns])
+    if not scheme.scaled:
+        return Checkpoint(codes, np.array([column.outer for column in columns], np.float32), None, format)
     return Checkpoint(
         weight=(codes[:, 0::2] | codes[:, 1::2] << 4).astype(np.uint8),
         weight_scale=np.stack([column.scales for column in columns]),
@@ -250,8 +259,50 @@ MXFP4_KINDS: dict[str, ColumnMaker] = {
     "loud scale": _mx(_any_codes, _near(lambda t: log2(t.loud))),
 }
 
+# FP8: E4M3FNUZ codes, an outer scale.
+
+
+def _bytes(codes: Codes, outer: Callable[[FloatType], float] = lambda t: 1.0) -> ColumnMaker:
+    def make(rng: Generator, k: int, t: FloatType) -> Column:
+        return Column(codes(rng, k).astype(np.uint8), np.zeros(0, np.uint8), rng.uniform(0.5, 2.0) * outer(t))
+
+    return make
+
+
+def _near_one_fp8(rng: Generator, k: int) -> NDArray:
+    """From 2^-4 up to (not including) 8, of either sign."""
+    return rng.integers(0x20, 0x58, k) | rng.integers(0, 2, k) << 7
+
+
+def _any_fp8(rng: Generator, k: int) -> NDArray:
+    codes = rng.integers(0, 256, k)
+    return np.where(codes == FP8_NAN, 0, codes)
+
+
+def _one_nan_fp8(rng: Generator, k: int) -> NDArray:
+    codes = _near_one_fp8(rng, k)
+    codes[rng.integers(k)] = FP8_NAN
+    return codes
+
+
+FP8_KINDS: dict[str, ColumnMaker] = {
+    "random": _bytes(_near_one_fp8),
+    "maximum": _bytes(_all(FP8_MAX)),
+    "alternating": _bytes(lambda rng, k: np.where(np.arange(k) % 2, FP8_MAX | SIGN_BIT, FP8_MAX)),
+    "zero": _bytes(_all(0)),
+    "any code": _bytes(_any_fp8),
+    "subnormal": _bytes(lambda rng, k: rng.integers(1, 8, k) | rng.integers(0, 2, k) << 7),
+    "nan code": _bytes(_one_nan_fp8),
+    "nan outer": _bytes(_near_one_fp8, lambda t: np.nan),
+    "zero outer": _bytes(_near_one_fp8, lambda t: 0.0),
+    "negative outer": _bytes(_near_one_fp8, lambda t: -1.0),
+    "faint outer": _bytes(_near_one_fp8, lambda t: t.faint),
+    "loud outer": _bytes(_near_one_fp8, lambda t: t.loud),
+}
+
 SCHEMES = {
     "nvfp4": Scheme(16, True, NVFP4_KINDS),
     "mxfp4": Scheme(32, False, MXFP4_KINDS),
     "amdfp4": Scheme(16, True, AMDFP4_KINDS),
+    "fp8": Scheme(1, True, FP8_KINDS, scaled=False),
 }

@@ -18,13 +18,15 @@ from petitgen.verify.floats import FLOAT_TYPES
 from petitgen.verify.limits import check_arch, check_limits
 from runtime.descriptors import buffer_resource, extent
 from runtime.epilogue import NONE
+from runtime.formats import FORMATS
 from runtime.manifest import Kernel
 from runtime.orders import reorder, rescale
 from runtime.packing import PackedWeight
 from runtime.workspace import counter_bytes, partial_bytes
 
 GUARD_BYTES = 256  # before and after every buffer; keeps the buffer's start aligned
-GUARD = 0xFF  # NaN in every type that a kernel reads
+GUARD = 0xFF  # NaN in every type of more than a byte that a kernel reads
+FP8_NAN = 0x80
 STEPS_PER_K = 100  # wave-instructions for each element of K, some ten times what kernels take
 LONGEST_TURN = 4096  # K that a kernel's loop may cover in one turn, however small the problem is
 SENTINEL = 0x5A  # C before the launch: no NaN, and not what any result is likely to be
@@ -67,24 +69,26 @@ def execute(
     sanitize: bool = False,
     slices: int = 1,
     extra: Extra | None = None,
+    row_scales: NDArray[np.float32] | None = None,
 ) -> Execution:
     """C = A x W^T on the emulator, and what an epilogue makes of it.
 
     a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements; slices: workgroups that share a
-    tile along K. The gaps between rows of A hold NaN, those of C a sentinel, partial sums that nobody has written
-    are NaN, and the counters of arrivals have to be zero again in the end. `sanitize`: look for faults that results
-    do not show; buffers that the manifest calls out_of_range may be accessed past their end. Where rows of C are apart,
+    tile along K; row_scales: [M], of FP8 activations. The gaps between rows of A hold NaN, those of C a sentinel, partial
+    sums that nobody has written are NaN, and the counters of arrivals have to be zero again in the end.
+    `sanitize`: look for faults that results do not show; buffers that the manifest calls out_of_range may be accessed past their end. Where rows of C are apart,
     buffers have no more than the alignment that the manifest asks for. Raises EmulationError,
     with the findings so far, when the kernel does what the device cannot, and VerifyError when the operands are not
     the kernel's.
     """
     dtype = FLOAT_TYPES[kernel.activations].dtype
     _check(kernel, a, dtype, weights, arch)
+    out = FLOAT_TYPES[kernel.out].dtype
     (m, k), n = a.shape, weights.n
     extra = extra or Extra(NONE, None, None)
     columns, ldr = extra.options.columns(n), 0 if extra.residual is None else ldc
-    residual = np.zeros((0, 0), dtype) if extra.residual is None else extra.residual
-    bias = np.zeros(0, dtype) if extra.bias is None else extra.bias
+    residual = np.zeros((0, 0), out) if extra.residual is None else extra.residual
+    bias = np.zeros(0, out) if extra.bias is None else extra.bias
     check_limits(kernel, m, n, k, lda, ldc, slices, extra.options.columns(n) if extra else n)
     memory = DeviceMemory()
     contents = {
@@ -92,14 +96,18 @@ def execute(
         "w": reorder(weights.codes, kernel.order).reshape(-1),
         "s": rescale(weights.scales, weights.format, kernel.order).reshape(-1),
         "o": weights.outer.view(np.uint8),
-        "c": np.full(extent(m, columns, ldc, dtype.itemsize), SENTINEL, np.uint8),
+        "r": np.zeros(0, np.uint8) if row_scales is None else row_scales.view(np.uint8),
+        "c": np.full(extent(m, columns, ldc, out.itemsize), SENTINEL, np.uint8),
         "bias": bias.view(np.uint8),
         "residual": pitched(residual, ldr),
         "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
         "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
     }
+    nan = {"a": GUARD if dtype.itemsize > 1 else FP8_NAN, "w": GUARD if FORMATS[kernel.weights].block else FP8_NAN}
     aligned = {argument.name: argument.alignment for argument in kernel.kernarg.args if ldc > columns}
-    buffers = {name: place(memory, name, data, aligned.get(name, 0)) for name, data in contents.items()}
+    buffers = {
+        name: place(memory, name, data, aligned.get(name, 0), nan.get(name, GUARD)) for name, data in contents.items()
+    }
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
     scalars |= {"ldr": ldr, "options": int(extra.options)}
     kernarg = laid_out(kernel, buffers, scalars, arch)
@@ -117,7 +125,7 @@ def execute(
         sanitize=sanitizer,
     )
     after = {name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()}
-    c, written = rows_of(after["c"][GUARD_BYTES:], m, columns, ldc, dtype)
+    c, written = rows_of(after["c"][GUARD_BYTES:], m, columns, ldc, out)
     watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
     watched["c"][GUARD_BYTES:][written] = False
     watched["p"][GUARD_BYTES : GUARD_BYTES + buffers["p"].size] = False
@@ -141,14 +149,14 @@ def _check(kernel: Kernel, a: NDArray, dtype: np.dtype, weights: PackedWeight, a
 def pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
     """The bytes of A with rows `lda` elements apart, NaN in the gaps, cut after the last element."""
     m, k = a.shape
-    wide = np.full((m, lda * a.itemsize), GUARD, np.uint8)
+    wide = np.full((m, lda * a.itemsize), GUARD if a.itemsize > 1 else FP8_NAN, np.uint8)
     wide[:, : k * a.itemsize] = np.ascontiguousarray(a).view(np.uint8)
     return wide.reshape(-1)[: extent(m, k, lda, a.itemsize)]
 
 
-def place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], offset: int = 0) -> Buffer:
-    """offset: from where every alignment is met."""
-    guard = np.full(GUARD_BYTES, GUARD, np.uint8)
+def place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], offset: int = 0, value: int = GUARD) -> Buffer:
+    """offset: from where every alignment is met. value: of the bytes of guards."""
+    guard = np.full(GUARD_BYTES, value, np.uint8)
     before = np.concatenate([guard, data, guard])
     start = memory.allocate(np.concatenate([guard[:offset], before]))
     return Buffer(name, start + offset + GUARD_BYTES, data.size, before)

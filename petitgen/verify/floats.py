@@ -28,4 +28,5 @@ class FloatType:
 
 BF16 = FloatType("bf16", np.dtype(ml_dtypes.bfloat16), 2.0**64, 2.0**-60, 2.0**-120, 2.0**100)
 FP16 = FloatType("fp16", np.dtype(np.float16), 65504.0, 2.0**-10, 2.0**-22, 2.0**8)
-FLOAT_TYPES = {kind.name: kind for kind in (BF16, FP16)}
+FP8 = FloatType("fp8", np.dtype(ml_dtypes.float8_e4m3fnuz), 240.0, 2.0**-7, 1.0, 1.0)  # is no type of results
+FLOAT_TYPES = {kind.name: kind for kind in (BF16, FP16, FP8)}

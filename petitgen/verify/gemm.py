@@ -83,17 +83,19 @@ def case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> GemmCa
     start = time.perf_counter()
     lda, ldc = pitches(kernel, shape)
     tolerance = kernel.bounds
-    problem = make_problem(shape, kernel.activations, kernel.weights, whole_range=whole_range(kernel.name))
+    problem = make_problem(
+        shape, kernel.activations, kernel.weights, whole_range=whole_range(kernel.name), out=kernel.out
+    )
     weights = pack(kernel.weights, *problem.weights.tensors)
     rng = np.random.default_rng(zlib.crc32(str(shape).encode()))
-    extra = make_extra(rng, shape.options, shape.m, shape.n, problem.float_type)
+    extra = make_extra(rng, shape.options, shape.m, shape.n, problem.out)
     try:
-        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize, shape.slices, extra)
+        done = execute(kernel, target.path, target.arch, problem.a, weights, lda, ldc, sanitize, shape.slices, extra, problem.row_scales)
     except (PetitgenError, RuntimeLibraryError) as error:
         faults = error.findings if isinstance(error, EmulationError) else ()
         return GemmCase(shape, str(error), None, (), 0, time.perf_counter() - start, faults, lda, ldc, "")
     reference = apply(evaluate(problem, flushes=flushes(target.arch), sums=tolerance.sums), extra, tolerance.accumulate)
-    mismatch = compare(done.c, reference, tolerance, kernel.activations)
+    mismatch = compare(done.c, reference, tolerance, kernel.out)
     took = time.perf_counter() - start
     kinds = _kinds(problem, mismatch.index) if mismatch else ""
     return GemmCase(shape, "", mismatch, done.trespasses, done.instructions, took, done.faults, lda, ldc, kinds)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from petitgen.verify import fp8
 from petitgen.verify.checkpoints import SCHEMES, Checkpoint, make_checkpoint
 from petitgen.verify.floats import FLOAT_TYPES, FloatType
 from petitgen.verify.shapes import Shape
@@ -33,21 +34,34 @@ class Problem:
     weights: Checkpoint
     a_kinds: tuple[str, ...]
     w_kinds: tuple[str, ...]
+    output: FloatType | None = None  # of results, where they have not that of A
+    row_scales: NDArray[np.float32] | None = None  # [M], with FP8 activations
+
+    @property
+    def out(self) -> FloatType:
+        """The type of results."""
+        return self.float_type if self.output is None else self.output
 
 
 def make_problem(
-    shape: Shape, activations: str, weights: str = "nvfp4", seed: int = 0, whole_range: bool = False
+    shape: Shape, activations: str, weights: str = "nvfp4", seed: int = 0, whole_range: bool = False, out: str = ""
 ) -> Problem:
     """The problem for a shape: always the same for the same arguments.
 
-    activations: bf16 or fp16. weights: nvfp4 or mxfp4. whole_range: activations up to the largest of their type, not
-    to FloatType.largest.
+    activations: bf16, fp16 or fp8. weights: of SCHEMES. out: type of results, that of activations if empty. whole_range:
+    activations up to the largest of their type, not to FloatType.largest.
     """
     float_type = FLOAT_TYPES[activations]
     if whole_range:
         float_type = replace(float_type, largest=float(ml_dtypes.finfo(float_type.dtype).max))
     rng = np.random.default_rng(zlib.crc32(f"{shape} {weights} {activations} {seed}".encode()))
     w_kinds = _assign(shape.n, list(SCHEMES[weights].kinds), rng)
+    if activations == "fp8":
+        output = FLOAT_TYPES[out]
+        a_kinds = _assign(shape.m, list(fp8.KINDS), rng)
+        a, rows = fp8.make_rows(a_kinds, shape.k, output, rng)
+        checkpoint = make_checkpoint(weights, w_kinds, shape.k, output, rng)
+        return Problem(shape, float_type, a, checkpoint, a_kinds, w_kinds, output, rows)
     a_kinds, a = _lone_subnormals(rng, shape, float_type) if shape.lone else _all_kinds(rng, shape, float_type)
     checkpoint = make_checkpoint(weights, w_kinds, shape.k, float_type, rng)
     return Problem(shape, float_type, a, checkpoint, a_kinds, w_kinds)

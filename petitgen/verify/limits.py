@@ -37,8 +37,8 @@ def check_arch(kernel: Kernel, arch: str) -> None:
 def _weights_refusal(kernel: Kernel, n: int, k: int) -> str | None:
     """Why W, its scales or its outer scales are too large for the kernel, or None."""
     bricks = -(-n // BRICK_N) * -(-k // BRICK_K)
-    scales = BRICK_N * FORMATS[kernel.weights].scales_per_brick
-    extents = {"w": bricks * BRICK_K * BRICK_N // 2, "s": bricks * scales, "o": 4 * n}
+    fmt = FORMATS[kernel.weights]
+    extents = {"w": bricks * fmt.brick_bytes, "s": bricks * BRICK_N * fmt.scales_per_brick, "o": 4 * n}
     for argument in kernel.kernarg.args:
         size = extents.get(argument.name, 0)
         if size > argument.max_bytes:

@@ -1,8 +1,8 @@
 """What C must be, in float64, from the checkpoint tensors.
 
 Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale; MXFP4:
-E2M1 codes, an E8M0 scale for 32; AMD-FP4: as NVFP4, with UE5M3 scales) on the tables of ml_dtypes, which has all but
-UE5M3. It shares nothing with packing or templates: an error there cannot repeat itself.
+E2M1 codes, an E8M0 scale for 32; AMD-FP4: as NVFP4, with UE5M3 scales; FP8: E4M3FNUZ, an outer scale) on the tables
+of ml_dtypes, which has all but UE5M3. It shares nothing with packing or templates: an error there cannot repeat itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from petitgen.verify.inputs import Problem
 
 E2M1 = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float64)
 E4M3FN = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64)
+E4M3FNUZ = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fnuz).astype(np.float64)
 E8M0 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e8m0fnu).astype(np.float64)
 _EXPONENTS, _MANTISSAS = np.divmod(np.arange(256), 8)
 UE5M3 = np.where(_EXPONENTS == 0, _MANTISSAS * 2.0**-17, (8 + _MANTISSAS) * 2.0 ** (_EXPONENTS - 18.0))
@@ -51,6 +52,8 @@ def dequantize(weights: Checkpoint) -> tuple[NDArray[np.float64], NDArray[np.flo
     MXFP4 has no outer scale. The largest scale of each row is taken for one, as float32 sums do in effect: what is
     small beside it loses bits, or counts as zero from MX_FLOOR down.
     """
+    if weights.format == "fp8":
+        return E4M3FNUZ[weights.weight], weights.weight_scale.astype(np.float64)
     low, high = weights.weight & 0xF, weights.weight >> 4
     codes = np.stack([low, high], axis=-1).reshape(weights.weight.shape[0], -1)
     scales, outer = _SCALES[weights.format](weights)
@@ -94,6 +97,10 @@ def evaluate(problem: Problem, flushes: bool, sums: float = 2.0**-8) -> Referenc
             y[:, part] = _product(a, w) * outer
             magnitude[:, part] = (np.abs(a) @ np.abs(w).T) * np.abs(outer)
             underflow[:, part] = _underflow(problem, a, w, flushes, sums) * np.abs(outer)
+    if problem.row_scales is not None:
+        rows = problem.row_scales.astype(np.float64)[:, None]
+        with np.errstate(invalid="ignore", over="ignore"):
+            y, magnitude, underflow = y * rows, magnitude * np.abs(rows), underflow * np.abs(rows)
     return Reference(y, magnitude, underflow)
 
 

@@ -531,7 +531,7 @@ extern "C" __global__
 void gemm_amdfp4_fp16__gfx942_m4n64k512_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices, u32x4 bias, u32x4 residual, u32 ldr, u32 options) {
   __shared__ __attribute__((aligned(128))) char lds_storage[16384];
   const Lds lds = (Lds)lds_storage;
-  const u32 N = n, K = k;
+  const u32 N = n, K = k, pitch = lda;  // of A
   u32 thread = __builtin_amdgcn_workitem_id_x(), lane = thread % 64;
   const u32 wave = __builtin_amdgcn_readfirstlane(thread / 64);
   const u32 wave_n = wave % WAVES_N, wave_k = wave / WAVES_N;
@@ -568,7 +568,7 @@ void gemm_amdfp4_fp16__gfx942_m4n64k512_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 
     }
 #pragma unroll 1
     for (u32 chunk = begin; chunk < end; chunk += TILE_K) {
-      stage_a(lds, ra, thread, m0, lda, chunk, end);
+      stage_a(lds, ra, thread, m0, pitch, chunk, end);
       const u32 rest = end - chunk, depth = rest < TILE_K ? rest : TILE_K;
       Lds fragments = lds + wave_k * (BRICK_K / 32 * ROWS * 1024) + lane * 16;
 #pragma unroll 1

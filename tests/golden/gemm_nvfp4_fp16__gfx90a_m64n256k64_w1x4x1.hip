@@ -643,7 +643,7 @@ extern "C" __global__
 void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices, u32x4 bias, u32x4 residual, u32 ldr, u32 options) {
   __shared__ __attribute__((aligned(128))) char lds_storage[16384];
   const Lds lds = (Lds)lds_storage;
-  const u32 N = n, K = k;
+  const u32 N = n, K = k, pitch = lda;  // of A
   const u32 thread = __builtin_amdgcn_workitem_id_x(), lane = thread % 64;
   const u32 wave = __builtin_amdgcn_readfirstlane(thread / 64);
   const u32 wave_n = wave % WAVES_N, wave_m = wave / WAVES_N;
@@ -659,7 +659,7 @@ void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
   const u32 tiles_n = (N + 15) / 16, brick = begin / BRICK_K, bricks = (end + BRICK_K - 1) / BRICK_K;
   const u32 codes = lane % 32 / 16 * 1024 + lane / 32 * 512 + lane % 16 * 16, scales = lane % 32 * 8;
   const Masks mask = masks();
-  const PlaceA place = place_a(thread, lda);
+  const PlaceA place = place_a(thread, pitch);
   const PlaceFragments fragments = place_fragments(lane, wave_m);
 
   Accumulator sum[ROWS][COLUMNS];
@@ -672,7 +672,7 @@ void gemm_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 
 #pragma unroll 1
   for (bool again = false;; again = true) {
     asm volatile("" : "+s"(seen.normal), "+s"(seen.factor));  // else compilers make a loop for either pass
-  Stream of_a = stream(a, (m0 * lda + begin) * 2, ~0u, TILE_K * 2);
+  Stream of_a = stream(a, (m0 * pitch + begin) * 2, ~0u, TILE_K * 2);
   Stream of_codes = stream(w, (brick * tiles_n + n0 / 16) * 1024, bricks * tiles_n * 1024, tiles_n * 1024);
   Stream of_scales = stream(s, (brick * tiles_n + n0 / 16) * 128, bricks * tiles_n * 128,
                             tiles_n * 128);

@@ -1,6 +1,6 @@
 // grouped_nvfp4_bf16__gfx942_m16n64k512_w1x2x2
 //
-// C[M,N] = (A[M,K] x dequant(W)[N,K]^T) * outer[N], nvfp4 weights, bf16 A and C, f32 sums.
+// C[r,N] = (A[r,K] x dequant(W[expert of r])[N,K]^T) * outer[N] for sorted rows r, nvfp4 weights, bf16 A and C, f32 sums.
 //
 // For few rows, where reading the weights is the work. A workgroup of 2 x 2 waves (n, k) makes 16 x 64 of C from
 // one slice of K. A of 512 of K at a time lies in LDS, in the order of the matrix operands; between two chunks there is
@@ -261,6 +261,7 @@ DEVICE Codes unpack(u32 p, u32 q) {
   x.code[1][1] = u32x2{(q << 6) & CODE, (rest << 4) & CODE};
   return x;
 }
+
 
 // ---- block scales ------------------------------------------------------------------------------------------------
 // E4M3FN read as E4M3FNUZ, which has half the value; packing left no NaN (0x80).
@@ -610,6 +611,7 @@ DEVICE u32 give(float sum, int exponent) {
   const u32 field = given & 0x7f800000u;  // of the exponent
   return (given & ~1u) | (down && field != 0 && field != 0x7f800000u ? 1u : 0u);
 }
+
 constexpr int TOGETHER = 8;  // slices whose sums are on their way at once
 
 DEVICE void take(u32x4 given, f32x4& total, f32x4& large) {
@@ -661,7 +663,7 @@ extern "C" __global__
 void grouped_nvfp4_bf16__gfx942_m16n64k512_w1x2x2(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices, u32x4 bias, u32x4 residual, u32 ldr, u32 options, u32x4 ids, u32x4 experts, u32x4 valid, u32x4 route, u32 tokens, u32 topk, u32 slots, u32 block, u32 stack) {
   __shared__ __attribute__((aligned(128))) char lds_storage[16384];
   const Lds lds = (Lds)lds_storage;
-  const u32 N = n, K = k;
+  const u32 N = n, K = k, pitch = lda;  // of A
   u32 thread = __builtin_amdgcn_workitem_id_x(), lane = thread % 64;
   const u32 wave = __builtin_amdgcn_readfirstlane(thread / 64);
   const u32 wave_n = wave % WAVES_N, wave_k = wave / WAVES_N;

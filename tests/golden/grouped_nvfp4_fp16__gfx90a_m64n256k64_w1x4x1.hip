@@ -1,6 +1,6 @@
 // grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1
 //
-// C[M,N] = (A[M,K] x dequant(W)[N,K]^T) * outer[N], nvfp4 weights, fp16 A and C, f32 sums.
+// C[r,N] = (A[r,K] x dequant(W[expert of r])[N,K]^T) * outer[N] for sorted rows r, nvfp4 weights, fp16 A and C, f32 sums.
 //
 // For many rows, where the matrix instructions are the work. A workgroup of 1 x 4 waves (m, n) makes 64 x 256 of C.
 // Weights go from memory straight to registers, where the one wave that needs them dequantizes them.
@@ -710,7 +710,7 @@ extern "C" __global__
 void grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices, u32x4 bias, u32x4 residual, u32 ldr, u32 options, u32x4 ids, u32x4 experts, u32x4 valid, u32x4 route, u32 tokens, u32 topk, u32 slots, u32 block, u32 stack) {
   __shared__ __attribute__((aligned(128))) char lds_storage[16896];
   const Lds lds = (Lds)lds_storage;
-  const u32 N = n, K = k;
+  const u32 N = n, K = k, pitch = lda;  // of A
   const u32 thread = __builtin_amdgcn_workitem_id_x(), lane = thread % 64;
   const u32 wave = __builtin_amdgcn_readfirstlane(thread / 64);
   const u32 wave_n = wave % WAVES_N, wave_m = wave / WAVES_N;
@@ -733,7 +733,7 @@ void grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32
   const u32 tiles_n = (N + 15) / 16, brick = begin / BRICK_K, bricks = (end + BRICK_K - 1) / BRICK_K;
   const u32 codes = lane % 32 / 16 * 1024 + lane / 32 * 512 + lane % 16 * 16, scales = lane % 32 * 8;
   const Masks mask = masks();
-  const PlaceA place = place_a(thread, lda, sorted, m0, slots);
+  const PlaceA place = place_a(thread, pitch, sorted, m0, slots);
   const PlaceFragments fragments = place_fragments(lane, wave_m);
 
   Accumulator sum[ROWS][COLUMNS];

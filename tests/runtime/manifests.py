@@ -56,6 +56,7 @@ def kernel(
         "op": "gemm",
         "weights": "nvfp4",
         "activations": activations,
+        "out": activations,
         "order": "fp16",
         "symbol": name,
         "file": f"{name}.hsaco",
