@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from petitgen.verify.reference import Reference, dequantize, evaluate
 from petitgen.verify.shapes import Shape
 from runtime.errors import OperandError, PackError, ShapeError
 from runtime.grouped import GroupedProblem, choose_grouped
+from runtime.memory import Allocation
 from runtime.sorting import TOKEN_BITS, block_of, most_blocks, sort_by_expert
 
 pytestmark = pytest.mark.compiler
@@ -181,6 +183,79 @@ def test_a_layer_of_experts(lib):
             exact[token, slot] = dense(downs[expert]) @ (gate / (1 + np.exp(-gate)) * up) * weights[token, slot]
     difference = np.abs(y.reshape(exact.shape).astype(np.float64) - exact)
     assert difference.max() < 0.02 * np.abs(exact).max()  # bf16 between the two, and at the end
+
+
+class OnDevice:
+    """What a torch tensor on a device is to the library."""
+
+    requires_grad = False
+
+    def __init__(self, lib: Any, values: np.ndarray, dtype: str) -> None:
+        self.lib, self.shape, self.dtype = lib, values.shape, f"torch.{dtype}"
+        self.bytes = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        self.memory = Allocation(lib.hip, max(self.bytes.size, 4), lib.device)
+        self.memory.write(self.bytes)
+
+    def get_device(self) -> int:
+        return self.lib.device
+
+    def data_ptr(self) -> int:
+        return self.memory.address
+
+    def stride(self) -> tuple[int, ...]:
+        return (self.shape[-1], 1) if len(self.shape) == 2 else (1,)
+
+    def is_contiguous(self) -> bool:
+        return True
+
+    def new_zeros(self, shape: tuple[int, int]) -> OnDevice:
+        return OnDevice(self.lib, np.zeros(shape, np.uint16), self.dtype.removeprefix("torch."))
+
+    def numpy(self, dtype: np.dtype) -> np.ndarray:
+        self.lib.synchronize()
+        into = np.zeros_like(self.bytes)
+        self.memory.read(into)
+        return into.view(dtype).reshape(self.shape)
+
+
+def test_what_a_router_has_sorted(lib):
+    """The arrays of AITER's moe_sorting, on the device: padding is the number of tokens in slot topk; more rows than count."""
+    rng = np.random.default_rng(11)
+    tensors = [ordinary(e, 40, 64) for e in range(EXPERTS)]
+    packed = runtime.stack([runtime.pack("nvfp4", *one) for one in tensors])
+    pad = 2 << TOKEN_BITS | 3
+    ids = np.full(4 * 32, pad, np.int32)
+    ids[:2], ids[32], ids[64:67] = [0, 1 << TOKEN_BITS | 2], 1, [1 << TOKEN_BITS | 0, 1 << TOKEN_BITS | 1, 2]
+    ids[96:] = 0  # whatever is there
+    weights = np.where(ids == pad, np.nan, np.arange(len(ids)) % 3 + 0.5).astype(np.float32)
+    arrays = {"ids": ids, "experts": np.array([3, 0, 1, 2], np.int32), "valid": np.array([96, 3], np.int32)}
+    on_device = {name: OnDevice(lib, array, "int32") for name, array in arrays.items()}
+    sorting = runtime.Sorting(**on_device, weights=OnDevice(lib, weights, "float32"), tokens=3, topk=2)
+    expert = np.array([3, 1, 0, 1, 1, 3])  # of (token, slot): (0, 0), (0, 1), (1, 0) ...
+    weight = np.array([weights[i] for i in (0, 64, 32, 65, 66, 1)])
+    for rows in (3, 6):
+        x = moderate(rng, (rows, 64))
+        y = lib.grouped_gemm(OnDevice(lib, x, "bfloat16"), packed, sorting, stream=0)
+        a = (x if rows == 6 else np.repeat(x, 2, axis=0)).astype(np.float64)
+        exact = np.stack([dense(tensors[e]) @ row for e, row in zip(expert, a, strict=True)]) * weight[:, None]
+        assert np.abs(y.numpy(x.dtype).astype(np.float64) - exact).max() < 0.01 * np.abs(exact).max()
+
+
+def test_tensors_of_a_wrong_kind_are_refused(lib):
+    given, x = stacked(problems("bf16")), OnDevice(lib, activations_of(6, "bf16"), "bfloat16")
+    sorted_ = sort_by_expert(np.arange(6) % EXPERTS, EXPERTS)
+    arrays = {name: OnDevice(lib, getattr(sorted_, name), "int32") for name in ("ids", "experts", "valid")}
+    good = runtime.Sorting(**arrays, weights=None, tokens=6, topk=1, block=sorted_.block)
+    with pytest.raises(OperandError, match=r"ids is torch\.int64 on device"):
+        lib.grouped_gemm(x, given, replace(good, ids=OnDevice(lib, sorted_.ids, "int64")), stream=0)
+    with pytest.raises(OperandError, match=r"out has shape \[5, 72\]: \[6, 72\] is needed"):
+        lib.grouped_gemm(x, given, good, out=x.new_zeros((5, N)), stream=0)
+    out = x.new_zeros((6, N))
+    out.memory = x.memory
+    with pytest.raises(OperandError, match=r"x at 0x[0-9a-f]+ overlap out"):
+        lib.grouped_gemm(x, given, good, out=out, stream=0)
+    with pytest.raises(OperandError, match=r"bias has shape \[1, 72\]: \[experts, N\] = \[4, 72\]"):
+        lib.grouped_gemm(x, given, good, x.new_zeros((1, N)), stream=0)
 
 
 def test_bias_and_residual(lib):
