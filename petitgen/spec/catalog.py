@@ -42,9 +42,14 @@ class Catalog:
     instances: tuple[KernelInstance, ...]
 
     @property
-    def gemms(self) -> tuple[GemmInstance, ...]:
-        """Those that multiply with packed weights."""
+    def tiled(self) -> tuple[GemmInstance, ...]:
+        """Those that multiply with packed weights, tile by tile."""
         return tuple(one for one in self.instances if isinstance(one, GemmInstance))
+
+    @property
+    def gemms(self) -> tuple[GemmInstance, ...]:
+        """Those of them that multiply with one weight: of M, N and K."""
+        return tuple(one for one in self.tiled if not one.grouped)
 
     def select(self, patterns: Sequence[str] = (), arch: str | None = None) -> list[KernelInstance]:
         """Instances whose name matches any glob of `patterns` (all without one), of `arch` when given.
@@ -151,5 +156,6 @@ class _GemmFamily(Family):
 # op -> what its families are, and the schema of their files
 _KINDS: dict[str, tuple[type[Family], str]] = {
     "gemm": (_GemmFamily, "gemm"),
+    "grouped": (_GemmFamily, "gemm"),
     **dict.fromkeys(arrays.OPS, (arrays.ArrayFamily, "array")),
 }

@@ -161,7 +161,6 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: d.update(whole_range=["all"]), r"whole_range\[0\]: 'all' is not allowed; one of 'resident', 'streamed' is"),
         (FAMILY, lambda d: d["tiles"].append(d["tiles"][0]), r"two tiles give the same kernel name"),
         (FAMILY, lambda d: d.update(archs=["gfx906"]), r"archs: 'gfx906' is not in archs\.yaml; allowed: gfx90a, gfx942"),
-        (FAMILY, lambda d: d.update(activations=["fp6"]), r"activations: 'fp6' is not in formats\.yaml; allowed: bf16, fp16, fp8"),
         (FAMILY, lambda d: d.update(outputs=["fp6"]), r"activations: 'fp6' is not in formats\.yaml"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*"}]), r"exclude\[0\]: missing key 'why'"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": ""}]), r"exclude\[0\]\.why: '' is not allowed"),
