@@ -22,6 +22,7 @@ NVFP4, MXFP4, AMDFP4, SCALED, UNSCALED = (
 PLACES, RESCUE, CODES, SCALES, BUFFER, MFMA, OUTPUT, PRELUDE = (
     f"lib/{name}.hip.j2" for name in ("places", "rescue", "codes", "scales", "buffer", "mfma", "output", "prelude")
 )
+PHILOX = "lib/philox.hip.j2"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,6 +71,16 @@ EXPERTS_PREFILL = Plant("gfx942", "nvfp4", "fp16", "streamed", 128, op="grouped"
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """A kernel that goes over arrays, by its name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """old: text that is in the template exactly once.
 
@@ -82,7 +93,7 @@ class Fault:
     template: str
     old: str
     new: str
-    kernel: Plant = PREFILL
+    kernel: Plant | Named = PREFILL
     sliced: bool = False
     finished: bool = False
     unseen: bool = False
