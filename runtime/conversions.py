@@ -22,6 +22,18 @@ class Conversion(IntFlag):
     IN_ROWS = 8
 
 
+class RowConversion(IntFlag):
+    """Bits of the argument `options` of kernels that quantize rows to FP8.
+
+    NORM      RMSNorm first
+    RESIDUAL  before that a residual is added
+    """
+
+    NORM = 1
+    RESIDUAL = 2
+
+
+PLAIN = Conversion(0)
 EIGHT = 8  # elements of a row that a work-item has
 ROWS = 4  # and rows, if blocks lie along them
 WAVE = 64

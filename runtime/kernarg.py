@@ -49,8 +49,9 @@ def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, s
     return fill(kernel, values)
 
 
-def fill(kernel: Kernel, values: Mapping[str, int | bytes]) -> bytes:
-    """The values of all arguments where the manifest has them, zero-padded to 8 bytes."""
+def fill(kernel: Kernel, values: Mapping[str, Any]) -> bytes:
+    """The kernel argument segment, zero-padded to 8 bytes: descriptors as bytes, numbers. More values may be given than the
+    kernel has arguments. ManifestError for one that is not."""
     layout_, order = _struct(kernel, values)
     segment = bytearray(-(-kernel.kernarg.size // 8) * 8)
     layout_.pack_into(segment, 0, *(values[name] for name in order))

@@ -239,6 +239,35 @@ class Library:
         """What the kernels of this library compute."""
         return tuple(sorted({contract_of(kernel) for kernel in self.kernels.values()}))
 
+    # ---- quantization -------------------------------------------------------------------------
+    def quantize(self, format: str, x: Any, **options: Any) -> Any:
+        """x, a torch tensor of bfloat16 or float16, to nvfp4, mxfp4 or amdfp4: a runtime.quantize.Quantized.
+
+        options  axis, block_2d, outer_scale, rounding, seed and offset of runtime.quantize.quantize, whose bits these are
+        A tensor on a device of the library is quantized there, in the order of torch's current stream; one on the CPU is
+        copied there and back. Raises OperandError, ShapeError, ClosedError, HipError.
+        """
+        from runtime.quantize import device
+
+        return device.quantize(self, format, x, **options)
+
+    def dequantize(self, q: Any, dtype: Any = None) -> Any:
+        """The values of a runtime.quantize.Quantized as a torch tensor, bfloat16 (None) or float16, where q is."""
+        from runtime.quantize import device
+
+        return device.dequantize(self, q) if dtype is None else device.dequantize(self, q, dtype)
+
+    def quantize_rows(self, x: Any, *, weight: Any = None, eps: float = 1e-6, residual: Any = None) -> Any:
+        """Rows of a torch tensor [M, K], bfloat16 or float16, to FP8: codes (E4M3FNUZ as uint8 [M, K]) and scales (float32 [M]).
+
+        weight    [K] of the type of x: RMSNorm first, with eps
+        residual  [M, K] of the type of x: added to x before; the sum is a third result
+        Where tensors may be, and what is raised: as quantize. docs/quantization.md, "FP8 a token".
+        """
+        from runtime.quantize import device
+
+        return device.quantize_rows(self, x, weight=weight, eps=eps, residual=residual)
+
     # ---- weights and arrays -------------------------------------------------------------------
     def upload(self, packed: PackedWeight, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:
         """A copy of a packed weight on a device of this library, freed when the object goes.
@@ -349,6 +378,11 @@ class Library:
     def hip(self) -> Hip:
         """HIP as this process has it, for calls beside the library's own."""
         return self._hip
+
+    @property
+    def state(self) -> State:
+        """What its launches share."""
+        return self._state
 
     def recent(self, device: int) -> tuple[str, ...]:
         """Names of the kernels last launched on a device, the latest last."""

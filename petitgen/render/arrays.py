@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntFlag
 
-from petitgen.render.context import C_TYPES, Parameter
+from petitgen.render.context import C_TYPES, CONVERTS_FP8, Parameter
 from petitgen.spec.model import ArrayInstance
-from runtime.conversions import EIGHT, ROWS, WAVE, Conversion
+from runtime.conversions import EIGHT, ROWS, WAVE, Conversion, RowConversion
 from runtime.formats import FORMATS
 
 
@@ -46,6 +46,8 @@ class ArrayContext:
     loads: int
     parameters: tuple[Parameter, ...]
     bits: type[IntFlag]
+    row_bits_of: type[IntFlag]
+    converts_fp8: bool
     infinite: int  # as 16 bits
     block: int
     lanes: int
@@ -80,6 +82,8 @@ def array_context(instance: ArrayInstance) -> ArrayContext:
         loads=instance.numbers.get("loads", 1),
         parameters=tuple(Parameter(C_TYPES[argument.kind], argument.name) for argument in instance.abi),
         bits=Conversion,
+        row_bits_of=RowConversion,
+        converts_fp8=instance.arch.name in CONVERTS_FP8,
         infinite=_INFINITE[name],
         block=block,
         lanes=block // EIGHT,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from petitgen.spec.model import GemmInstance, Tile
 
-C_TYPES = {"buffer": "u32x4", "u32": "u32"}
+C_TYPES = {"buffer": "u32x4", "u32": "u32", "f32": "float"}
 
 # (activations, MFMA size) -> builtin; fp8: gfx942 only
 MFMA = {
@@ -17,6 +17,7 @@ MFMA = {
     ("fp8", 16): "__builtin_amdgcn_mfma_f32_16x16x32_fp8_fp8",
     ("fp8", 32): "__builtin_amdgcn_mfma_f32_32x32x16_fp8_fp8",
 }
+CONVERTS_FP8 = frozenset({"gfx942"})  # has instructions from and to FP8
 OPERANDS = {"bf16": "i16x4", "fp16": "f16x4", "fp8": "long"}  # 8 bytes along K, as the builtins want them
 ACCUMULATORS = {16: "f32x4", 32: "f32x16"}
 

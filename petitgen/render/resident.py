@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter, is_halved, purpose, tile_of
+from petitgen.render.context import (
+    ACCUMULATORS,
+    C_TYPES,
+    CONVERTS_FP8,
+    MFMA,
+    OPERANDS,
+    Parameter,
+    is_halved,
+    purpose,
+    tile_of,
+)
 from petitgen.render.epilogue import NORMAL_TAIL, options
 from petitgen.spec.model import GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_LARGEST
@@ -39,7 +49,6 @@ _RUNS = {(True, False): "halves", (False, True): "halves", (False, False): "piec
 # The last bit of such a byte in a f32, where its exponent is that of the f32.
 _SCALE_SHIFT = {"nvfp4": 20, "mxfp4": 23, "amdfp4": 20}
 E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6)  # magnitudes by code
-_CONVERTS_FP8 = frozenset({"gfx942"})
 # Sums that workgroups exchange: those of the largest bf16 numbers (2^128) with the largest weights (6 * 2^17) would leave f32.
 _KEPT_DOWN = 40
 
@@ -203,7 +212,7 @@ def resident_context(instance: GemmInstance) -> ResidentContext:
     a_bytes, partial_bytes = rows * WIDTH * t.k * 2, t.waves_k * rows * WIDTH * t.n * 4
     widen = activations == "bf16"
     widening = _WIDENING[instance.order] if widen else None
-    converts_fp8 = weights == "nvfp4" and instance.arch.name in _CONVERTS_FP8
+    converts_fp8 = weights == "nvfp4" and instance.arch.name in CONVERTS_FP8
     code_exponent = _code_exponent(weights, activations, instance.order, flushes and not fold)
     raised = _SCALE_RAISED.get(weights, 0)
     scale_exponent = _HALF_EXPONENT if fold else _FNUZ if converts_fp8 else _SCALE_EXPONENT[weights] + raised

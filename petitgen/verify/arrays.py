@@ -17,6 +17,7 @@ from petitgen.verify.device import GUARD_BYTES, intended, place, trespass
 from runtime.descriptors import buffer_resource
 from runtime.manifest import Kernel
 
+_CODES = {"u32": "<I", "f32": "<f"}
 STEPS = 20_000  # wave-instructions a wave, some ten times what kernels take
 
 
@@ -35,7 +36,7 @@ def execute(
     code_object: Path,
     arch: str,
     buffers: Mapping[str, NDArray],
-    scalars: Mapping[str, int],
+    scalars: Mapping[str, float],
     dimensions: Mapping[str, int],
     sanitize: bool,
 ) -> Done:
@@ -52,7 +53,7 @@ def execute(
             buffer = placed[argument.name]
             data = buffer_resource(buffer.address, buffer.size, arch)
         else:
-            data = struct.pack("<I", scalars[argument.name])
+            data = struct.pack(_CODES[argument.kind], scalars[argument.name])
         segment[argument.offset : argument.offset + argument.size] = data
     grid = kernel.grid.size(**dimensions)
     waves = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size)

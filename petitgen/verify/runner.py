@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from petitgen.errors import VerifyError
 from petitgen.executors import each
-from petitgen.verify import conversions, gemm, grouped_case
+from petitgen.verify import conversions, gemm, grouped_case, tokens
 from petitgen.verify.case import Case, Op, Problem
 from petitgen.verify.limits import check_arch
 from petitgen.verify.shapes import Shape
@@ -24,6 +24,7 @@ OPS = MappingProxyType(
         "quantize": Op(conversions.plan, conversions.quantize_case),
         "dequantize": Op(conversions.plan, conversions.dequantize_case),
         "amax": Op(conversions.amax_plan, conversions.amax_case),
+        "rowquantize": Op(tokens.plan, tokens.case),
     }
 )
 

@@ -171,18 +171,26 @@ def given_outer(outer_scale: Any, device: torch.device) -> Tensor:
 
 
 def _words(x: Tensor, rounding: str, seed: int | None, offset: int) -> Tensor | None:
+    return random_words(x, seed, offset) if rounding_of(rounding, seed) and seed is not None else None
+
+
+def rounding_of(rounding: str, seed: int | None) -> bool:
+    """Whether elements are rounded at random. OperandError for another word, or where a seed is missing."""
     if rounding not in _ROUNDINGS:
         raise OperandError(f"rounding is {rounding!r}: {' or '.join(_ROUNDINGS)} is needed")
-    if rounding == "nearest":
-        return None
-    if seed is None:
+    if rounding != "nearest" and seed is None:
         raise OperandError("seed is missing: stochastic rounding is a function of a seed and an offset")
-    return random_words(x, seed, offset)
+    return rounding != "nearest"
+
+
+def numbers_of(seed: int | None, offset: int) -> None:
+    """OperandError for what is no seed or no offset."""
+    for name, value in (("seed", seed), ("offset", offset)):
+        if not isinstance(value, int) or not 0 <= value < 1 << 64:
+            raise OperandError(f"{name} is {value!r}: a number from 0 to 2^64 - 1 is needed")
 
 
 def random_words(x: Tensor, seed: int, offset: int) -> Tensor:
     """A random word for each element of x, by its place in the flattened tensor."""
-    for name, value in (("seed", seed), ("offset", offset)):
-        if not isinstance(value, int) or not 0 <= value < 1 << 64:
-            raise OperandError(f"{name} is {value!r}: a number from 0 to 2^64 - 1 is needed")
+    numbers_of(seed, offset)
     return philox.words(seed, offset, x.numel(), x.device).reshape(x.shape)

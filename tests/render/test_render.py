@@ -32,6 +32,7 @@ KERNELS = [
     "quantize_amdfp4_fp16__gfx90a_columns",
     "dequantize_mxfp4_fp16__gfx942_eights",
     "amax_bf16__gfx90a_flat",
+    "rowquantize_fp8_bf16__gfx90a_tokens",
 ]
 
 
