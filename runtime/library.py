@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime import experts, host, kernels, modules, tuned
+from runtime import experts, host, kernels, modules, scaled, tuned
 from runtime.epilogue import NONE, Epilogue, check_columns, options_of
 from runtime.errors import ArchError, ClosedError, HipError, ManifestError, OperandError
 from runtime.formats import HOST_ORDER
@@ -20,7 +20,7 @@ from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped
 from runtime.hip import Hip
 from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradient, stream_handle
 from runtime.manifest import Kernel, Manifest
-from runtime.memory import DeviceArray, allocate, dtype_name, layout
+from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout
 from runtime.packing import PackedWeight
 from runtime.select import Problem, Selection, choose, contract_of, force, problem_of
 from runtime.stacks import DeviceStack, PackedStack, upload_stack
@@ -79,6 +79,8 @@ class Library:
         *,
         residual: Any = None,
         activation: str | None = None,
+        x_scale: Any = None,
+        dtype: Any = None,
     ) -> Any:
         """x [M, K] @ W^T -> [M, N] in the type of x (bf16 or fp16), which has to match W's K.
 
@@ -90,8 +92,11 @@ class Library:
         out     [M, N] of the kind and type of x, rows may have a pitch; None: made
         residual    [M, N] of the kind and type of x, added last; may be out itself
         activation  silu, gelu, gelu_tanh, or swiglu: W then has gate and up in turn, and out is [M, N/2] (runtime/epilogue.py)
+        x_scale     float32 [M]: x is FP8 (runtime/scaled.py), and out, bias and residual are of `dtype`, bf16 or fp16
         Raises ShapeError, OperandError, ClosedError, HipError, CodeObjectError.
         """
+        if x_scale is not None or dtype is not None:
+            return scaled.gemm(self, x, x_scale, w, bias, out, stream, residual, activation, dtype)
         try:
             device = x.get_device()
         except AttributeError:
@@ -303,7 +308,7 @@ class Library:
 
     def order(self, format: str, activations: Any) -> str:
         """The code order that the kernels for a weight format and a dtype of x read: of runtime.formats.ORDERS."""
-        key = format, dtype_name(activations)
+        key = format, array_dtype(activations)
         order = self._orders.get(key)
         if order is None:
             order = self._orders[key] = _order(self.kernels.values(), *key)
@@ -449,7 +454,7 @@ class Library:
     def launcher_for(
         self, w: DeviceWeight, dtype: str, m: int, lda: int, ldc: int, options: Epilogue = NONE, ldr: int = 0
     ) -> Launch:
-        """What launches m rows of bf16 or fp16 with these pitches and this epilogue."""
+        """What launches m rows with these pitches and this epilogue. dtype: bf16, fp16, or fp8_bf16 for FP8 and results of bf16."""
         self._ordinal(w.device)
         if m == 0:
             return Nothing()

@@ -74,12 +74,12 @@ def execute(
     """C = A x W^T on the emulator, and what an epilogue makes of it.
 
     a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements; slices: workgroups that share a
-    tile along K; row_scales: [M], of FP8 activations. The gaps between rows of A hold NaN, those of C a sentinel, partial
-    sums that nobody has written are NaN, and the counters of arrivals have to be zero again in the end.
-    `sanitize`: look for faults that results do not show; buffers that the manifest calls out_of_range may be accessed past their end. Where rows of C are apart,
-    buffers have no more than the alignment that the manifest asks for. Raises EmulationError,
-    with the findings so far, when the kernel does what the device cannot, and VerifyError when the operands are not
-    the kernel's.
+    tile along K. row_scales: [M], of FP8 activations. The gaps between rows of A hold NaN, those of C a sentinel,
+    partial sums that nobody has written are NaN, and the counters of arrivals have to be zero again in the end.
+    `sanitize`: look for faults that results do not show; buffers that the manifest calls out_of_range may be accessed
+    past their end. Where rows of C are apart, buffers have no more than the alignment that the manifest asks for.
+    Raises EmulationError, with the findings so far, when the kernel does what the device cannot, and VerifyError when
+    the operands are not the kernel's.
     """
     dtype = FLOAT_TYPES[kernel.activations].dtype
     _check(kernel, a, dtype, weights, arch)

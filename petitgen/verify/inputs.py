@@ -48,8 +48,8 @@ def make_problem(
 ) -> Problem:
     """The problem for a shape: always the same for the same arguments.
 
-    activations: bf16, fp16 or fp8. weights: of SCHEMES. out: type of results, that of activations if empty. whole_range:
-    activations up to the largest of their type, not to FloatType.largest.
+    activations: bf16, fp16 or fp8. weights: of SCHEMES. out: type of results, with FP8
+    activations. whole_range: activations up to the largest of their type, not to FloatType.largest.
     """
     float_type = FLOAT_TYPES[activations]
     if whole_range:

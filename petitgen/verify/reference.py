@@ -1,8 +1,8 @@
 """What C must be, in float64, from the checkpoint tensors.
 
 Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale; MXFP4:
-E2M1 codes, an E8M0 scale for 32; AMD-FP4: as NVFP4, with UE5M3 scales; FP8: E4M3FNUZ, an outer scale) on the tables
-of ml_dtypes, which has all but UE5M3. It shares nothing with packing or templates: an error there cannot repeat itself.
+E2M1 codes, an E8M0 scale for 32; AMD-FP4: as NVFP4, with UE5M3 scales; FP8: E4M3FNUZ codes, an outer scale) on the tables of
+ml_dtypes, which has all but UE5M3. It shares nothing with packing or templates: an error there cannot repeat itself.
 """
 
 from __future__ import annotations

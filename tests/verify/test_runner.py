@@ -56,6 +56,7 @@ def made_up_kernel() -> manifest.Kernel:
         "op": "gemm",
         "weights": "nvfp4",
         "activations": "bf16",
+        "out": "bf16",
         "order": "fp16",
         "symbol": "symbol_of_it",
         "file": f"{NAME}.hsaco",
