@@ -48,11 +48,11 @@ def named_by(family: dict) -> set[str]:
 def test_every_combination_is_an_instance_once():
     families = [yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "kernels").glob("*.yaml"))]
     expected = [name for family in families if "tiles" in family for name in named_by(family)]
-    names = [i.name for i in load_catalog().gemms]
+    names = [i.name for i in load_catalog().tiled]
     assert len(names) == len(set(names))
     assert sorted(names) == sorted(expected)
     assert len(names) > 150
-    assert {i.tile.m for i in load_catalog().gemms} >= {16, 128}
+    assert {i.tile.m for i in load_catalog().tiled} >= {16, 128}
 
 
 def test_a_tile_is_one_line_of_yaml(configs: Path):
@@ -182,7 +182,7 @@ def streamed(family: dict) -> dict:
         (QUANTIZE, lambda d: d["kernels"][0].update(threads=96), r"kernels\[0\]\.threads: 96 is not allowed"),
         (QUANTIZE, lambda d: d["kernels"][0].update(tile=3), r"kernels\[0\]: unknown key 'tile'; allowed: archs, grid, numbers"),
         (QUANTIZE, lambda d: d["kernels"].append(d["kernels"][0]), r"two tiles give the same kernel name"),
-        (QUANTIZE, lambda d: d.update(op="fold"), r"op: 'fold' is not allowed; one of gemm, quantize"),
+        (QUANTIZE, lambda d: d.update(op="fold"), r"op: 'fold' is not allowed; one of gemm, grouped, quantize"),
         (QUANTIZE, lambda d: d.update(activations=["fp6"]), r"activations: 'fp6' is not in formats\.yaml; allowed: bf16, fp16"),
         ("archs.yaml", lambda d: d["archs"]["gfx942"].update(wave_size=32), r"archs\.yaml: archs\.gfx942\.wave_size: 32 is not allowed"),
         ("formats.yaml", lambda d: d["weights"].update(int4={"macros": "x"}) or None, None),
