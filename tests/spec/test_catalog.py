@@ -51,8 +51,8 @@ def test_every_combination_is_an_instance_once():
     names = [i.name for i in load_catalog().tiled]
     assert len(names) == len(set(names))
     assert sorted(names) == sorted(expected)
-    assert len(names) > 150
-    assert {i.tile.m for i in load_catalog().tiled} >= {16, 128}
+    assert len(names) > 200
+    assert {i.tile.m for i in load_catalog().gemms} >= {16, 128}
 
 
 def test_a_tile_is_one_line_of_yaml(configs: Path):
@@ -162,6 +162,10 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: d["tiles"].append(d["tiles"][0]), r"two tiles give the same kernel name"),
         (FAMILY, lambda d: d.update(archs=["gfx906"]), r"archs: 'gfx906' is not in archs\.yaml; allowed: gfx90a, gfx942"),
         (FAMILY, lambda d: d.update(outputs=["fp6"]), r"activations: 'fp6' is not in formats\.yaml"),
+        (FAMILY, lambda d: d["abi"].append("q"), r"abi: 'q' is not in arguments\.yaml; allowed: a, w, s, o"),
+        (FAMILY, lambda d: d["abi"].append("a"), "abi: .* is not allowed; needed: uniqueItems"),
+        ("arguments.yaml", lambda d: d["arguments"]["a"].update(alignment=3), r"arguments\.a\.alignment: 3 is not allowed; one of 1, 2"),
+        ("arguments.yaml", lambda d: d["arguments"]["a"].pop("kind"), r"arguments\.a: missing key 'kind'"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*"}]), r"exclude\[0\]: missing key 'why'"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": ""}]), r"exclude\[0\]\.why: '' is not allowed"),
         (
