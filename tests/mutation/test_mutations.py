@@ -21,11 +21,12 @@ from petitgen.verify.shapes import default_shapes, in_epilogues, in_slices
 
 from .faults import PREFILL, STREAMED, Fault, Plant
 from .faults_epilogue import EPILOGUE_FAULTS
+from .faults_fp8 import FP8_FAULTS
 from .faults_resident import RESIDENT_FAULTS
 from .faults_streamed import STREAMED_FAULTS
 from .faults_waits import WAITS
 
-FAULTS = [*STREAMED_FAULTS, *EPILOGUE_FAULTS, *RESIDENT_FAULTS, *WAITS]
+FAULTS = [*STREAMED_FAULTS, *EPILOGUE_FAULTS, *RESIDENT_FAULTS, *FP8_FAULTS, *WAITS]
 
 
 def instance_of(plant: Plant) -> GemmInstance:
