@@ -72,8 +72,10 @@ def slice_counts(kernel: Kernel, m: int, n: int, k: int, compute_units: int) -> 
             yield slices
 
 
-def estimate(kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, compute_units: int) -> Estimate:
-    """By the rule above. Sizes in elements."""
+def estimate(
+    kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, compute_units: int, weights: int = 1
+) -> Estimate:
+    """By the rule above. Sizes in elements. weights: matrices of N x K that are read, each by its share of the rows."""
     rows, columns, unit = kernel.tile["m"], kernel.tile["n"], kernel.tile["unit"]
     groups = tiles(kernel, m, n) * slices
     share = -(-groups // compute_units)
@@ -86,7 +88,7 @@ def estimate(kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, com
     times = (
         share * max(rows, FEWEST_ROWS) * columns * depth * of_a / 2 / MACS[arch],
         decoded / DECODED,
-        max(n * k * of_w / (HBM * compute_units), share * columns * depth * of_w * LATENCY / in_flight),
+        max(weights * n * k * of_w / (HBM * compute_units), share * columns * depth * of_w * LATENCY / in_flight),
         share * rows * depth * of_a / L2,
         share * max(rows, FEWEST_ROWS) * columns * 8 / L2 if slices > 1 else 0.0,
     )

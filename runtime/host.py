@@ -55,7 +55,7 @@ def gemm(
     row = None if bias is None else _bias_of(bias, w.n).astype(numpy_dtype(name)).view(np.uint16)
     beside = None if residual is None else _residual_of(residual, shape, name)
     result = _run(lib, bits, name, w, stream, options, row, beside)
-    return _deliver(result.view(numpy_dtype(name)), x, out)
+    return deliver(result.view(numpy_dtype(name)), x, out)
 
 
 def to_device(hip: Hip, values: Any, pitch: int | None, device: int) -> DeviceArray:
@@ -183,7 +183,7 @@ def _residual_of(residual: Any, shape: tuple[int, int], name: str) -> NDArray[np
     return bits
 
 
-def _deliver(values: NDArray, x: Any, out: Any) -> Any:
+def deliver(values: NDArray, x: Any, out: Any) -> Any:
     """In the caller's kind of array, or in `out`."""
     if isinstance(x, np.ndarray):
         if out is None:

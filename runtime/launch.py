@@ -65,6 +65,15 @@ class State:
 Slot = tuple[memoryview, Any, Any]  # the kernarg as 64-bit words, what HIP is given, and what keeps it alive
 
 
+def slot_of(hip: Hip, template: bytes, kernel: Kernel) -> Slot:
+    """A kernarg of its own, filled with `template`, as a launch takes it."""
+    buffer = ctypes.create_string_buffer(template, len(template))
+    length = ctypes.c_size_t(kernel.kernarg.size)
+    pointers = (_BUFFER_POINTER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(length), _END)
+    array = (ctypes.c_void_p * len(pointers))(*pointers)
+    return memoryview(buffer).cast("B").cast("Q"), hip.extra(array), (buffer, length, array)
+
+
 class Launcher:
     """One kernel with one weight for one layout of x and out on one device. Safe to use from several threads."""
 
@@ -117,7 +126,7 @@ class Launcher:
         self._names = state.names(weight.device)
         self._epoch = hip.epoch(weight.device)
         if self._epoch.over or (isinstance(weight.owner, Allocation) and weight.owner.lost):
-            raise _was_reset(weight.device)
+            raise was_reset(weight.device)
         self._grid = kernel.grid.size(m=problem.m, n=problem.n, k=problem.k, slices=slices)
         if max(self._grid[0] * kernel.block, *self._grid[1:]) > _MOST_WORK_ITEMS:
             raise ShapeError(f"{problem} takes {list(self._grid)} workgroups of {kernel.block}: a launch has at most"
@@ -146,7 +155,7 @@ class Launcher:
         if self._state.closed:
             raise ClosedError(self._state.closed)
         if self._epoch.over:
-            raise _was_reset(self._device)
+            raise was_reset(self._device)
         if a & self._a_mask or c & self._c_mask or not a or not c:
             self._misplaced(a, c)
         if self._low < c - a < self._high:
@@ -188,12 +197,7 @@ class Launcher:
         self._names.append(self.kernel.name)
 
     def _slot(self) -> Slot:
-        size = len(self._template)
-        buffer = ctypes.create_string_buffer(self._template, size)
-        length = ctypes.c_size_t(self.kernel.kernarg.size)
-        pointers = (_BUFFER_POINTER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(length), _END)
-        array = (ctypes.c_void_p * len(pointers))(*pointers)
-        return memoryview(buffer).cast("B").cast("Q"), self._hip.extra(array), (buffer, length, array)
+        return slot_of(self._hip, self._template, self.kernel)
 
     def _failed(self, status: Any) -> None:
         doing, before = f"launching {self.kernel.name}", tuple(self._names)
@@ -201,7 +205,7 @@ class Launcher:
         if error.code == "hipErrorInvalidHandle":  # the stream is none, or the code object is gone
             modules.LOADED.check(self._hip, self._device)
             if self._epoch.over:
-                raise _was_reset(self._device) from error
+                raise was_reset(self._device) from error
         raise error
 
     def _misplaced(self, a: int, c: int) -> None:
@@ -245,7 +249,7 @@ class Launcher:
                                " out; give memory of its own")  # fmt: skip
 
 
-def _was_reset(device: int) -> DeviceResetError:
+def was_reset(device: int) -> DeviceResetError:
     return DeviceResetError(
         f"device {device} was reset, and what was on it is gone: make arrays, device weights and plans again. Packed"
         " weights are copied again by themselves, and the library need not be loaded again"

@@ -27,7 +27,8 @@ ARGUMENT_SIZES: Mapping[str, int] = types.MappingProxyType({"buffer": 16, "u32":
 ACTIVATIONS = ("bf16", "fp16", "fp8")
 OUTPUTS = ("bf16", "fp16")
 DIMENSIONS = ("m", "n", "k")
-GEMMS = ("gemm",)  # ops whose kernels multiply with packed weights, tile by tile
+GEMMS = ("gemm",)  # ops whose problems are M, N and K
+TILED = (*GEMMS, "grouped")  # ops whose kernels multiply with packed weights, tile by tile
 GRID_DIMENSIONS = (*DIMENSIONS, "slices")  # of those
 MAX_KERNARG = 1 << 16  # bytes: far more than any kernel takes; a damaged size must not be allocated
 ALIGNMENTS = tuple(1 << bits for bits in range(13))  # bytes, up to a page
@@ -246,7 +247,7 @@ def _check_kernel(key: str, kernel: Kernel, where: str) -> None:
     if Path(kernel.file).name != kernel.file or kernel.file in ("", ".."):
         raise ManifestError(f"{place}.file: {kernel.file!r} is not a plain file name")
     _check_launch(place, kernel)
-    if kernel.op in GEMMS:
+    if kernel.op in TILED:
         _check_gemm(place, kernel)
     if kernel.tolerance is not None:
         _check_tolerance(place, kernel.tolerance)

@@ -48,10 +48,10 @@ def named_by(family: dict) -> set[str]:
 def test_every_combination_is_an_instance_once():
     families = [yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "kernels").glob("*.yaml"))]
     expected = [name for family in families if "tiles" in family for name in named_by(family)]
-    names = [i.name for i in load_catalog().gemms]
+    names = [i.name for i in load_catalog().tiled]
     assert len(names) == len(set(names))
     assert sorted(names) == sorted(expected)
-    assert len(names) > 150
+    assert len(names) > 200
     assert {i.tile.m for i in load_catalog().gemms} >= {16, 128}
 
 
@@ -161,8 +161,11 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: d.update(whole_range=["all"]), r"whole_range\[0\]: 'all' is not allowed; one of 'resident', 'streamed' is"),
         (FAMILY, lambda d: d["tiles"].append(d["tiles"][0]), r"two tiles give the same kernel name"),
         (FAMILY, lambda d: d.update(archs=["gfx906"]), r"archs: 'gfx906' is not in archs\.yaml; allowed: gfx90a, gfx942"),
-        (FAMILY, lambda d: d.update(activations=["fp6"]), r"activations: 'fp6' is not in formats\.yaml; allowed: bf16, fp16, fp8"),
         (FAMILY, lambda d: d.update(outputs=["fp6"]), r"activations: 'fp6' is not in formats\.yaml"),
+        (FAMILY, lambda d: d["abi"].append("q"), r"abi: 'q' is not in arguments\.yaml; allowed: a, w, s, o"),
+        (FAMILY, lambda d: d["abi"].append("a"), "abi: .* is not allowed; needed: uniqueItems"),
+        ("arguments.yaml", lambda d: d["arguments"]["a"].update(alignment=3), r"arguments\.a\.alignment: 3 is not allowed; one of 1, 2"),
+        ("arguments.yaml", lambda d: d["arguments"]["a"].pop("kind"), r"arguments\.a: missing key 'kind'"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*"}]), r"exclude\[0\]: missing key 'why'"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": ""}]), r"exclude\[0\]\.why: '' is not allowed"),
         (
@@ -183,7 +186,7 @@ def streamed(family: dict) -> dict:
         (QUANTIZE, lambda d: d["kernels"][0].update(threads=96), r"kernels\[0\]\.threads: 96 is not allowed"),
         (QUANTIZE, lambda d: d["kernels"][0].update(tile=3), r"kernels\[0\]: unknown key 'tile'; allowed: archs, grid, numbers"),
         (QUANTIZE, lambda d: d["kernels"].append(d["kernels"][0]), r"two tiles give the same kernel name"),
-        (QUANTIZE, lambda d: d.update(op="fold"), r"op: 'fold' is not allowed; one of gemm, quantize"),
+        (QUANTIZE, lambda d: d.update(op="fold"), r"op: 'fold' is not allowed; one of gemm, grouped, quantize"),
         (QUANTIZE, lambda d: d.update(activations=["fp6"]), r"activations: 'fp6' is not in formats\.yaml; allowed: bf16, fp16"),
         ("archs.yaml", lambda d: d["archs"]["gfx942"].update(wave_size=32), r"archs\.yaml: archs\.gfx942\.wave_size: 32 is not allowed"),
         ("formats.yaml", lambda d: d["weights"].update(int4={"macros": "x"}) or None, None),

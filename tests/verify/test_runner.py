@@ -172,7 +172,7 @@ def test_activations_are_as_large_as_the_spec_promises(device, generated, monkey
         return problem
 
     kernels = () if promised is None else (SimpleNamespace(name=NAME, whole_range=promised),)
-    catalog = SimpleNamespace(gemms=kernels, archs=load_catalog().archs)
+    catalog = SimpleNamespace(tiled=kernels, archs=load_catalog().archs)
     monkeypatch.setattr("petitgen.verify.gemm._catalog", lambda: catalog)
     monkeypatch.setattr("petitgen.verify.gemm.make_problem", noted)
     assert all(case.ok for case in verify_kernel(select(generated)[0], [Shape(40, 3, 64)]).cases)
