@@ -22,12 +22,21 @@ from petitgen.verify.shapes import default_shapes, in_epilogues, in_slices
 from .faults import PREFILL, STREAMED, Fault, Named, Plant
 from .faults_arrays import ARRAY_FAULTS
 from .faults_epilogue import EPILOGUE_FAULTS
+from .faults_fp8 import FP8_FAULTS
 from .faults_grouped import GROUPED_FAULTS
 from .faults_resident import RESIDENT_FAULTS
 from .faults_streamed import STREAMED_FAULTS
 from .faults_waits import WAITS
 
-FAULTS = [*STREAMED_FAULTS, *EPILOGUE_FAULTS, *RESIDENT_FAULTS, *GROUPED_FAULTS, *WAITS, *ARRAY_FAULTS]
+FAULTS = [
+    *STREAMED_FAULTS,
+    *EPILOGUE_FAULTS,
+    *RESIDENT_FAULTS,
+    *GROUPED_FAULTS,
+    *FP8_FAULTS,
+    *WAITS,
+    *ARRAY_FAULTS,
+]
 
 
 def instance_of(plant: Plant | Named) -> KernelInstance:
