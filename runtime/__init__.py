@@ -21,30 +21,42 @@ if TYPE_CHECKING:
     from runtime.memory import DeviceArray
     from runtime.packing import PackedWeight, pack
     from runtime.select import Selection
+    from runtime.sorting import Sorting, sort_by_expert
+    from runtime.stacks import DeviceStack, PackedStack, stack
     from runtime.weights import DeviceWeight
 
 _HOME = {
     "DeviceArray": "memory",
+    "DeviceStack": "stacks",
     "DeviceWeight": "weights",
     "Library": "library",
+    "PackedStack": "stacks",
     "PackedWeight": "packing",
     "Plan": "launch",
     "Selection": "select",
+    "Sorting": "sorting",
     "load": "loading",
     "pack": "packing",
     "pack_gate_up": "gate_up",
+    "sort_by_expert": "sorting",
+    "stack": "stacks",
 }
 
 __all__ = [
     "DeviceArray",
+    "DeviceStack",
     "DeviceWeight",
     "Library",
+    "PackedStack",
     "PackedWeight",
     "Plan",
     "Selection",
+    "Sorting",
     "load",
     "pack",
     "pack_gate_up",
+    "sort_by_expert",
+    "stack",
 ]
 
 

@@ -8,6 +8,7 @@ In this order, in float32, with s the sum times the outer scale of its column:
     y = y * sigmoid(1.5957691 (y + 0.044715 y^3))
                                             GELU_TANH
     y[j] = silu(y[2 j]) * y[2 j + 1]        SWIGLU     gate and up interleaved: C has N/2 columns
+    y = y * weight[m]                       ROUTED     grouped GEMM only: the routing weight of the row
     y = y + residual[m, n]                  RESIDUAL
 
 Bias and residual have the type of the activations. One activation at the most. Sources: Hendrycks and Gimpel, Gaussian
@@ -30,6 +31,7 @@ class Epilogue(IntFlag):
     GELU = 8
     GELU_TANH = 16
     SWIGLU = 32
+    ROUTED = 64
 
     def columns(self, n: int) -> int:
         """Of C, for a weight with n."""

@@ -3,8 +3,8 @@
 The busiest compute unit gets share = ceil(tiles * slices / compute units) workgroups, each with `depth` elements of K.
 It works on the following, in clocks:
 
-    matrix       share * tile.m * tile.n * depth / MACS         matrix instructions, padding included
-    decoding     share * tile.n * depth / DECODED               4-bit codes made bf16 or fp16 by the vector ALUs
+    matrix       share * tile.m * tile.n * depth / MACS         matrix instructions, padding included; FP8: half of it
+    decoding     share * tile.n * depth / DECODED               codes made numbers of the activations' type by the vector ALUs
     weights      the larger of   N * K * BYTES_W / (HBM * compute units)           the bandwidth of the device
                            and   share * tile.n * depth * BYTES_W / (bytes in flight / LATENCY)
     activations  share * tile.m * depth * BYTES_A / L2          which its neighbours read, too
@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from runtime.manifest import Kernel
+from runtime.memory import ITEM_SIZES
 from runtime.workspace import FEWEST_ROWS, most_slices, splits, tiles
 
 # Multiply-adds a clock and compute unit: four SIMDs, a 16x16x16 MFMA in 16 clocks (gfx942) or 32 (gfx90a).
@@ -31,7 +32,8 @@ MACS: Mapping[str, int] = types.MappingProxyType({"gfx90a": 512, "gfx942": 1024}
 # Bytes a clock and compute unit. HBM: 1.6 TB/s, 110 CUs, 1.7 GHz (one MI250X die) and 5.3 TB/s, 304 CUs, 2.1 GHz
 # (MI300X) both give 8. L2: 64, CDNA3 white paper.
 HBM, L2 = 8.0, 64.0
-BYTES_W, BYTES_A = 0.5 + 1 / 16, 2.0  # a 4-bit code and its share of a scale; bf16 or fp16
+BYTES_W = 0.5 + 1 / 16  # a 4-bit code and its share of a scale
+FP8 = "fp8"  # of weights and of activations: a byte each; the latter are multiplied at twice the rate
 DECODED = 32  # codes a clock and compute unit: four SIMDs of 16 lanes, some 16 instructions for 8 codes
 LATENCY = 2000  # clocks from asking device memory under load to having it: some 0.9 us
 MEETING = 4000  # clocks to write partial sums out, count, and read those of the others: two trips and an atomic
@@ -70,20 +72,24 @@ def slice_counts(kernel: Kernel, m: int, n: int, k: int, compute_units: int) -> 
             yield slices
 
 
-def estimate(kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, compute_units: int) -> Estimate:
-    """By the rule above. Sizes in elements."""
+def estimate(
+    kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, compute_units: int, weights: int = 1
+) -> Estimate:
+    """By the rule above. Sizes in elements. weights: matrices of N x K that are read, each by its share of the rows."""
     rows, columns, unit = kernel.tile["m"], kernel.tile["n"], kernel.tile["unit"]
     groups = tiles(kernel, m, n) * slices
     share = -(-groups // compute_units)
     together = min(share, residents(kernel))
     units = -(-k // unit)
     depth = min(-(-units // slices) * unit, k)
-    in_flight = together * kernel.tile.get("stages", 1) * unit * columns * BYTES_W
+    of_w, of_a = 1.0 if kernel.weights == FP8 else BYTES_W, ITEM_SIZES[kernel.activations]
+    in_flight = together * kernel.tile.get("stages", 1) * unit * columns * of_w
+    decoded = share * columns * depth if kernel.weights != kernel.activations else 0
     times = (
-        share * max(rows, FEWEST_ROWS) * columns * depth / MACS[arch],
-        share * columns * depth / DECODED,
-        max(n * k * BYTES_W / (HBM * compute_units), share * columns * depth * BYTES_W * LATENCY / in_flight),
-        share * rows * depth * BYTES_A / L2,
+        share * max(rows, FEWEST_ROWS) * columns * depth * of_a / 2 / MACS[arch],
+        decoded / DECODED,
+        max(weights * n * k * of_w / (HBM * compute_units), share * columns * depth * of_w * LATENCY / in_flight),
+        share * rows * depth * of_a / L2,
         share * max(rows, FEWEST_ROWS) * columns * 8 / L2 if slices > 1 else 0.0,
     )
     longest, rounds = max(times), -(-share // together)

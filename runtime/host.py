@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,16 @@ from runtime.epilogue import NONE, Epilogue, check_columns
 from runtime.errors import OperandError
 from runtime.hip import Hip
 from runtime.launch import refuse_gradient, stream_handle
-from runtime.memory import ITEM_BYTES, Allocation, DeviceArray, allocate, dtype_name, numpy_dtype
+from runtime.memory import (
+    ITEM_BYTES,
+    ITEM_SIZES,
+    Allocation,
+    DeviceArray,
+    allocate,
+    array_dtype,
+    dtype_name,
+    numpy_dtype,
+)
 from runtime.packing import PackedWeight
 from runtime.weights import DeviceWeight
 
@@ -42,24 +51,24 @@ def gemm(
         raise OperandError(f"x has shape {list(bits.shape)}: [M, {w.k}] is needed")
     check_columns(w.n, options)
     shape = bits.shape[0], options.columns(w.n)
-    _check_out(x, out, shape, name)
+    check_out(x, out, shape, name)
     row = None if bias is None else _bias_of(bias, w.n).astype(numpy_dtype(name)).view(np.uint16)
     beside = None if residual is None else _residual_of(residual, shape, name)
     result = _run(lib, bits, name, w, stream, options, row, beside)
-    return _deliver(result.view(numpy_dtype(name)), x, out)
+    return deliver(result.view(numpy_dtype(name)), x, out)
 
 
 def to_device(hip: Hip, values: Any, pitch: int | None, device: int) -> DeviceArray:
     """A copy of a matrix on a device; zeros between its rows."""
-    bits, name = bits_of(values, "array")
+    bits, name = bits_of(values, "array", array_dtype)
     if bits.ndim != 2:
         raise OperandError(f"array has shape {list(bits.shape)}: two dimensions are needed")
     rows, columns = bits.shape
     array = allocate(hip, (rows, columns), name, pitch, device)
-    wide = np.zeros((rows, array.pitch), np.uint16)
+    wide = np.zeros((rows, array.pitch), bits.dtype)
     wide[:, :columns] = bits
     with hip.on(device):
-        array.owner.write(wide.reshape(-1)[: array.nbytes // ITEM_BYTES].view(np.uint8))
+        array.owner.write(wide.reshape(-1)[: array.nbytes // bits.itemsize].view(np.uint8))
     return array
 
 
@@ -67,24 +76,26 @@ def to_host(hip: Hip, array: DeviceArray, kernels: Sequence[str]) -> NDArray:
     """A copy of a matrix, after everything on its device is done. kernels: who may have caused an error."""
     array.check()
     rows, columns = array.shape
-    wide = np.zeros(rows * array.pitch, np.uint16)
+    wide = np.zeros(rows * array.pitch, numpy_dtype(array.dtype))
     with hip.on(array.device):
         hip.synchronize(None, kernels)
         if array.nbytes:
             hip.copy(wide.ctypes.data, array.address, array.nbytes, "DeviceToHost", kernels=kernels)
-    return np.ascontiguousarray(wide.reshape(rows, array.pitch)[:, :columns]).view(numpy_dtype(array.dtype))
+    return np.ascontiguousarray(wide.reshape(rows, array.pitch)[:, :columns])
 
 
-def bits_of(x: Any, what: str) -> tuple[NDArray[np.uint16], str]:
-    """The values of a numpy array or CPU tensor as uint16, and bf16 or fp16."""
-    name = dtype_name(getattr(x, "dtype", type(x).__name__))
+def bits_of(x: Any, what: str, named: Callable[[Any], str] = dtype_name) -> tuple[NDArray[Any], str]:
+    """The values of a numpy array or CPU tensor as unsigned integers, and bf16 or fp16, or what else `named` knows."""
+    name = named(getattr(x, "dtype", type(x).__name__))
+    unsigned = np.dtype(f"u{ITEM_SIZES[name]}")
     if isinstance(x, np.ndarray):
-        return np.ascontiguousarray(x).view(np.uint16), name
+        return np.ascontiguousarray(x).view(unsigned), name
     if _is_tensor(x):
         import torch
 
         _check_dense(x, what)
-        return x.detach().contiguous().view(torch.int16).numpy().view(np.uint16), name
+        integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[x.element_size()]
+        return x.detach().contiguous().view(integers).numpy().view(unsigned), name
     raise OperandError(f"{what} is a {type(x).__name__}: a numpy array, a torch tensor or a DeviceArray is needed")
 
 
@@ -100,7 +111,8 @@ def _check_dense(x: Any, what: str) -> None:
                            f" device of ROCm; {what}.to_dense() or .to() makes one")  # fmt: skip
 
 
-def _check_out(x: Any, out: Any, shape: tuple[int, int], name: str) -> None:
+def check_out(x: Any, out: Any, shape: tuple[int, ...], name: str) -> None:
+    """OperandError if `out` is no array of the host like x, of this shape and type."""
     if out is None:
         return
     if _is_tensor(out) != _is_tensor(x) or not (_is_tensor(out) or isinstance(out, np.ndarray)):
@@ -171,7 +183,7 @@ def _residual_of(residual: Any, shape: tuple[int, int], name: str) -> NDArray[np
     return bits
 
 
-def _deliver(values: NDArray, x: Any, out: Any) -> Any:
+def deliver(values: NDArray, x: Any, out: Any) -> Any:
     """In the caller's kind of array, or in `out`."""
     if isinstance(x, np.ndarray):
         if out is None:

@@ -12,6 +12,7 @@ from runtime.errors import ManifestError, OperandError, ShapeError
 from runtime.manifest import Argument, Kernel
 from runtime.memory import ITEM_BYTES, ITEM_SIZES
 from runtime.select import Problem
+from runtime.stacks import DeviceStack
 from runtime.weights import DeviceWeight
 from runtime.workspace import counter_bytes, partial_bytes
 
@@ -19,7 +20,7 @@ from runtime.workspace import counter_bytes, partial_bytes
 def kernarg(kernel: Kernel, problem: Problem, weight: DeviceWeight, arch: str, slices: int = 1) -> bytes:
     """The kernel argument segment of a problem, zero-padded to 8 bytes; A, C, bias, residual, p and t stand at address 0 in
     it."""
-    _check_parts(kernel, weight)
+    check_parts(kernel, weight)
     added = {
         Epilogue.BIAS: problem.n * ITEM_BYTES,
         Epilogue.RESIDUAL: extent(problem.m, problem.columns, problem.ldr, ITEM_BYTES),
@@ -57,7 +58,7 @@ def fill(kernel: Kernel, values: Mapping[str, Any]) -> bytes:
     return bytes(segment)
 
 
-def _check_parts(kernel: Kernel, weight: DeviceWeight) -> None:
+def check_parts(kernel: Kernel, weight: DeviceWeight | DeviceStack) -> None:
     """What the kernel asks of the buffers of a weight, which may be anybody's memory."""
     parts = {"w": ("codes", weight.codes), "s": ("scales", weight.scales), "o": ("outer", weight.outer)}
     for argument in kernel.kernarg.args:

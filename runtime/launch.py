@@ -21,7 +21,7 @@ from runtime.errors import ClosedError, DeviceResetError, OperandError, ShapeErr
 from runtime.hip import Epoch, Hip
 from runtime.kernarg import kernarg, word
 from runtime.manifest import Kernel
-from runtime.memory import ITEM_BYTES, KNOWN_DTYPES, Allocation, DeviceArray, dtype_name, layout, number
+from runtime.memory import ITEM_BYTES, ITEM_SIZES, KNOWN_DTYPES, Allocation, DeviceArray, dtype_name, layout, number
 from runtime.select import Problem, Selection
 from runtime.weights import DeviceWeight
 from runtime.workspace import Workspaces, counter_bytes, partial_bytes
@@ -34,6 +34,7 @@ _BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 3
 _REMEMBERED = 8
 _ADDED = ("bias", "residual")
 _LOW_BITS = (1 << 32) - 1
+_SCALE_BYTES = 4  # of a row of FP8 activations
 # What the dispatch packet has room for. Source: HSA Platform System Architecture 1.2, 2.9.6, grid_size_x.
 _MOST_WORK_ITEMS = (1 << 32) - 1
 
@@ -64,6 +65,15 @@ class State:
 Slot = tuple[memoryview, Any, Any]  # the kernarg as 64-bit words, what HIP is given, and what keeps it alive
 
 
+def slot_of(hip: Hip, template: bytes, kernel: Kernel) -> Slot:
+    """A kernarg of its own, filled with `template`, as a launch takes it."""
+    buffer = ctypes.create_string_buffer(template, len(template))
+    length = ctypes.c_size_t(kernel.kernarg.size)
+    pointers = (_BUFFER_POINTER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(length), _END)
+    array = (ctypes.c_void_p * len(pointers))(*pointers)
+    return memoryview(buffer).cast("B").cast("Q"), hip.extra(array), (buffer, length, array)
+
+
 class Launcher:
     """One kernel with one weight for one layout of x and out on one device. Safe to use from several threads."""
 
@@ -86,6 +96,7 @@ class Launcher:
         "_p",
         "_partials",
         "_problem",
+        "_rows",
         "_several",
         "_slots",
         "_state",
@@ -115,18 +126,19 @@ class Launcher:
         self._names = state.names(weight.device)
         self._epoch = hip.epoch(weight.device)
         if self._epoch.over or (isinstance(weight.owner, Allocation) and weight.owner.lost):
-            raise _was_reset(weight.device)
+            raise was_reset(weight.device)
         self._grid = kernel.grid.size(m=problem.m, n=problem.n, k=problem.k, slices=slices)
         if max(self._grid[0] * kernel.block, *self._grid[1:]) > _MOST_WORK_ITEMS:
             raise ShapeError(f"{problem} takes {list(self._grid)} workgroups of {kernel.block}: a launch has at most"
                              f" {_MOST_WORK_ITEMS} work-items in a direction; split it")  # fmt: skip
         self._problem = problem
         self._low = -extent(problem.m, problem.columns, problem.ldc, ITEM_BYTES)  # where out starts, counted from x, if
-        self._high = extent(problem.m, problem.k, problem.lda, ITEM_BYTES)  # it has bytes in common with x
+        self._high = extent(problem.m, problem.k, problem.lda, ITEM_SIZES[kernel.activations])  # it has bytes in common with x
         arguments = {argument.name: argument for argument in kernel.kernarg.args}
         self._a, self._a_mask = word(kernel, arguments, "a")
         self._c, self._c_mask = word(kernel, arguments, "c")
         self._added = tuple(word(kernel, arguments, name) for name in _ADDED) if problem.options else ()
+        self._rows = word(kernel, arguments, "r") if "r" in arguments else None
         self._partials = partial_bytes(kernel, problem.m, problem.n, slices)
         self._counters = counter_bytes(kernel, problem.m, problem.n, slices)
         if self._partials:
@@ -135,21 +147,23 @@ class Launcher:
         self._template = kernarg(kernel, problem, weight, arch, slices)
         self._slots: list[Slot] = [self._slot()]
 
-    def run(self, a: int, c: int, stream: int, bias: int = 0, residual: int = 0) -> None:
+    def run(self, a: int, c: int, stream: int, bias: int = 0, residual: int = 0, rows: int = 0) -> None:
         """Launch with x at address `a` and out at `c`, asynchronously. HipError, OperandError, ClosedError.
 
-        bias, residual: addresses, if the problem's options have them
+        bias, residual: addresses, if the problem's options have them; rows: that of the scales of FP8 activations
         """
         if self._state.closed:
             raise ClosedError(self._state.closed)
         if self._epoch.over:
-            raise _was_reset(self._device)
+            raise was_reset(self._device)
         if a & self._a_mask or c & self._c_mask or not a or not c:
             self._misplaced(a, c)
         if self._low < c - a < self._high:
             self._overlapping(a, c)
         if self._added:
             self._check_added(c, bias, residual)
+        if self._rows is not None:
+            self._check_rows(c, rows)
         space = None
         if self._partials:
             space = self._workspaces.by_stream.get(stream)
@@ -164,6 +178,8 @@ class Launcher:
         if self._added:
             (at, _), (beside, _) = self._added
             words[at], words[beside] = bias, residual
+        if self._rows is not None:
+            words[self._rows[0]] = rows
         if space is not None:
             words[self._p], words[self._t] = space.partials, space.counters
         x, y, z = self._grid
@@ -181,12 +197,7 @@ class Launcher:
         self._names.append(self.kernel.name)
 
     def _slot(self) -> Slot:
-        size = len(self._template)
-        buffer = ctypes.create_string_buffer(self._template, size)
-        length = ctypes.c_size_t(self.kernel.kernarg.size)
-        pointers = (_BUFFER_POINTER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(length), _END)
-        array = (ctypes.c_void_p * len(pointers))(*pointers)
-        return memoryview(buffer).cast("B").cast("Q"), self._hip.extra(array), (buffer, length, array)
+        return slot_of(self._hip, self._template, self.kernel)
 
     def _failed(self, status: Any) -> None:
         doing, before = f"launching {self.kernel.name}", tuple(self._names)
@@ -194,7 +205,7 @@ class Launcher:
         if error.code == "hipErrorInvalidHandle":  # the stream is none, or the code object is gone
             modules.LOADED.check(self._hip, self._device)
             if self._epoch.over:
-                raise _was_reset(self._device) from error
+                raise was_reset(self._device) from error
         raise error
 
     def _misplaced(self, a: int, c: int) -> None:
@@ -222,16 +233,23 @@ class Launcher:
                 raise OperandError(f"{name} at {address:#x} overlaps out at {c:#x}: other workgroups still read it when the"
                                    " first write out; give memory of its own")  # fmt: skip
 
+    def _check_rows(self, c: int, rows: int) -> None:
+        p = self._problem
+        if not rows or self._rows is None or rows & self._rows[1]:
+            raise OperandError(f"x_scale starts at {rows:#x}: {self.kernel.name} needs float32 there, at a multiple of 4 bytes")
+        if c < rows + p.m * _SCALE_BYTES and rows < c + extent(p.m, p.columns, p.ldc, ITEM_BYTES):
+            raise OperandError(f"x_scale at {rows:#x} overlaps out at {c:#x}: give memory of its own")
+
     def _overlapping(self, a: int, c: int) -> None:
         """Refuses, unless x and out are different columns of rows with one pitch."""
         p = self._problem
         column = (c - a) // ITEM_BYTES % p.lda
-        if p.m == 1 or p.lda != p.ldc or (c - a) % ITEM_BYTES or not p.k <= column <= p.lda - p.columns:
+        if self._rows is not None or p.m == 1 or p.lda != p.ldc or (c - a) % ITEM_BYTES or not p.k <= column <= p.lda - p.columns:
             raise OperandError(f"out at {c:#x} overlaps x at {a:#x}: other workgroups still read x when the first write"
                                " out; give memory of its own")  # fmt: skip
 
 
-def _was_reset(device: int) -> DeviceResetError:
+def was_reset(device: int) -> DeviceResetError:
     return DeviceResetError(
         f"device {device} was reset, and what was on it is gone: make arrays, device weights and plans again. Packed"
         " weights are copied again by themselves, and the library need not be loaded again"
@@ -243,7 +261,7 @@ class Nothing:
 
     __slots__ = ()
 
-    def run(self, a: int, c: int, stream: int, bias: int = 0, residual: int = 0) -> None:
+    def run(self, a: int, c: int, stream: int, bias: int = 0, residual: int = 0, rows: int = 0) -> None:
         pass
 
 

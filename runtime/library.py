@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from runtime import host, kernels, modules, tuned
+from runtime import experts, host, kernels, modules, scaled, tuned
 from runtime.epilogue import NONE, Epilogue, check_columns, options_of
 from runtime.errors import ArchError, ClosedError, HipError, ManifestError, OperandError
 from runtime.formats import HOST_ORDER
+from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped
 from runtime.hip import Hip
 from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradient, stream_handle
 from runtime.manifest import Kernel, Manifest
-from runtime.memory import DeviceArray, allocate, dtype_name, layout
+from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout
 from runtime.packing import PackedWeight
 from runtime.select import Problem, Selection, choose, contract_of, force, problem_of
+from runtime.stacks import DeviceStack, PackedStack, upload_stack
 from runtime.weights import DeviceWeight, upload
 
 _ids = itertools.count()
@@ -58,6 +60,9 @@ class Library:
         self._resident: weakref.WeakKeyDictionary[PackedWeight, dict[tuple[int, str], DeviceWeight]] = (
             weakref.WeakKeyDictionary()
         )
+        self._stacks: weakref.WeakKeyDictionary[PackedStack, dict[tuple[int, str], DeviceStack]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._orders: dict[tuple[str, str], str] = {}
         self._lock = threading.RLock()
         self._end = weakref.finalize(self, _release, hip, self._state)
@@ -74,6 +79,8 @@ class Library:
         *,
         residual: Any = None,
         activation: str | None = None,
+        x_scale: Any = None,
+        dtype: Any = None,
     ) -> Any:
         """x [M, K] @ W^T -> [M, N] in the type of x (bf16 or fp16), which has to match W's K.
 
@@ -85,8 +92,11 @@ class Library:
         out     [M, N] of the kind and type of x, rows may have a pitch; None: made
         residual    [M, N] of the kind and type of x, added last; may be out itself
         activation  silu, gelu, gelu_tanh, or swiglu: W then has gate and up in turn, and out is [M, N/2] (runtime/epilogue.py)
+        x_scale     float32 [M]: x is FP8 (runtime/scaled.py), and out, bias and residual are of `dtype`, bf16 or fp16
         Raises ShapeError, OperandError, ClosedError, HipError, CodeObjectError.
         """
+        if x_scale is not None or dtype is not None:
+            return scaled.gemm(self, x, x_scale, w, bias, out, stream, residual, activation, dtype)
         try:
             device = x.get_device()
         except AttributeError:
@@ -153,6 +163,34 @@ class Library:
         added = (0 if array is None else array.data_ptr() for array in (row, residual))
         launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x), *added)
         return out
+
+    def grouped_gemm(
+        self,
+        x: Any,
+        w: PackedStack | DeviceStack,
+        rows: Any,
+        bias: Any = None,
+        out: Any = None,
+        stream: Any = None,
+        *,
+        residual: Any = None,
+        activation: str | None = None,
+    ) -> Any:
+        """Each row of x [M, K] @ the W [N, K]^T of its expert -> [M, N] in the type of x (bf16 or fp16).
+
+        x     torch tensor on a ROCm device: launched where it lies, asynchronously, in the order of `stream`. numpy array or
+              CPU tensor: copied to the device and back, and done when this returns
+        w     a stack of weights, one for each expert: runtime.stack of packed weights, or a DeviceStack
+        rows  integers [M]: the expert of each row of x. Or [tokens, topk]: the experts of each token; x then has a row for each
+              token, or for each of its experts, and the result has tokens * topk rows, those of a token together. Or a
+              runtime.Sorting, which is what AITER's moe_sorting gives; with weights, results are multiplied with them
+        bias  [experts, N] of the kind and type of x
+        out   [tokens * topk, N] of the kind and type of x; None: made, with zeros in rows whose expert is not there
+        residual    as out; added last; may be out itself
+        activation  as for gemm; swiglu takes stacked runtime.pack_gate_up weights, and out is [.., N/2]
+        Raises ShapeError, OperandError, ClosedError, HipError, CodeObjectError.
+        """
+        return experts.grouped_gemm(self, x, w, rows, bias, out, stream, residual, activation)
 
     def plan(
         self,
@@ -257,9 +295,20 @@ class Library:
                 copy = copies[device, order] = upload(self._hip, packed, device, order)
             return copy
 
+    def upload_stack(self, packed: PackedStack, device: int | None = None, activations: Any = "bf16") -> DeviceStack:
+        """The copy of a stack that grouped_gemm keeps while `packed` is alive, one for each code order; made on the first
+        call."""
+        device, order = self._ordinal(device), self.order(packed.format, activations)
+        with self._lock:
+            copies = self._stacks.setdefault(packed, {})
+            copy = copies.get((device, order))
+            if copy is None or copy.owner.epoch.over:
+                copy = copies[device, order] = upload_stack(self._hip, packed, device, order)
+            return copy
+
     def order(self, format: str, activations: Any) -> str:
         """The code order that the kernels for a weight format and a dtype of x read: of runtime.formats.ORDERS."""
-        key = format, dtype_name(activations)
+        key = format, array_dtype(activations)
         order = self._orders.get(key)
         if order is None:
             order = self._orders[key] = _order(self.kernels.values(), *key)
@@ -302,6 +351,7 @@ class Library:
                 self._finish()
         finally:
             self._resident = weakref.WeakKeyDictionary()
+            self._stacks = weakref.WeakKeyDictionary()
             self._end()
 
     def _finish(self) -> None:
@@ -404,12 +454,23 @@ class Library:
     def launcher_for(
         self, w: DeviceWeight, dtype: str, m: int, lda: int, ldc: int, options: Epilogue = NONE, ldr: int = 0
     ) -> Launch:
-        """What launches m rows of bf16 or fp16 with these pitches and this epilogue."""
+        """What launches m rows with these pitches and this epilogue. dtype: bf16, fp16, or fp8_bf16 for FP8 and results of bf16."""
         self._ordinal(w.device)
         if m == 0:
             return Nothing()
         problem = Problem(f"gemm_{w.format}_{dtype}", m, w.n, w.k, lda, ldc, options, ldr)
         return self._launcher(problem, w, self._select(problem, w.device))
+
+    def grouped_launcher(self, w: DeviceStack, problem: GroupedProblem) -> GroupedLauncher:
+        """What launches a grouped GEMM of these sizes, kept with the stack."""
+        device = self._ordinal(w.device)
+        launcher = w.launchers.get((self._state.id, problem))
+        if launcher is None:
+            selection = choose_grouped(self.kernels.values(), problem, self.arch, self._units[device])
+            w.check_order(selection.kernel)
+            launcher = GroupedLauncher(self, self._state, problem, w, selection)
+            w.remember((self._state.id, problem), launcher)
+        return launcher
 
     def _like(self, x: DeviceArray, n: int) -> DeviceArray:
         return allocate(self._hip, (x.shape[0], n), x.dtype, None, x.device)

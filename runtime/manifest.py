@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ ARGUMENT_SIZES: Mapping[str, int] = types.MappingProxyType({"buffer": 16, "u32":
 ACTIVATIONS = ("bf16", "fp16", "fp8")
 OUTPUTS = ("bf16", "fp16")
 DIMENSIONS = ("m", "n", "k")
-GEMMS = ("gemm",)  # ops whose kernels multiply with packed weights, tile by tile
+GEMMS = ("gemm",)  # ops whose problems are M, N and K
+TILED = (*GEMMS, "grouped")  # ops whose kernels multiply with packed weights, tile by tile
 GRID_DIMENSIONS = (*DIMENSIONS, "slices")  # of those
 MAX_KERNARG = 1 << 16  # bytes: far more than any kernel takes; a damaged size must not be allocated
 ALIGNMENTS = tuple(1 << bits for bits in range(13))  # bytes, up to a page
@@ -246,7 +248,7 @@ def _check_kernel(key: str, kernel: Kernel, where: str) -> None:
     if Path(kernel.file).name != kernel.file or kernel.file in ("", ".."):
         raise ManifestError(f"{place}.file: {kernel.file!r} is not a plain file name")
     _check_launch(place, kernel)
-    if kernel.op in GEMMS:
+    if kernel.op in TILED:
         _check_gemm(place, kernel)
     if kernel.tolerance is not None:
         _check_tolerance(place, kernel.tolerance)
@@ -339,8 +341,8 @@ def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:
     """An instance of the dataclass `cls` from a JSON object with exactly its fields."""
     if not isinstance(data, dict):
         raise ManifestError(f"{where}: {path or 'top'}: expected an object, got {data!r:.60}")
-    hints = typing.get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
+    hints = _hints(cls)
+    names = list(hints)
     for name in names:
         if name not in data:
             raise ManifestError(f"{where}: {path + '.' if path else ''}{name} is missing")
@@ -348,6 +350,13 @@ def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:
         if name not in names:
             raise ManifestError(f"{where}: {path + '.' if path else ''}{name} is not a known key")
     return cls(**{n: _value(hints[n], data[n], where, f"{path}.{n}" if path else n) for n in names})
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass and their types, which take long to find out."""
+    kinds = typing.get_type_hints(cls)
+    return {field.name: kinds[field.name] for field in fields(cls)}
 
 
 def _value(kind: Any, data: Any, where: str, path: str) -> Any:

@@ -15,8 +15,9 @@ from runtime.errors import DeviceResetError, OperandError
 from runtime.hip import Hip
 
 ITEM_BYTES = 2  # bf16 and fp16
-ITEM_SIZES = {"bf16": 2, "fp16": 2, "fp8": 1}  # of activations
+ITEM_SIZES = {"bf16": 2, "fp16": 2, "fp8": 1, "f32": 4}  # bytes of an element of a DeviceArray
 _NAMES = {"bfloat16": "bf16", "float16": "fp16", "bf16": "bf16", "fp16": "fp16"}
+_HELD = {"float8_e4m3fnuz": "fp8", "fp8": "fp8", "float32": "f32", "f32": "f32"}  # beside those that are multiplied alone
 KNOWN_DTYPES: dict[Any, str] = {}  # what dtype_name has answered
 
 
@@ -33,6 +34,13 @@ def dtype_name(dtype: Any) -> str:
             raise OperandError(f"dtype {dtype} is none a kernel multiplies: bfloat16 and float16 are")
         KNOWN_DTYPES[dtype] = name
     return name
+
+
+def array_dtype(dtype: Any) -> str:
+    """What a DeviceArray can hold: one of ITEM_SIZES, from a name or a dtype of numpy, ml_dtypes or torch. fp8 is E4M3FNUZ.
+    OperandError for any other."""
+    text = getattr(dtype, "__name__", str(dtype)).removeprefix("torch.")
+    return _HELD.get(text) or dtype_name(dtype)
 
 
 _HIP_PYTHON = ("hip", "rocm")  # the packages of its releases 7 and 10
@@ -54,12 +62,13 @@ def number(value: Any, what: str) -> int:
 
 
 def numpy_dtype(name: str) -> np.dtype:
-    """The numpy dtype of bf16 (ml_dtypes) or fp16."""
-    if name == "fp16":
-        return np.dtype(np.float16)
+    """The numpy dtype of one of ITEM_SIZES; bf16 and fp8 are those of ml_dtypes."""
+    plain = {"fp16": np.float16, "f32": np.float32}.get(name)
+    if plain is not None:
+        return np.dtype(plain)
     import ml_dtypes
 
-    return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(ml_dtypes.bfloat16 if name == "bf16" else ml_dtypes.float8_e4m3fnuz)
 
 
 class Allocation:
@@ -91,10 +100,10 @@ class Allocation:
 
 
 class DeviceArray:
-    """A bf16 or fp16 matrix in device memory, rows `pitch` elements apart: for users of hip-python without torch.
+    """A matrix in device memory, rows `pitch` elements apart: for users of hip-python without torch.
 
     address  of element [0, 0]
-    dtype    "bf16" or "fp16"
+    dtype    one of ITEM_SIZES: "bf16" or "fp16"; "fp8" (E4M3FNUZ) and "f32" for gemm with x_scale
     owner    kept alive with the array: whatever holds the memory; None if the caller looks after it
 
     Has of torch.Tensor's methods those that a launch asks for.
@@ -122,11 +131,12 @@ class DeviceArray:
             raise OperandError(f"shape {shape!r:.60}: a DeviceArray has two dimensions") from None
         if type(rows) is not int or type(columns) is not int:
             rows, columns = number(rows, "shape[0]"), number(columns, "shape[1]")
-        self.shape, self.dtype = (rows, columns), dtype_name(dtype)
+        self.shape, self.dtype = (rows, columns), array_dtype(dtype)
         if rows < 0 or columns < 0:
             raise OperandError(f"shape {list(self.shape)}: sizes start at 0")
         self.pitch = columns if pitch is None else number(pitch, "pitch")
-        if self.device < 0 or self.address < 0 or self.address + rows * self.pitch * ITEM_BYTES > 1 << ADDRESS_BITS:
+        end = self.address + rows * self.pitch * ITEM_SIZES[self.dtype]
+        if self.device < 0 or self.address < 0 or end > 1 << ADDRESS_BITS:
             raise OperandError(f"{self.nbytes} bytes at {self.address:#x} on device {self.device}: devices count from"
                                f" 0, and their addresses have {ADDRESS_BITS} bits")  # fmt: skip
         if self.pitch < self.shape[1]:
@@ -151,7 +161,7 @@ class DeviceArray:
     @property
     def nbytes(self) -> int:
         """Bytes from the first element to past the last."""
-        return extent(*self.shape, self.pitch, ITEM_BYTES)
+        return extent(*self.shape, self.pitch, ITEM_SIZES[self.dtype])
 
     def __repr__(self) -> str:
         return f"DeviceArray({list(self.shape)} {self.dtype}, pitch {self.pitch}, device {self.device})"

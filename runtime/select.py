@@ -260,8 +260,26 @@ def _cheapest(
     return Selection(best, text, count)
 
 
+_NO_FP8 = (
+    "it has no FP8 matrix instructions; FP8 weights go with bf16 or fp16 activations there (W8A16: gemm_fp8_bf16, gemm_fp8_fp16)"
+)
+_HAS_FP8 = "FP8 weights go with FP8 activations there, at twice the rate (gemm_fp8_fp8_bf16: lib.gemm with x_scale)"
+# What to do instead where an architecture has no such kernels, by whether activations are FP8.
+_INSTEAD = {("gfx90a", True): _NO_FP8, ("gfx942", False): _HAS_FP8}
+
+
+def _instead(contract: str, arch: str) -> str:
+    _, weights, *types = contract.split("_")
+    if "fp8" not in (weights, *types):
+        return ""
+    return _INSTEAD.get((arch, types[:1] == ["fp8"]), "")
+
+
 def _none_takes(problem: Problem, arch: str, refused: Iterable[str | None]) -> str:
     reasons = sorted({str(reason) for reason in refused})
+    instead = "" if reasons else _instead(problem.contract, arch)
+    if instead:
+        return f"no kernel for {problem.contract} on {arch}: {instead}"
     if not reasons:
         return f"no kernel for {problem.contract} on {arch}: build one with petitgen build, or see lib.contracts"
     return f"no kernel takes {problem}: {'; '.join(reasons)}"

@@ -42,4 +42,7 @@ def purpose(instance: GemmInstance) -> str:
     """What a kernel computes, in a line."""
     a, out = instance.activations.name, instance.out.name
     types, rows = (f"{a} A and C", "") if a == out else (f"{a} A and {out} C", " * row[M]")
+    if instance.grouped:
+        return (f"C[r,N] = (A[r,K] x dequant(W[expert of r])[N,K]^T) * outer[N] for sorted rows r, {instance.weights.name}"
+                f" weights, {types}, f32 sums.")  # fmt: skip
     return f"C[M,N] = (A[M,K] x dequant(W)[N,K]^T) * outer[N]{rows}, {instance.weights.name} weights, {types}, f32 sums."

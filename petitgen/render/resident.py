@@ -19,7 +19,7 @@ from petitgen.render.context import (
     purpose,
     tile_of,
 )
-from petitgen.render.epilogue import NORMAL_TAIL, OPTIONS
+from petitgen.render.epilogue import NORMAL_TAIL, options
 from petitgen.spec.model import GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_LARGEST
 
@@ -169,6 +169,7 @@ class ResidentContext:
     accumulator_type: str
     parameters: tuple[Parameter, ...]
     epilogue: tuple[tuple[str, int], ...]  # options by name and bit; none: results are stored as they are
+    grouped: bool  # rows are sorted by expert
     tail: tuple[float, ...]  # of the normal distribution
     code_exponent: int
     table: tuple[str, ...]  # order table: bf16 codes 4 to 7 and 0 to 3, high bytes and then low ones
@@ -268,7 +269,8 @@ def resident_context(instance: GemmInstance) -> ResidentContext:
         operand_type=OPERANDS[activations],
         accumulator_type=ACCUMULATORS[WIDTH],
         parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
-        epilogue=OPTIONS if instance.epilogue else (),
+        epilogue=options(instance),
+        grouped=instance.grouped,
         tail=NORMAL_TAIL,
         code_exponent=code_exponent,
         table=_TABLES[instance.order](code_exponent) if instance.order in _TABLES else (),

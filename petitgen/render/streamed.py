@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter, is_halved, purpose, tile_of
-from petitgen.render.epilogue import NORMAL_TAIL, OPTIONS
+from petitgen.render.epilogue import NORMAL_TAIL, options
 from petitgen.spec.model import Arch, GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_BINADES, MX_LARGEST
 
@@ -138,6 +138,8 @@ class StreamedContext:
     accumulator_type: str
     parameters: tuple[Parameter, ...]
     epilogue: tuple[tuple[str, int], ...]  # options by name and bit; none: results are stored as they are
+    grouped: bool  # rows are sorted by expert
+    targets_place: int  # in LDS, beside what the epilogue uses: where the rows of the tile go, 8 bytes each
     tail: tuple[float, ...]  # of the normal distribution
     scaled_weights: bool
     normalize: bool  # codes are brought up: a product would be subnormal where that is flushed, or out of range
@@ -167,6 +169,7 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
     a_registers = t.m * t.k * 2 // 4 // instance.block
     vector = columns * _SCALING[way, activations, instance.order]
     watching = _WATCHING * a_registers if flushes else 0
+    targets = t.waves * WIDTH * WIDTH * 4  # behind what each wave exchanges in the epilogue
     return StreamedContext(
         name=instance.name,
         purpose=purpose(instance),
@@ -212,12 +215,14 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
         a_registers=a_registers * t.a_ahead,
         operand_registers=8 * (rows + columns),
         a_bytes=t.m * t.k * 2,
-        lds_bytes=2 * t.m * t.k * 2,
+        lds_bytes=max(2 * t.m * t.k * 2, targets + 8 * t.m if instance.grouped else 0),
         mfma_builtin=MFMA[activations, WIDTH],
         operand_type=OPERANDS[activations],
         accumulator_type=ACCUMULATORS[WIDTH],
         parameters=tuple(Parameter(C_TYPES[a.kind], a.name) for a in instance.abi),
-        epilogue=OPTIONS if instance.epilogue else (),
+        epilogue=options(instance),
+        grouped=instance.grouped,
+        targets_place=targets,
         tail=NORMAL_TAIL,
         scaled_weights=way == "fold",
         normalize=exponents.code != exponents.unpacked,

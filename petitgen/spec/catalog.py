@@ -42,9 +42,14 @@ class Catalog:
     instances: tuple[KernelInstance, ...]
 
     @property
-    def gemms(self) -> tuple[GemmInstance, ...]:
-        """Those that multiply with packed weights."""
+    def tiled(self) -> tuple[GemmInstance, ...]:
+        """Those that multiply with packed weights, tile by tile."""
         return tuple(one for one in self.instances if isinstance(one, GemmInstance))
+
+    @property
+    def gemms(self) -> tuple[GemmInstance, ...]:
+        """Those of them that multiply with one weight: of M, N and K."""
+        return tuple(one for one in self.tiled if not one.grouped)
 
     def select(self, patterns: Sequence[str] = (), arch: str | None = None) -> list[KernelInstance]:
         """Instances whose name matches any glob of `patterns` (all without one), of `arch` when given.
@@ -70,23 +75,27 @@ def load_catalog(configs: Path | None = None) -> Catalog:
     root = CONFIGS if configs is None else configs
     archs = {name: Arch(name=name, **facts) for name, facts in read(root / "archs.yaml", "archs")["archs"].items()}
     formats = read(root / "formats.yaml", "formats")
+    arguments = read(root / "arguments.yaml", "arguments")["arguments"].items()
+    known = {name: Argument(name=name, **facts) for name, facts in arguments}
     families = sorted((root / "kernels").glob("*.yaml"))
     if not families:
         raise SpecError(f"{root / 'kernels'}: holds no kernel family (*.yaml)")
     instances: list[KernelInstance] = []
     for path in families:
-        instances += _family(path, archs, formats).instances()
+        instances += _family(path, archs, formats, known).instances()
     _refuse_duplicates(instances)
     return Catalog(archs, tuple(instances))
 
 
-def _family(path: Path, archs: dict[str, Arch], formats: dict[str, Any]) -> Family:
+def _family(
+    path: Path, archs: dict[str, Arch], formats: dict[str, Any], arguments: dict[str, Argument]
+) -> Family:
     spec = read(path, "family")
     if spec["op"] not in _KINDS:
         raise SpecError(f"{path}: op: {spec['op']!r} is not allowed; one of {', '.join(_KINDS)} is")
     kind, schema = _KINDS[spec["op"]]
     check(path, spec, schema)
-    return kind(path, spec, archs, formats)
+    return kind(path, spec, archs, formats, arguments)
 
 
 def _refuse_duplicates(instances: list[KernelInstance]) -> None:
@@ -106,7 +115,7 @@ class _GemmFamily(Family):
         spec = self.spec
         weights = [self._weights(name) for name in spec["weights"]]
         tiles = [self._tile(i, facts) for i, facts in enumerate(spec["tiles"])]
-        abi = tuple(Argument(**facts) for facts in spec["abi"])
+        abi = tuple(self._argument(name) for name in spec["abi"])
         for arch, w, (a, out), (i, tile) in product(self._archs(), weights, self._types(), enumerate(tiles)):
             if arch.name not in spec["tiles"][i].get("archs", spec["archs"]):
                 continue
@@ -127,6 +136,11 @@ class _GemmFamily(Family):
                 tolerance=Tolerance(out.unit, spec["tolerance"]["accumulate"], spec["tolerance"]["sums"][tile.loop]),
                 whole_range=tile.loop in spec["whole_range"],
             )
+
+    def _argument(self, name: str) -> Argument:
+        if name not in self.arguments:
+            raise self._error(f"abi: {name!r} is not in arguments.yaml; allowed: {', '.join(self.arguments)}")
+        return self.arguments[name]
 
     def _weights(self, name: str) -> str:
         if self._known(name, "weights") not in FORMATS:
@@ -151,5 +165,6 @@ class _GemmFamily(Family):
 # op -> what its families are, and the schema of their files
 _KINDS: dict[str, tuple[type[Family], str]] = {
     "gemm": (_GemmFamily, "gemm"),
+    "grouped": (_GemmFamily, "gemm"),
     **dict.fromkeys(arrays.OPS, (arrays.ArrayFamily, "array")),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from petitgen.errors import SpecError
-from petitgen.spec.model import Activations, Arch, KernelInstance
+from petitgen.spec.model import Activations, Arch, Argument, KernelInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Family:
     spec: dict[str, Any]
     archs: dict[str, Arch]
     formats: dict[str, Any]
+    arguments: dict[str, Argument]
 
     def instances(self) -> list[KernelInstance]:
         """All but those excluded. SpecError, naming file and key, for what is not possible."""

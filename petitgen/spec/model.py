@@ -204,6 +204,11 @@ class GemmInstance(KernelInstance):
         return any(argument.name == "options" for argument in self.abi)
 
     @property
+    def grouped(self) -> bool:
+        """Are its rows sorted by expert, each expert with a weight of its own?"""
+        return any(argument.name == "experts" for argument in self.abi)
+
+    @property
     def order(self) -> str:
         """The code order it reads weights in."""
         return FORMATS[self.weights.name].only_order or self.activations.order[self.arch.name]

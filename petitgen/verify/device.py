@@ -74,12 +74,12 @@ def execute(
     """C = A x W^T on the emulator, and what an epilogue makes of it.
 
     a: [M, K] of the kernel's activation type; lda and ldc: row pitches in elements; slices: workgroups that share a
-    tile along K; row_scales: [M], of FP8 activations. The gaps between rows of A hold NaN, those of C a sentinel, partial
-    sums that nobody has written are NaN, and the counters of arrivals have to be zero again in the end.
-    `sanitize`: look for faults that results do not show; buffers that the manifest calls out_of_range may be accessed past their end. Where rows of C are apart,
-    buffers have no more than the alignment that the manifest asks for. Raises EmulationError,
-    with the findings so far, when the kernel does what the device cannot, and VerifyError when the operands are not
-    the kernel's.
+    tile along K. row_scales: [M], of FP8 activations. The gaps between rows of A hold NaN, those of C a sentinel,
+    partial sums that nobody has written are NaN, and the counters of arrivals have to be zero again in the end.
+    `sanitize`: look for faults that results do not show; buffers that the manifest calls out_of_range may be accessed
+    past their end. Where rows of C are apart, buffers have no more than the alignment that the manifest asks for.
+    Raises EmulationError, with the findings so far, when the kernel does what the device cannot, and VerifyError when
+    the operands are not the kernel's.
     """
     dtype = FLOAT_TYPES[kernel.activations].dtype
     _check(kernel, a, dtype, weights, arch)
@@ -92,14 +92,14 @@ def execute(
     check_limits(kernel, m, n, k, lda, ldc, slices, extra.options.columns(n) if extra else n)
     memory = DeviceMemory()
     contents = {
-        "a": _pitched(a, lda),
+        "a": pitched(a, lda),
         "w": reorder(weights.codes, kernel.order).reshape(-1),
         "s": rescale(weights.scales, weights.format, kernel.order).reshape(-1),
         "o": weights.outer.view(np.uint8),
         "r": np.zeros(0, np.uint8) if row_scales is None else row_scales.view(np.uint8),
         "c": np.full(extent(m, columns, ldc, out.itemsize), SENTINEL, np.uint8),
         "bias": bias.view(np.uint8),
-        "residual": _pitched(residual, ldr),
+        "residual": pitched(residual, ldr),
         "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
         "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
     }
@@ -110,7 +110,7 @@ def execute(
     }
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
     scalars |= {"ldr": ldr, "options": int(extra.options)}
-    kernarg = _kernarg(kernel, buffers, scalars, arch)
+    kernarg = laid_out(kernel, buffers, scalars, arch)
     grid = kernel.grid.size(m=m, n=n, k=k, slices=slices)
     limit = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
     sanitizer = Sanitizer(intended(kernel, kernarg)) if sanitize else False
@@ -125,7 +125,7 @@ def execute(
         sanitize=sanitizer,
     )
     after = {name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()}
-    c, written = _rows(after["c"][GUARD_BYTES:], m, columns, ldc, out)
+    c, written = rows_of(after["c"][GUARD_BYTES:], m, columns, ldc, out)
     watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
     watched["c"][GUARD_BYTES:][written] = False
     watched["p"][GUARD_BYTES : GUARD_BYTES + buffers["p"].size] = False
@@ -146,7 +146,7 @@ def _check(kernel: Kernel, a: NDArray, dtype: np.dtype, weights: PackedWeight, a
         raise VerifyError(f"{kernel.name}: A has K = {a.shape[1]}, the weights have K = {weights.k}")
 
 
-def _pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
+def pitched(a: NDArray, lda: int) -> NDArray[np.uint8]:
     """The bytes of A with rows `lda` elements apart, NaN in the gaps, cut after the last element."""
     m, k = a.shape
     wide = np.full((m, lda * a.itemsize), GUARD if a.itemsize > 1 else FP8_NAN, np.uint8)
@@ -162,7 +162,7 @@ def place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], offset: int 
     return Buffer(name, start + offset + GUARD_BYTES, data.size, before)
 
 
-def _kernarg(kernel: Kernel, buffers: dict[str, Buffer], scalars: dict[str, int], arch: str) -> bytes:
+def laid_out(kernel: Kernel, buffers: dict[str, Buffer], scalars: dict[str, int], arch: str) -> bytes:
     """The kernel argument segment, laid out as the manifest says."""
     segment = bytearray(kernel.kernarg.size)
     for argument in kernel.kernarg.args:
@@ -180,7 +180,7 @@ def intended(kernel: Kernel, kernarg: bytes) -> list[bytes]:
     return [kernarg[arg.offset : arg.offset + arg.size] for arg in kernel.kernarg.args if arg.out_of_range]
 
 
-def _rows(data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype) -> tuple[NDArray, NDArray[np.int64]]:
+def rows_of(data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype) -> tuple[NDArray, NDArray[np.int64]]:
     """C as an array, and the indices of its bytes in `data`."""
     offsets = np.arange(m)[:, None] * ldc * dtype.itemsize + np.arange(n * dtype.itemsize)
     return np.ascontiguousarray(data[offsets]).view(dtype), offsets

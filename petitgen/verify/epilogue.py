@@ -47,8 +47,8 @@ def apply(reference: Reference, extra: Extra, accumulate: float) -> Reference:
     """The reference of the result behind the epilogue: what was granted before it (`accumulate` as in the tolerance) is
     granted times its slope.
 
-    Nothing is promised where the result may be inside or outside of float32 before the epilogue, nor for what is Inf times an
-    activation that float32 may count as zero.
+    Nothing is promised where the result may be inside or outside of float32 before the epilogue, nor for what is Inf times
+    something that may be zero.
     """
     if not extra.options:
         return reference
@@ -64,7 +64,7 @@ def apply(reference: Reference, extra: Extra, accumulate: float) -> Reference:
             y = activation(y)
             magnitude, underflow = STEEPEST * magnitude + FUNCTION * np.abs(y), STEEPEST * underflow + FAINT
         if extra.options & Epilogue.SWIGLU:
-            y, magnitude, underflow, free = _gated(y, magnitude, underflow, free)
+            y, magnitude, underflow, free = _gated(y, magnitude, underflow, free, accumulate)
         if extra.residual is not None:
             residual = extra.residual.astype(np.float64)
             y, magnitude = y + residual, magnitude + np.abs(residual)
@@ -75,13 +75,15 @@ _Floats = NDArray[np.float64]
 
 
 def _gated(
-    y: _Floats, magnitude: _Floats, underflow: _Floats, free: NDArray[np.bool_]
+    y: _Floats, magnitude: _Floats, underflow: _Floats, free: NDArray[np.bool_], accumulate: float
 ) -> tuple[_Floats, _Floats, _Floats, NDArray[np.bool_]]:
     gate, up = _silu(y[:, 0::2]), y[:, 1::2]
     product = gate * up
     slopes = STEEPEST * np.abs(up), np.abs(gate)
     grown = [slopes[0] * one[:, 0::2] + slopes[1] * one[:, 1::2] for one in (magnitude, underflow)]
-    vague = np.isinf(up) & (np.abs(gate) <= FAINT)
+    may_be_wrong_by = accumulate * magnitude + underflow
+    vague = np.isinf(up) & (np.abs(gate) <= may_be_wrong_by[:, 0::2])
+    vague |= np.isinf(gate) & (np.abs(up) <= may_be_wrong_by[:, 1::2])
     return (
         product,
         grown[0] + FUNCTION * np.abs(product),

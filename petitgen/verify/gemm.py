@@ -53,26 +53,26 @@ def plan(kernel: Kernel, shapes: Sequence[Shape] | None, slices: Sequence[int]) 
     """The shapes for a kernel. VerifyError for one that it does not take."""
     if kernel.weights not in SCHEMES:
         raise VerifyError(f"{kernel.name}: no reference for {kernel.op} with {kernel.weights} weights")
-    plan = tuple(shapes or default_shapes(kernel.tile, *_shape_facts(kernel)))
+    plan = tuple(shapes or default_shapes(kernel.tile, *shape_facts(kernel)))
     if slices:
         plan = tuple(replace(shape, slices=count) for shape in plan for count in slices)
     elif splits(kernel) and not shapes:
         plan += in_slices(plan)
     if not shapes and not slices and any(argument.name == "options" for argument in kernel.kernarg.args):
-        plan += in_epilogues(kernel.tile, _shape_facts(kernel)[0])
+        plan += in_epilogues(kernel.tile, shape_facts(kernel)[0])
     for shape in plan:
         columns = shape.options.columns(shape.n)
-        check_limits(kernel, shape.m, shape.n, shape.k, *_pitches(kernel, shape), shape.slices, columns)
+        check_limits(kernel, shape.m, shape.n, shape.k, *pitches(kernel, shape), shape.slices, columns)
     return plan
 
 
-def _shape_facts(kernel: Kernel) -> tuple[int, int]:
+def shape_facts(kernel: Kernel) -> tuple[int, int]:
     """The multiple of K, and the largest row pitch."""
     multiple = math.lcm(SCHEMES[kernel.weights].block, kernel.constraints["k_multiple"])
     return multiple, kernel.constraints.get("max_pitch", MAX_PITCH)
 
 
-def _pitches(kernel: Kernel, shape: Shape) -> tuple[int, int]:
+def pitches(kernel: Kernel, shape: Shape) -> tuple[int, int]:
     """lda and ldc of a shape, in elements, rounded up to what the kernel takes."""
     multiples = kernel.constraints
     return shape.lda(multiples.get("lda_multiple", 1)), shape.ldc(multiples.get("ldc_multiple", 1))
@@ -81,10 +81,10 @@ def _pitches(kernel: Kernel, shape: Shape) -> tuple[int, int]:
 def case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> GemmCase:
     """Run a kernel at a shape and look at what it gave."""
     start = time.perf_counter()
-    lda, ldc = _pitches(kernel, shape)
+    lda, ldc = pitches(kernel, shape)
     tolerance = kernel.bounds
     problem = make_problem(
-        shape, kernel.activations, kernel.weights, whole_range=_whole_range(kernel.name), out=kernel.out
+        shape, kernel.activations, kernel.weights, whole_range=whole_range(kernel.name), out=kernel.out
     )
     weights = pack(kernel.weights, *problem.weights.tensors)
     rng = np.random.default_rng(zlib.crc32(str(shape).encode()))
@@ -94,7 +94,7 @@ def case(target: Target, kernel: Kernel, shape: Shape, sanitize: bool) -> GemmCa
     except (PetitgenError, RuntimeLibraryError) as error:
         faults = error.findings if isinstance(error, EmulationError) else ()
         return GemmCase(shape, str(error), None, (), 0, time.perf_counter() - start, faults, lda, ldc, "")
-    reference = apply(evaluate(problem, flushes=_flushes(target.arch), sums=tolerance.sums), extra, tolerance.accumulate)
+    reference = apply(evaluate(problem, flushes=flushes(target.arch), sums=tolerance.sums), extra, tolerance.accumulate)
     mismatch = compare(done.c, reference, tolerance, kernel.out)
     took = time.perf_counter() - start
     kinds = _kinds(problem, mismatch.index) if mismatch else ""
@@ -106,14 +106,14 @@ def _kinds(problem: Problem, index: tuple[int, int]) -> str:
     return f"A row: {problem.a_kinds[index[0]]}, W row: {problem.w_kinds[column]}"
 
 
-def _flushes(arch: str) -> bool:
+def flushes(arch: str) -> bool:
     """Do the matrix cores of `arch` flush subnormals (configs/archs.yaml)?"""
     return _catalog().archs[arch].mfma_flushes_denormals
 
 
-def _whole_range(name: str) -> bool:
+def whole_range(name: str) -> bool:
     """Does the kernel promise to take activations of any size (configs/kernels/)? Not one that is in no spec."""
-    return any(instance.name == name and instance.whole_range for instance in _catalog().gemms)
+    return any(instance.name == name and instance.whole_range for instance in _catalog().tiled)
 
 
 @lru_cache

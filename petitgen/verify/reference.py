@@ -1,12 +1,13 @@
 """What C must be, in float64, from the checkpoint tensors.
 
 Written from the format definitions (NVFP4: E2M1 codes, an E4M3FN scale for 16 values along K, an outer scale; MXFP4:
-E2M1 codes, an E8M0 scale for 32; AMD-FP4: as NVFP4, with UE5M3 scales; FP8: E4M3FNUZ, an outer scale) on the tables
-of ml_dtypes, which has all but UE5M3. It shares nothing with packing or templates: an error there cannot repeat itself.
+E2M1 codes, an E8M0 scale for 32; AMD-FP4: as NVFP4, with UE5M3 scales; FP8: E4M3FNUZ codes, an outer scale) on the tables of
+ml_dtypes, which has all but UE5M3. It shares nothing with packing or templates: an error there cannot repeat itself.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -27,6 +28,7 @@ MX_FLOOR = 2.0**-133  # an MXFP4 scale of this times the column's largest, or le
 
 F32_SMALLEST_NORMAL = 2.0**-126
 F32_SMALLEST_SUBNORMAL = 2.0**-149
+FEW = 64  # terms, of whose sum `accumulate` of a tolerance is said
 COLUMNS_AT_ONCE = 512  # bounds the memory that large problems take
 
 
@@ -35,7 +37,7 @@ class Reference:
     """All f64 [M, N].
 
     y          the exact result, before rounding to the output type
-    magnitude  sum over k of |a w|, outer scale included
+    magnitude  sum over k of |a w|, outer scale included, times what sums of K terms err more than those of 64: sqrt(K / 64)
     underflow  what f32 accumulation may lose below its smallest numbers (docs/verification.md)
     free       bool: elements of which nothing is promised; None: there are none
     """
@@ -90,12 +92,13 @@ def evaluate(problem: Problem, flushes: bool, sums: float = 2.0**-8) -> Referenc
     """
     a, (m, n) = problem.a.astype(np.float64), (problem.shape.m, problem.shape.n)
     y, magnitude, underflow = (np.empty((m, n)) for _ in range(3))
+    growth = max(1.0, math.sqrt(a.shape[1] / FEW))
     for first in range(0, n, COLUMNS_AT_ONCE):
         part = slice(first, first + COLUMNS_AT_ONCE)
         w, outer = dequantize(problem.weights.rows(part))
         with np.errstate(invalid="ignore", over="ignore"):
             y[:, part] = _product(a, w) * outer
-            magnitude[:, part] = (np.abs(a) @ np.abs(w).T) * np.abs(outer)
+            magnitude[:, part] = (np.abs(a) @ np.abs(w).T) * (np.abs(outer) * growth)
             underflow[:, part] = _underflow(problem, a, w, flushes, sums) * np.abs(outer)
     if problem.row_scales is not None:
         rows = problem.row_scales.astype(np.float64)[:, None]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from petitgen.errors import VerifyError
 from petitgen.executors import each
-from petitgen.verify import conversions, gemm, tokens
+from petitgen.verify import conversions, gemm, grouped_case, tokens
 from petitgen.verify.case import Case, Op, Problem
 from petitgen.verify.limits import check_arch
 from petitgen.verify.shapes import Shape
@@ -20,6 +20,7 @@ from petitgen.verify.targets import Target
 OPS = MappingProxyType(
     {
         "gemm": Op(gemm.plan, gemm.case),
+        "grouped": Op(grouped_case.plan, grouped_case.case),
         "quantize": Op(conversions.plan, conversions.quantize_case),
         "dequantize": Op(conversions.plan, conversions.dequantize_case),
         "amax": Op(conversions.amax_plan, conversions.amax_case),

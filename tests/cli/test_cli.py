@@ -96,7 +96,7 @@ def test_list_takes_format_activations_and_op(tmp_path: Path) -> None:
     assert listed("--op", "gemm") == [one.name for one in load_catalog().instances if one.op == "gemm"]
     found = listed("--format", "amdfp4", "--format", "mxfp4", "--activations", "fp16", "--arch", "gfx90a")
     assert found
-    assert all("_fp16__gfx90a_" in name and name.startswith(("gemm_amdfp4", "gemm_mxfp4")) for name in found)
+    assert all("_fp16__gfx90a_" in name for name in found)
     assert {name.split("_")[1] for name in found} == {"amdfp4", "mxfp4"}
     assert petitgen("list", "--format", "nvfp5").exit_code == 2
 
@@ -104,7 +104,7 @@ def test_list_takes_format_activations_and_op(tmp_path: Path) -> None:
 def test_list_takes_globs_and_arch(tmp_path: Path) -> None:
     result = petitgen("list", "--json", "--arch", "gfx90a", "gemm_*_fp16__*", "--generated", str(tmp_path))
     names = [row["name"] for row in json.loads(result.stdout)]
-    assert names == [name for name in NAMES if "_fp16__gfx90a_" in name]
+    assert names == [name for name in NAMES if name.startswith("gemm") and "_fp16__gfx90a_" in name]
     assert names
 
 

@@ -22,11 +22,21 @@ from petitgen.verify.shapes import default_shapes, in_epilogues, in_slices
 from .faults import PREFILL, STREAMED, Fault, Named, Plant
 from .faults_arrays import ARRAY_FAULTS
 from .faults_epilogue import EPILOGUE_FAULTS
+from .faults_fp8 import FP8_FAULTS
+from .faults_grouped import GROUPED_FAULTS
 from .faults_resident import RESIDENT_FAULTS
 from .faults_streamed import STREAMED_FAULTS
 from .faults_waits import WAITS
 
-FAULTS = [*STREAMED_FAULTS, *EPILOGUE_FAULTS, *RESIDENT_FAULTS, *WAITS, *ARRAY_FAULTS]
+FAULTS = [
+    *STREAMED_FAULTS,
+    *EPILOGUE_FAULTS,
+    *RESIDENT_FAULTS,
+    *GROUPED_FAULTS,
+    *FP8_FAULTS,
+    *WAITS,
+    *ARRAY_FAULTS,
+]
 
 
 def instance_of(plant: Plant | Named) -> KernelInstance:
@@ -34,11 +44,11 @@ def instance_of(plant: Plant | Named) -> KernelInstance:
     if isinstance(plant, Named):
         (one,) = load_catalog().select([plant.name])
         return one
-    wanted = plant.arch, plant.weights, plant.activations, plant.loop
+    wanted = plant.op, plant.arch, plant.weights, plant.activations, plant.loop
     fitting = [
         one
-        for one in load_catalog().gemms
-        if (one.arch.name, one.weights.name, one.activations.name, one.tile.loop) == wanted
+        for one in load_catalog().tiled
+        if (one.op, one.arch.name, one.weights.name, one.activations.name, one.tile.loop) == wanted
         and plant.m in (0, one.tile.m)
         and plant.n in (0, one.tile.n)
     ]

@@ -24,6 +24,7 @@ KERNEL: dict[str, Any] = {
     "op": "gemm",
     "weights": "nvfp4",
     "activations": "bf16",
+    "out": "bf16",
     "order": "fp16",
     "symbol": NAME,
     "file": f"{NAME}.hsaco",
@@ -148,6 +149,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "extent": (lambda k: k["kernarg"]["args"][0].update(max_bytes=-1), "'a' has max_bytes -1, below 0"),
     "tolerance": (lambda k: k["tolerance"].update(unit=-1.0), "tolerance.unit: expected a finite number from 0"),
+    "no output": (lambda k: k.update(out="fp8"), "out: 'fp8'; this runtime knows bf16, fp16"),
     "no order": (lambda k: k.update(order=""), "order: a code order is needed"),
     "no tolerance": (lambda k: k.update(tolerance=None), "tolerance: an object is needed, got null"),
     "sums": (lambda k: k["tolerance"].update(sums=0), "tolerance.sums: expected a power of two, got 0"),
@@ -171,7 +173,8 @@ def an_array() -> dict[str, Any]:
     data = copy.deepcopy(GOOD)
     name = "fold_bf16__gfx942_rows"
     grid = {"x": ["rows", 4], "y": 1, "z": ["depth", 2]}
-    own = {"name": name, "op": "fold", "weights": "", "order": "", "tile": {}, "constraints": {}, "tolerance": None}
+    own = {"name": name, "op": "fold", "weights": "", "out": "", "order": "", "tile": {}}
+    own |= {"constraints": {}, "tolerance": None}
     data["kernels"][name] = {**copy.deepcopy(KERNEL), **own, "grid": grid}
     return data
 

@@ -12,7 +12,7 @@ import pytest
 
 from runtime import orders
 from runtime.errors import ManifestError, OperandError
-from runtime.formats import FORMATS, HOST_ORDER, ORDER_SHAPES, ORDERS
+from runtime.formats import BYTES, FORMATS, HOST_ORDER, ORDER_SHAPES, ORDERS
 from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight, pack
 from tests.runtime.problems import Case, case
@@ -55,7 +55,8 @@ def seen_by_table(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], int, 
     return views, 0xF000F000, 12
 
 
-SEEN = {"fp16": seen_by_fp16, "bf16": seen_by_bf16, "table": seen_by_table, "window": seen_by_fp16}
+SEEN = {"fp16": seen_by_fp16, "bf16": seen_by_bf16, "table": seen_by_table, "window": seen_by_fp16, "fnuz": seen_by_table}
+NEGATIVE_ZERO = 8
 
 
 def unpacked(order: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -70,7 +71,7 @@ def unpacked(order: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def test_every_order_is_tested_here():
-    assert set(ORDERS) == set(SEEN) == set(ORDER_SHAPES)
+    assert set(ORDERS) == set(SEEN) == set(ORDER_SHAPES) - {BYTES}
     assert HOST_ORDER in ORDERS
 
 
@@ -100,6 +101,9 @@ def test_a_packed_weight_in_any_order_has_each_code_where_kernels_look(order, n,
     weight = np.random.default_rng(n).integers(0, 256, (n, k // 2), np.uint8)
     natural = np.zeros((-(-n // 16) * 16, -(-k // 128) * 128), np.uint8)
     natural[:n, :k:2], natural[:n, 1:k:2] = weight & 15, weight >> 4
+    assert (natural == NEGATIVE_ZERO).any()
+    if order == "fnuz":
+        natural[natural == NEGATIVE_ZERO] = 0
     host = pack("nvfp4", weight, np.zeros((n, k // 16), np.uint8), 1.0).codes
     packed = reorder(host, order)
     assert packed.shape == (natural.shape[1] // 128, natural.shape[0] // 16, *ORDER_SHAPES[order])
@@ -164,10 +168,17 @@ def test_scales_go_to_order_window_and_back():
 def test_the_shape_of_codes_tells_their_order():
     for order, tail in ORDER_SHAPES.items():
         assert order_of((7, 3, *tail)) == order
-        assert np.prod(tail) == 1024
+        assert np.prod(tail) == (2048 if order == BYTES else 1024)
     for wrong in [(7, 3, 1024), (64, 16), (7, 3, 64, 2, 4, 2), (6144,)]:
         with pytest.raises(OperandError, match="tells the order of its codes"):
             order_of(wrong)
+
+
+def test_codes_of_8_bits_have_one_order():
+    packed = pack("fp8", np.zeros((16, 128), np.uint8), np.float32(1))
+    assert order_of(packed.codes.shape) == BYTES
+    assert all(reorder(packed.codes, order) is packed.codes for order in ORDERS)
+    assert rescale(packed.scales, "fp8", BYTES) is packed.scales
 
 
 def test_an_unknown_order_is_refused():
@@ -177,7 +188,7 @@ def test_an_unknown_order_is_refused():
 
 def test_formats_have_whole_blocks_in_a_brick():
     for fmt in FORMATS.values():
-        assert fmt.scales_per_brick * fmt.block == 128
+        assert fmt.scales_per_brick * fmt.block == (128 if fmt.bits == 4 else 0)
 
 
 # ---- on a device ------------------------------------------------------------------------------------

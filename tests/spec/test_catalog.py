@@ -48,10 +48,10 @@ def named_by(family: dict) -> set[str]:
 def test_every_combination_is_an_instance_once():
     families = [yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "kernels").glob("*.yaml"))]
     expected = [name for family in families if "tiles" in family for name in named_by(family)]
-    names = [i.name for i in load_catalog().gemms]
+    names = [i.name for i in load_catalog().tiled]
     assert len(names) == len(set(names))
     assert sorted(names) == sorted(expected)
-    assert len(names) > 150
+    assert len(names) > 200
     assert {i.tile.m for i in load_catalog().gemms} >= {16, 128}
 
 
@@ -71,17 +71,24 @@ def test_a_tile_is_one_line_of_yaml(configs: Path):
 
 def test_k_is_whole_scale_blocks():
     multiples = {(i.weights.name, i.constraints.k_multiple) for i in load_catalog().gemms}
-    assert multiples == {("nvfp4", 16), ("mxfp4", 32), ("amdfp4", 16)}
+    assert multiples == {("nvfp4", 16), ("mxfp4", 32), ("amdfp4", 16), ("fp8", 16)}
 
 
 def test_activations_of_any_size_are_promised_by_loop(configs: Path):
-    assert {(i.tile.loop, i.whole_range) for i in load_catalog().gemms} == {("resident", True), ("streamed", False)}
+    def promised(root: Path) -> set[tuple[str, bool]]:
+        return {(i.tile.loop, i.whole_range) for i in load_catalog(root).gemms if i.activations.name != "fp8"}
+
+    assert promised(configs) == {("resident", True), ("streamed", False)}
     text = (configs / FAMILY).read_text()
     (configs / FAMILY).write_text(text.replace("whole_range: [resident]", "whole_range: [streamed]"))
-    assert {(i.tile.loop, i.whole_range) for i in load_catalog(configs).gemms} == {
-        ("resident", False),
-        ("streamed", True),
-    }
+    (configs / "kernels/gemm_w8a16.yaml").unlink()
+    assert promised(configs) == {("resident", False), ("streamed", True)}
+
+
+def test_results_have_a_type_of_their_own_where_a_family_names_some():
+    for instance in load_catalog().gemms:
+        assert parse(instance.name).out == (instance.out.name if instance.activations.name == "fp8" else "")
+        assert instance.tolerance.unit == {"bf16": 2.0**-8, "fp16": 2.0**-11}[instance.out.name]
 
 
 QUANTIZE = Path("kernels/quantize.yaml")
@@ -140,7 +147,11 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: d["tiles"][0].update(m="16"), r"tiles\[0\]\.m: '16' is not allowed; integer is"),
         (FAMILY, lambda d: d["tiles"][0].update(stages=0), r"tiles\[0\]\.stages: 0 is not allowed; 1 or more is"),
         (FAMILY, lambda d: streamed(d).update(m=80), r"tiles\[\d+\]: m: 80 is no multiple of waves m x mfma = 32"),
-        (FAMILY, lambda d: streamed(d).update(k=128), r"tiles\[\d+\]: k: 128 is not allowed with a streamed loop; 64 is, half a brick"),
+        (
+            FAMILY,
+            lambda d: streamed(d).update(k=128),
+            r"tiles\[\d+\]: k: 128 is not allowed with a streamed loop; 64 is, 128 bytes of a row",
+        ),
         (FAMILY,
          lambda d: streamed(d).update(m=512, waves=[4, 4, 1]), r"m x k: two buffers of A need 131072 bytes of LDS; gfx90a has 65536"),
         (FAMILY, lambda d: streamed(d).update(stages=3, a_ahead=3), r"tiles\[\d+\]: stages: 3 is odd"),
@@ -150,7 +161,11 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: d.update(whole_range=["all"]), r"whole_range\[0\]: 'all' is not allowed; one of 'resident', 'streamed' is"),
         (FAMILY, lambda d: d["tiles"].append(d["tiles"][0]), r"two tiles give the same kernel name"),
         (FAMILY, lambda d: d.update(archs=["gfx906"]), r"archs: 'gfx906' is not in archs\.yaml; allowed: gfx90a, gfx942"),
-        (FAMILY, lambda d: d.update(activations=["fp8"]), r"activations: 'fp8' is not in formats\.yaml; allowed: bf16, fp16"),
+        (FAMILY, lambda d: d.update(outputs=["fp6"]), r"activations: 'fp6' is not in formats\.yaml"),
+        (FAMILY, lambda d: d["abi"].append("q"), r"abi: 'q' is not in arguments\.yaml; allowed: a, w, s, o"),
+        (FAMILY, lambda d: d["abi"].append("a"), "abi: .* is not allowed; needed: uniqueItems"),
+        ("arguments.yaml", lambda d: d["arguments"]["a"].update(alignment=3), r"arguments\.a\.alignment: 3 is not allowed; one of 1, 2"),
+        ("arguments.yaml", lambda d: d["arguments"]["a"].pop("kind"), r"arguments\.a: missing key 'kind'"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*"}]), r"exclude\[0\]: missing key 'why'"),
         (FAMILY, lambda d: d.update(exclude=[{"kernels": "*", "why": ""}]), r"exclude\[0\]\.why: '' is not allowed"),
         (
@@ -171,8 +186,8 @@ def streamed(family: dict) -> dict:
         (QUANTIZE, lambda d: d["kernels"][0].update(threads=96), r"kernels\[0\]\.threads: 96 is not allowed"),
         (QUANTIZE, lambda d: d["kernels"][0].update(tile=3), r"kernels\[0\]: unknown key 'tile'; allowed: archs, grid, numbers"),
         (QUANTIZE, lambda d: d["kernels"].append(d["kernels"][0]), r"two tiles give the same kernel name"),
-        (QUANTIZE, lambda d: d.update(op="fold"), r"op: 'fold' is not allowed; one of gemm, quantize"),
-        (QUANTIZE, lambda d: d.update(activations=["fp8"]), r"activations: 'fp8' is not in formats\.yaml; allowed: bf16, fp16"),
+        (QUANTIZE, lambda d: d.update(op="fold"), r"op: 'fold' is not allowed; one of gemm, grouped, quantize"),
+        (QUANTIZE, lambda d: d.update(activations=["fp6"]), r"activations: 'fp6' is not in formats\.yaml; allowed: bf16, fp16"),
         ("archs.yaml", lambda d: d["archs"]["gfx942"].update(wave_size=32), r"archs\.yaml: archs\.gfx942\.wave_size: 32 is not allowed"),
         ("formats.yaml", lambda d: d["weights"].update(int4={"macros": "x"}) or None, None),
     ],
@@ -191,7 +206,9 @@ def test_an_exclude_takes_kernels_out(configs: Path):
     edit(configs, FAMILY, lambda d: d.update(exclude=[{"kernels": "*fp16__gfx90a*", "why": "a test"}]))
     rest = load_catalog(configs).gemms
     assert {i.name for i in everything} - {i.name for i in rest} == {
-        i.name for i in everything if i.activations.name == "fp16" and i.arch.name == "gfx90a"
+        i.name
+        for i in everything
+        if i.activations.name == "fp16" and i.arch.name == "gfx90a" and i.weights.name != "fp8"
     }
 
 

@@ -56,6 +56,7 @@ def made_up_kernel() -> manifest.Kernel:
         "op": "gemm",
         "weights": "nvfp4",
         "activations": "bf16",
+        "out": "bf16",
         "order": "fp16",
         "symbol": "symbol_of_it",
         "file": f"{NAME}.hsaco",
@@ -171,7 +172,7 @@ def test_activations_are_as_large_as_the_spec_promises(device, generated, monkey
         return problem
 
     kernels = () if promised is None else (SimpleNamespace(name=NAME, whole_range=promised),)
-    catalog = SimpleNamespace(gemms=kernels, archs=load_catalog().archs)
+    catalog = SimpleNamespace(tiled=kernels, archs=load_catalog().archs)
     monkeypatch.setattr("petitgen.verify.gemm._catalog", lambda: catalog)
     monkeypatch.setattr("petitgen.verify.gemm.make_problem", noted)
     assert all(case.ok for case in verify_kernel(select(generated)[0], [Shape(40, 3, 64)]).cases)
@@ -340,7 +341,7 @@ def test_the_command_answers_in_json(device, generated):
     assert result.exit_code == 1
     data = json.loads(result.output)
     assert data["ok"] is False
-    assert data["kernels"][0]["cases"][0]["shape"] == {"m": 2, "n": 2, "k": 16, "pad_a": 0, "pad_c": 0, "lone": 0, "slices": 1}
+    assert data["kernels"][0]["cases"][0]["shape"] == {"m": 2, "n": 2, "k": 16, "pad_a": 0, "pad_c": 0, "lone": 0, "slices": 1, "options": 0}
     assert "2 bytes before its start" in data["kernels"][0]["cases"][0]["trespasses"][0]
 
 

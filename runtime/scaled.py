@@ -1,0 +1,190 @@
+"""GEMM of FP8 activations: y = (x @ W^T) * x_scale[row] * outer[column], in bf16 or fp16.
+
+    y = lib.gemm(x, w, x_scale=s)        # x E4M3FNUZ [M, K], s float32 [M]: PTPC-FP8, or FP8 x FP4
+
+gfx942 only: it multiplies E4M3FNUZ. What converts a token's activations to it, with their scale, is a kernel of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime import host, modules
+from runtime.epilogue import Epilogue, check_columns, options_of
+from runtime.errors import OperandError
+from runtime.launch import Launch, refuse_gradient, stream_handle
+from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout
+from runtime.packing import PackedWeight
+from runtime.weights import DeviceWeight
+
+if TYPE_CHECKING:
+    from runtime.library import Library
+
+_TAKEN = ("float8_e4m3fnuz", "fp8", "uint8")  # dtypes of x; bytes are E4M3FNUZ codes
+
+
+def gemm(
+    lib: Library,
+    x: Any,
+    x_scale: Any,
+    w: PackedWeight | DeviceWeight,
+    bias: Any = None,
+    out: Any = None,
+    stream: Any = None,
+    residual: Any = None,
+    activation: str | None = None,
+    dtype: Any = None,
+) -> Any:
+    """Library.gemm for FP8 activations.
+
+    x        E4M3FNUZ [M, K]: float8_e4m3fnuz of torch or ml_dtypes, its codes as uint8, or a DeviceArray of "fp8"
+    x_scale  float32 [M] or [M, 1], of the kind of x and where it is; DeviceArray [1, M] of "f32"
+    dtype    of the result: bf16 or fp16; None: that of out, bias or residual, else bf16. These have it and are where x is
+    Raises as Library.gemm does; on gfx90a ShapeError, for it has no FP8 matrix instructions.
+    """
+    _check_x(x, x_scale)
+    options = options_of(bias, residual, activation)
+    check_columns(w.n, options)
+    name = _result_type(dtype, out, bias, residual)
+    if _is_host(x):
+        return _of_host(lib, x, x_scale, w, (bias, residual), out, stream, activation, name)
+    if not isinstance(w, DeviceWeight):
+        w = lib.upload_once(w, x.get_device(), "fp8")
+    if any(getattr(array, "requires_grad", False) for array in (x, x_scale, bias, out, residual)):
+        refuse_gradient()
+    given = {"x_scale": x_scale, "bias": bias, "out": out, "residual": residual}
+    for what, array in given.items():
+        _check_kind(what, array, x, "f32" if what == "x_scale" else name)
+    m = x.shape[0]
+    if out is None:
+        out = _empty(lib, x, (m, options.columns(w.n)), name)
+    scales, row = _line("x_scale", x_scale, m), None if bias is None else _line("bias", bias, w.n)
+    launcher = _launcher(lib, x, w, out, residual, options, name)
+    beside, after = (0 if array is None else array.data_ptr() for array in (row, residual))
+    launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x), beside, after, scales.data_ptr())
+    return out
+
+
+def _check_x(x: Any, x_scale: Any) -> None:
+    dtype = str(getattr(x, "dtype", type(x).__name__)).removeprefix("torch.")
+    if dtype not in _TAKEN:
+        more = "; E4M3FN has twice the value for the same bits" if dtype == "float8_e4m3fn" else ""
+        raise OperandError(f"x is {dtype}: with x_scale or dtype it has to be FP8, float8_e4m3fnuz or its codes as uint8{more}")
+    if x_scale is None:
+        raise OperandError("x is FP8, whose rows need a scale each: give x_scale, float32 [M]")
+
+
+def _result_type(dtype: Any, *arrays: Any) -> str:
+    given = [array.dtype for array in arrays if array is not None]
+    return dtype_name(dtype if dtype is not None else given[0] if given else "bf16")
+
+
+def _is_host(x: Any) -> bool:
+    return not hasattr(x, "get_device") or x.get_device() < 0
+
+
+def _check_kind(what: str, array: Any, x: Any, name: str) -> None:
+    if array is None:
+        return
+    if (type(array) is DeviceArray) != (type(x) is DeviceArray) or not hasattr(array, "get_device"):
+        raise OperandError(f"{what} is a {type(array).__name__}, x a {type(x).__name__}: both have to be of one kind")
+    if array.get_device() != x.get_device() or array_dtype(array.dtype) != name:
+        raise OperandError(f"{what} is {array.dtype} on device {array.get_device()}: {name} on device {x.get_device()} is"
+                           " needed")  # fmt: skip
+
+
+def _line(what: str, array: Any, count: int) -> Any:
+    """A vector as `count` elements beside each other."""
+    if tuple(array.shape) not in ((count,), (1, count), (count, 1)):
+        raise OperandError(f"{what} has shape {list(array.shape)}: [{count}] is needed")
+    steps = [step for size, step in zip(array.shape, array.stride(), strict=True) if size > 1]
+    if not steps or steps == [1]:
+        return array
+    if type(array) is DeviceArray:
+        raise OperandError(f"{what} has a pitch of {array.pitch}: its elements have to be neighbours, as those of [1, {count}]")
+    return array.contiguous()
+
+
+def _empty(lib: Library, x: Any, shape: tuple[int, int], name: str) -> Any:
+    if type(x) is DeviceArray:
+        return allocate(lib.hip, shape, name, None, x.device)
+    import torch
+
+    return x.new_empty(shape, dtype=torch.bfloat16 if name == "bf16" else torch.float16)
+
+
+def _launcher(
+    lib: Library, x: Any, w: DeviceWeight, out: Any, residual: Any, options: Epilogue, name: str
+) -> Launch:
+    """What launches this layout, prepared when it is first met."""
+    beside = out if residual is None else residual
+    key: Any = ("fp8", lib.state.id, int(options), name, x.shape, x.stride(), x.get_device())
+    key += (out.shape, out.stride(), beside.shape, beside.stride())
+    launcher = w.launchers.get(key)
+    if launcher is not None:
+        return launcher
+    for array in (x, out, residual):
+        if isinstance(array, DeviceArray):
+            array.check()
+    m, k, lda = layout(x, "x")
+    if k != w.k or w.device != x.get_device():
+        raise OperandError(f"x has K = {k} on device {x.get_device()}, the weight [{w.n}, {w.k}] is on device {w.device}")
+    pitches = {"out": 0, "residual": 0}
+    for what, array in (("out", out), ("residual", residual)):
+        if array is not None:
+            *shape, pitches[what] = layout(array, what)
+            if shape != [m, options.columns(w.n)]:
+                raise OperandError(f"{what} is {shape}: {[m, options.columns(w.n)]} is needed")
+    launcher = lib.launcher_for(w, f"fp8_{name}", m, lda, pitches["out"], options, pitches["residual"])
+    w.remember(key, launcher)
+    return launcher
+
+
+def _of_host(
+    lib: Library,
+    x: Any,
+    x_scale: Any,
+    w: PackedWeight | DeviceWeight,
+    added: tuple[Any, Any],
+    out: Any,
+    stream: Any,
+    activation: str | None,
+    name: str,
+) -> Any:
+    """numpy arrays and CPU tensors: copied to the device, multiplied, copied back. The result is there on return."""
+    modules.LOADED.check(lib.hip, lib.device)
+    codes = lib.array(_fnuz(x))
+    scales = lib.array(_as_line(x_scale, "x_scale", codes.shape[0]))
+    bias = None if added[0] is None else lib.array(_as_line(added[0], "bias", w.n))
+    residual = None if added[1] is None else lib.array(added[1])
+    there = gemm(lib, codes, scales, w, bias, None, stream, residual, activation, name)
+    values = lib.numpy(there)
+    host.check_out(x, out, values.shape, name)
+    if isinstance(x, np.ndarray):
+        if out is None:
+            return values
+        out[...] = values
+        return out
+    import torch
+
+    tensor = torch.from_numpy(values.view(np.int16)).view(torch.bfloat16 if name == "bf16" else torch.float16)
+    return tensor if out is None else out.copy_(tensor)
+
+
+def _fnuz(x: Any) -> Any:
+    """Bytes as what they are."""
+    if hasattr(x, "detach"):
+        import torch
+
+        return x.detach().view(torch.float8_e4m3fnuz)
+    import ml_dtypes
+
+    return np.asarray(x).view(ml_dtypes.float8_e4m3fnuz)
+
+
+def _as_line(array: Any, what: str, count: int) -> Any:
+    if tuple(array.shape) not in ((count,), (1, count), (count, 1)):
+        raise OperandError(f"{what} has shape {list(array.shape)}: [{count}] is needed")
+    return array.reshape(1, count)
