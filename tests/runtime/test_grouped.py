@@ -70,7 +70,8 @@ def chosen_for(lib: Any, tokens: int, experts: int) -> dict[str, int]:
 
 def test_many_rows_of_an_expert_take_large_tiles(lib):
     assert chosen_for(lib, 1, 128)["m"] == chosen_for(lib, 16, 128)["m"] == 16
-    assert chosen_for(lib, 8192, 128)["m"] == 128
+    assert chosen_for(lib, 8192, 128)["m"] == 64
+    assert chosen_for(lib, 32768, 32)["m"] == 128
 
 
 def test_all_rows_to_one_expert(lib):
