@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log2
 from typing import Any
 
@@ -76,18 +76,20 @@ Scales = Callable[[Generator, int, FloatType], NDArray]
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How to make weights of a format. block: elements along K that share a scale. scaled: do blocks have scales?"""
+    """How to make weights of a format. block: elements along K that share a scale. beside_rows: kinds for problems
+    whose rows of A have scales. scaled: do blocks have some?"""
 
     block: int
     outer: bool
     kinds: Mapping[str, ColumnMaker]
+    beside_rows: Mapping[str, ColumnMaker] = field(default_factory=dict)
     scaled: bool = True
 
 
 def make_checkpoint(format: str, kinds: Sequence[str], k: int, t: FloatType, rng: Generator) -> Checkpoint:
     """A weight [len(kinds), k] with a row of each of these kinds of SCHEMES[format]."""
     scheme = SCHEMES[format]
-    columns = [scheme.kinds[kind](rng, k, t) for kind in kinds]
+    columns = [{**scheme.kinds, **scheme.beside_rows}[kind](rng, k, t) for kind in kinds]
     codes = np.stack([column.codes for column in columns])
     if not scheme.scaled:
         return Checkpoint(codes, np.array([column.outer for column in columns], np.float32), None, format)
@@ -299,10 +301,15 @@ FP8_KINDS: dict[str, ColumnMaker] = {
     "faint outer": _bytes(_near_one_fp8, lambda t: t.faint),
     "loud outer": _bytes(_near_one_fp8, lambda t: t.loud),
 }
+# Beside scales of rows, which bring results back to where they show.
+FP8_EXTREMES: dict[str, ColumnMaker] = {
+    "tiny outer": _bytes(_near_one_fp8, lambda t: 2.0**-146),
+    "huge outer": _bytes(_near_one_fp8, lambda t: 2.0**126),
+}
 
 SCHEMES = {
     "nvfp4": Scheme(16, True, NVFP4_KINDS),
     "mxfp4": Scheme(32, False, MXFP4_KINDS),
     "amdfp4": Scheme(16, True, AMDFP4_KINDS),
-    "fp8": Scheme(1, True, FP8_KINDS, scaled=False),
+    "fp8": Scheme(1, True, FP8_KINDS, FP8_EXTREMES, scaled=False),
 }

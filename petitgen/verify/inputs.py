@@ -55,13 +55,14 @@ def make_problem(
     if whole_range:
         float_type = replace(float_type, largest=float(ml_dtypes.finfo(float_type.dtype).max))
     rng = np.random.default_rng(zlib.crc32(f"{shape} {weights} {activations} {seed}".encode()))
-    w_kinds = _assign(shape.n, list(SCHEMES[weights].kinds), rng)
-    if activations == "fp8":
+    scheme, rows = SCHEMES[weights], activations == "fp8"
+    w_kinds = _assign(shape.n, [*scheme.kinds, *(scheme.beside_rows if rows else ())], rng)
+    if rows:
         output = FLOAT_TYPES[out]
         a_kinds = _assign(shape.m, list(fp8.KINDS), rng)
-        a, rows = fp8.make_rows(a_kinds, shape.k, output, rng)
+        a, scales = fp8.make_rows(a_kinds, shape.k, output, rng)
         checkpoint = make_checkpoint(weights, w_kinds, shape.k, output, rng)
-        return Problem(shape, float_type, a, checkpoint, a_kinds, w_kinds, output, rows)
+        return Problem(shape, float_type, a, checkpoint, a_kinds, w_kinds, output, scales)
     a_kinds, a = _lone_subnormals(rng, shape, float_type) if shape.lone else _all_kinds(rng, shape, float_type)
     checkpoint = make_checkpoint(weights, w_kinds, shape.k, float_type, rng)
     return Problem(shape, float_type, a, checkpoint, a_kinds, w_kinds)

@@ -19,9 +19,11 @@ SLICES, STORE_C, EPILOGUE, LATE, GROUPED = (
 NVFP4, MXFP4, AMDFP4, SCALED, UNSCALED = (
     f"lib/{name}.hip.j2" for name in ("nvfp4", "mxfp4", "amdfp4", "scaled", "unscaled")
 )
+STREAMED_DIRECT, RESIDENT_PLAIN, FP8 = "gemm/streamed_direct.hip.j2", "gemm/resident_plain.hip.j2", "lib/fp8.hip.j2"
 PLACES, RESCUE, CODES, SCALES, BUFFER, MFMA, OUTPUT, PRELUDE = (
     f"lib/{name}.hip.j2" for name in ("places", "rescue", "codes", "scales", "buffer", "mfma", "output", "prelude")
 )
+PHILOX = "lib/philox.hip.j2"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,10 +65,30 @@ SIFTING_MX = Plant("gfx90a", "mxfp4", "fp16", "resident")
 DECODE_TURNS = Plant("gfx942", "nvfp4", "bf16", "resident", 4, 128)
 DECODE_8 = Plant("gfx942", "nvfp4", "bf16", "resident", 8)
 DECODE_16 = Plant("gfx942", "nvfp4", "bf16", "resident", 16)
+# FP8 by FP8, FP8 weights alone, and FP4 weights by FP8 activations: scale groups in rows of their own, and in row blocks.
+PTPC = Plant("gfx942", "fp8", "fp8", "streamed")
+PTPC_WIDE = Plant("gfx942", "fp8", "fp8", "streamed", 128)
+DECODE_PTPC = Plant("gfx942", "fp8", "fp8", "resident", 16)
+DECODE_PTPC_64 = Plant("gfx942", "fp8", "fp8", "resident", 64)
+W8 = Plant("gfx90a", "fp8", "bf16", "streamed")
+W8_HALF = Plant("gfx90a", "fp8", "fp16", "streamed")
+DECODE_W8 = Plant("gfx90a", "fp8", "bf16", "resident")
+DECODE_FP4_8 = Plant("gfx942", "nvfp4", "fp8", "resident", 8)
+DECODE_FP4_16 = Plant("gfx942", "nvfp4", "fp8", "resident", 16)
 DECODE_32 = Plant("gfx942", "nvfp4", "bf16", "resident", 32)
 # Rows sorted by expert.
 EXPERTS = Plant("gfx942", "nvfp4", "bf16", "resident", 16, op="grouped")
 EXPERTS_PREFILL = Plant("gfx942", "nvfp4", "fp16", "streamed", 128, op="grouped")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A kernel that goes over arrays, by its name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +104,7 @@ class Fault:
     template: str
     old: str
     new: str
-    kernel: Plant = PREFILL
+    kernel: Plant | Named = PREFILL
     sliced: bool = False
     finished: bool = False
     unseen: bool = False

@@ -149,8 +149,8 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: streamed(d).update(m=80), r"tiles\[\d+\]: m: 80 is no multiple of waves m x mfma = 32"),
         (
             FAMILY,
-            lambda d: d.update(activations=["fp6"]),
-            r"activations: 'fp6' is not in formats\.yaml; allowed: bf16, fp16, fp8",
+            lambda d: streamed(d).update(k=128),
+            r"tiles\[\d+\]: k: 128 is not allowed with a streamed loop; 64 is, 128 bytes of a row",
         ),
         (FAMILY,
          lambda d: streamed(d).update(m=512, waves=[4, 4, 1]), r"m x k: two buffers of A need 131072 bytes of LDS; gfx90a has 65536"),
