@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -340,8 +341,8 @@ def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:
     """An instance of the dataclass `cls` from a JSON object with exactly its fields."""
     if not isinstance(data, dict):
         raise ManifestError(f"{where}: {path or 'top'}: expected an object, got {data!r:.60}")
-    hints = typing.get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
+    hints = _hints(cls)
+    names = list(hints)
     for name in names:
         if name not in data:
             raise ManifestError(f"{where}: {path + '.' if path else ''}{name} is missing")
@@ -349,6 +350,13 @@ def _dataclass(cls: type, data: Any, where: str, path: str) -> Any:
         if name not in names:
             raise ManifestError(f"{where}: {path + '.' if path else ''}{name} is not a known key")
     return cls(**{n: _value(hints[n], data[n], where, f"{path}.{n}" if path else n) for n in names})
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass and their types, which take long to find out."""
+    kinds = typing.get_type_hints(cls)
+    return {field.name: kinds[field.name] for field in fields(cls)}
 
 
 def _value(kind: Any, data: Any, where: str, path: str) -> Any:

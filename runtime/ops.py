@@ -49,7 +49,7 @@ class _Copy:
 
     parts: tuple[TensorWeakRef, ...]
     state: tuple[Any, ...]
-    weight: DeviceWeight
+    weight: Any  # what was uploaded
 
 
 _lock = threading.RLock()
@@ -111,9 +111,9 @@ def _run(
     out: Tensor | None,
 ) -> Tensor:
     device = x.get_device()
-    library = _in_use.get(device) or _load(device)
+    library = library_of(device)
     if device < 0:
-        weight = _copy(library, x, codes, scales, outer, format)
+        weight = copy_of(library, x, codes, scales, outer, format, _upload)
     else:
         key = (
             x.shape[-1],
@@ -122,17 +122,22 @@ def _run(
             format,
             device,
             codes.shape,
-            *_extent(codes),
-            *_extent(scales),
-            *_extent(outer),
+            *extent_of(codes),
+            *extent_of(scales),
+            *extent_of(outer),
         )
         weight = _on_device.get(key) or _describe(key, x, codes, scales, outer, format)
     return library.gemm(x, weight, bias, out, residual=residual, activation=activation)
 
 
-def _extent(tensor: Tensor) -> tuple[int, int, bool]:
+def extent_of(tensor: Tensor) -> tuple[int, int, bool]:
     """What from_tensors looks at: another tensor at the same address must not pass for the one that was checked."""
     return tensor.data_ptr(), tensor.nbytes, tensor.is_contiguous()
+
+
+def library_of(device: int) -> Library:
+    """The library for tensors on a device; -1: on the CPU."""
+    return _in_use.get(device) or _load(device)
 
 
 def _load(device: int) -> Library:
@@ -158,8 +163,14 @@ def _describe(key: Any, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor,
     return weight
 
 
-def _copy(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceWeight:
-    """The device's copy of a weight on the CPU: made once, again when a tensor was changed or is another one."""
+def _upload(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceWeight:
+    return library.upload(_packed(x.shape[-1], codes, scales, outer, format), activations=x.dtype)
+
+
+def copy_of(
+    library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str, upload: Callable[..., Any]
+) -> Any:
+    """The device's copy of a weight on the CPU: made once by `upload`, again when a tensor was changed or is another one."""
     parts = scales, outer  # that codes are the same is what finding the entry says
     state = x.shape[-1], format, *((t.data_ptr(), _version(t)) for t in (codes, *parts))
     order = library.order(format, x.dtype)
@@ -173,8 +184,7 @@ def _copy(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Ten
             or any(ref() is not part for ref, part in zip(known.parts, parts, strict=True))
             or known.weight.owner.lost
         ):
-            packed = _packed(x.shape[-1], codes, scales, outer, format)
-            weight = library.upload(packed, activations=x.dtype)
+            weight = upload(library, x, codes, scales, outer, format)
             known = copies[order] = _Copy(tuple(map(TensorWeakRef, parts)), state, weight)
         return known.weight
 

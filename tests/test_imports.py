@@ -15,7 +15,7 @@ ALLOWED = {
     "petitgen/isa": set(),
     "petitgen/emulator": {"petitgen.isa"},
     "petitgen/spec": {"runtime.formats"},
-    "petitgen/render": {"petitgen.spec", "runtime.formats", "runtime.conversions"},
+    "petitgen/render": {"petitgen.spec", "runtime.formats", "runtime.conversions", "runtime.epilogue"},
     "petitgen/toolchain": {"petitgen.isa"},
     "petitgen/build": {"petitgen.spec", "petitgen.render", "petitgen.toolchain", "petitgen.isa", "runtime"},
     "petitgen/driver": {"petitgen.emulator", "petitgen.isa", "petitgen.toolchain"},

@@ -35,6 +35,7 @@ class Problem:
     """A tensor [slabs, rows, columns] and how it is quantized.
 
     data   "in order" or "mixed": values of 16 bits one after the other from 0 on, or shuffled, NaN and Inf among them;
+           "peaks": random, the largest of each block one value after the other;
            "spread": random, of a size of its own in each row, some blocks with zeros, NaN or Inf
     outer  the outer scale; 0: that of the tensor. offset, seed: of random words
     """
@@ -81,6 +82,10 @@ class Difference:
 SHAPES_OF_ROWS = ((1, 2), (3, 16), (5, 18), (33, 64), (7, 98), (2, 520))
 SHAPES_OF_COLUMNS = ((1, 2, 1), (2, 16, 8), (1, 34, 30), (3, 18, 136), (1, 66, 8), (1, 30, 264))
 SQUARES_IN_ROWS = ((1, 1, 2), (2, 17, 48), (1, 33, 34), (2, 15, 136))
+NOTHING = 1e-44  # an outer scale that makes 0 of the smallest inner scale, so that zeros become 0/0
+# An outer scale for which 1.625 times powers of two, divided by it and by 6, is just below a tie of two inner scales. Divided
+# by the product of both it is above, and so it is if one is not divided by but multiplied with the reciprocal of.
+NEAR_A_TIE = 0.22807018
 LATE = 2**64 - 3  # an offset from which the counter of a few elements wraps
 
 
@@ -103,12 +108,14 @@ def _of_rows(random: bool = True) -> tuple[Problem, ...]:
     every = [Problem(1, 64, 1024, ROWS, data, outer) for data, outer in (("in order", 1.0), ("mixed", 0.0), ("mixed", 2.0**-12))]
     tails = [Problem(1, *shape, ROWS, outer=outer) for shape, outer in zip(SHAPES_OF_ROWS, outers, strict=False)]
     extremes = [Problem(1, 16, 64, ROWS, "mixed", outer) for outer in (1e-38, 1e36)]
+    extremes += [Problem(1, 5, 64, ROWS, outer=NOTHING)]
+    peaks = [Problem(1, 64, 1024, ROWS, "peaks", outer) for outer in (1.0, NEAR_A_TIE)]
     words = [
         Problem(1, 9, 64, ROWS | RANDOM, seed=2**63 + 5, offset=7),
         Problem(1, 9, 18, ROWS | RANDOM, seed=9, offset=LATE),
         Problem(1, 3, 514, ROWS | RANDOM, "mixed", 1.0, seed=2**32, offset=2**32 - 2),
     ]
-    return (*every, *tails, *extremes, *(words if random else ()))
+    return (*every, *tails, *extremes, *((*peaks, *words) if random else ()))
 
 
 def _of_columns(random: bool = True) -> tuple[Problem, ...]:
@@ -139,10 +146,23 @@ def values(problem: Problem, dtype: np.dtype) -> NDArray:
         odd = rng.random(shape) < 0.004
         x[odd] = rng.choice([np.nan, np.inf, -np.inf], int(odd.sum()))
         return x.astype(np.float32).astype(dtype)
+    if problem.data == "peaks":
+        return _peaks(shape, rng, dtype)
     bits = np.arange(1 << 16, dtype=np.uint16)
     if problem.data == "mixed":
         bits = rng.permutation(bits)
     return np.resize(bits, shape).view(dtype)
+
+
+def _peaks(shape: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype) -> NDArray:
+    """The first of sixteen is the largest: 2^-15 to 2^17 in bf16, all finite ones of 7 bits in fp16; others are a part of it."""
+    start, step = (0x3800, 1) if dtype == ml_dtypes.bfloat16 else (0, 8)
+    bits = np.resize(np.arange(start, start + 4096 * step, step), (shape[-1] * shape[-2] // 16, 1))
+    bits = np.where(bits < 0x7C00, bits, 0).astype(np.uint16)
+    peaks = bits.view(dtype).astype(np.float32)
+    x = peaks * rng.uniform(-1, 1, (len(bits), 16)).astype(np.float32)
+    x[:, :1] = peaks * rng.choice([-1, 1], peaks.shape)
+    return x.astype(dtype).reshape(shape)
 
 
 # ---- quantize ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ STREAMED_DIRECT, RESIDENT_PLAIN, FP8 = "gemm/streamed_direct.hip.j2", "gemm/resi
 PLACES, RESCUE, CODES, SCALES, BUFFER, MFMA, OUTPUT, PRELUDE = (
     f"lib/{name}.hip.j2" for name in ("places", "rescue", "codes", "scales", "buffer", "mfma", "output", "prelude")
 )
+PHILOX = "lib/philox.hip.j2"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,6 +83,16 @@ EXPERTS_PREFILL = Plant("gfx942", "nvfp4", "fp16", "streamed", 128, op="grouped"
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """A kernel that goes over arrays, by its name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """old: text that is in the template exactly once.
 
@@ -94,7 +105,7 @@ class Fault:
     template: str
     old: str
     new: str
-    kernel: Plant = PREFILL
+    kernel: Plant | Named = PREFILL
     sliced: bool = False
     finished: bool = False
     unseen: bool = False

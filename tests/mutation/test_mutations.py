@@ -15,11 +15,12 @@ from petitgen.build.run import build
 from petitgen.paths import TEMPLATES
 from petitgen.render import render
 from petitgen.spec import load_catalog
-from petitgen.spec.model import GemmInstance, KernelInstance
+from petitgen.spec.model import KernelInstance
 from petitgen.verify import KernelReport, Target, run
 from petitgen.verify.shapes import default_shapes, in_epilogues, in_slices
 
-from .faults import PREFILL, STREAMED, Fault, Plant
+from .faults import PREFILL, STREAMED, Fault, Named, Plant
+from .faults_arrays import ARRAY_FAULTS
 from .faults_epilogue import EPILOGUE_FAULTS
 from .faults_fp8 import FP8_FAULTS
 from .faults_grouped import GROUPED_FAULTS
@@ -27,11 +28,22 @@ from .faults_resident import RESIDENT_FAULTS
 from .faults_streamed import STREAMED_FAULTS
 from .faults_waits import WAITS
 
-FAULTS = [*STREAMED_FAULTS, *EPILOGUE_FAULTS, *RESIDENT_FAULTS, *GROUPED_FAULTS, *FP8_FAULTS, *WAITS]
+FAULTS = [
+    *STREAMED_FAULTS,
+    *EPILOGUE_FAULTS,
+    *RESIDENT_FAULTS,
+    *GROUPED_FAULTS,
+    *FP8_FAULTS,
+    *WAITS,
+    *ARRAY_FAULTS,
+]
 
 
-def instance_of(plant: Plant) -> GemmInstance:
-    """The smallest kernel with these properties."""
+def instance_of(plant: Plant | Named) -> KernelInstance:
+    """The kernel of that name, or the smallest with these properties."""
+    if isinstance(plant, Named):
+        (one,) = load_catalog().select([plant.name])
+        return one
     wanted = plant.op, plant.arch, plant.weights, plant.activations, plant.loop
     fitting = [
         one
@@ -73,7 +85,7 @@ def verified(target: Target, fault: Fault | None = None, sanitize: bool = False)
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("plant", sorted({fault.kernel for fault in FAULTS}), ids=str)
+@pytest.mark.parametrize("plant", sorted({fault.kernel for fault in FAULTS}, key=str), ids=str)
 def test_without_a_fault_the_kernel_is_right(plant, tmp_path):
     report = verified(built(instance_of(plant), TEMPLATES, tmp_path))
     assert report.ok, [case.findings for case in report.cases if not case.ok]

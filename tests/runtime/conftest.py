@@ -17,6 +17,9 @@ ARCHS = ("gfx942", "gfx90a")
 TILES = ("m64n128k64_w1x4x1", "m64n256k64_w1x4x1", "m128n128k64_w1x4x1")
 
 
+GROUPED_TILES = ("m16n64k512_w1x2x2", "m16n64k512_w1x4x1", "m64n256k64_w1x4x1", "m128n128k64_w1x4x1")
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of kernels: three tiles for each architecture and activation type."""
@@ -25,6 +28,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     chosen = [one for one in load_catalog().gemms if one.weights.name == "nvfp4" and one.name.endswith(TILES)]
     folder = tmp_path_factory.mktemp("kernels")
+    assert len(chosen) == 12
+    assert not build(chosen, chosen, folder).failed
+    return folder
+
+
+@pytest.fixture(scope="session")
+def grouped_built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of grouped kernels: one tile for few rows, and one each for blocks of 64 and 128."""
+    from petitgen.build.run import build
+    from petitgen.spec import load_catalog
+
+    chosen = [one for one in load_catalog().select(["grouped_nvfp4_*"]) if one.name.endswith(GROUPED_TILES)]
+    folder = tmp_path_factory.mktemp("grouped")
     assert len(chosen) == 12
     assert not build(chosen, chosen, folder).failed
     return folder

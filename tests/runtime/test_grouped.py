@@ -13,64 +13,19 @@ import pytest
 
 import runtime
 from petitgen.verify.compare import compare
-from petitgen.verify.floats import FLOAT_TYPES
-from petitgen.verify.inputs import Problem, make_problem
-from petitgen.verify.reference import Reference, dequantize, evaluate
-from petitgen.verify.shapes import Shape
+from petitgen.verify.reference import Reference
 from runtime.errors import OperandError, PackError, ShapeError
 from runtime.grouped import GroupedProblem, choose_grouped
 from runtime.memory import Allocation
 from runtime.sorting import TOKEN_BITS, block_of, most_blocks, sort_by_expert
+from tests.runtime.experts import EXPERTS, N, activations_of, dense, moderate, ordinary, problems, stacked, wrong
 
 pytestmark = pytest.mark.compiler
-
-TILES = ("m16n64k512_w1x2x2", "m16n64k512_w1x4x1", "m64n256k64_w1x4x1", "m128n128k64_w1x4x1")
-N, K, EXPERTS = 72, 144, 4
-
-
-@pytest.fixture(scope="session")
-def grouped_built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of grouped kernels: one tile for few rows, and one each for blocks of 64 and 128."""
-    from petitgen.build.run import build
-    from petitgen.spec import load_catalog
-
-    chosen = [one for one in load_catalog().select(["grouped_nvfp4_*"]) if one.name.endswith(TILES)]
-    folder = tmp_path_factory.mktemp("grouped")
-    assert len(chosen) == 12
-    assert not build(chosen, chosen, folder).failed
-    return folder
-
 
 @pytest.fixture
 def lib(load: Any, arch: str, grouped_built: Path) -> Iterator[Any]:
     with load(arch, grouped_built) as library:
         yield library
-
-
-def problems(activations: str, n: int = N, k: int = K, experts: int = EXPERTS) -> list[Problem]:
-    """One GEMM of a row for each expert: their weights."""
-    return [make_problem(Shape(1, n, k), activations, "nvfp4", seed=seed) for seed in range(experts)]
-
-
-def stacked(given: list[Problem]) -> runtime.PackedStack:
-    return runtime.stack([runtime.pack("nvfp4", *one.weights.tensors) for one in given])
-
-
-def activations_of(rows: int, activations: str, k: int = K) -> np.ndarray:
-    return make_problem(Shape(rows, 1, k), activations, "nvfp4", seed=99).a
-
-
-def wrong(lib: Any, y: np.ndarray, x: np.ndarray, given: list[Problem], expert: np.ndarray) -> list[str]:
-    """What differs from each expert's own product. x: a row for each row of y; expert: of each."""
-    found = []
-    tolerance = next(iter(lib.kernels.values())).tolerance
-    for number, one in enumerate(given):
-        rows = np.flatnonzero(expert == number)
-        problem = Problem(Shape(rows.size, y.shape[1], x.shape[1]), one.float_type, x[rows], one.weights, (), ())
-        reference = evaluate(problem, flushes=lib.arch == "gfx90a", sums=2.0**-22)
-        if rows.size:
-            found.append(compare(y[rows], reference, tolerance, one.float_type.name))
-    return [str(one) for one in found if one]
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
@@ -141,24 +96,6 @@ def test_rows_without_an_expert_are_left_alone(lib):
 def test_no_rows(lib):
     y = lib.grouped_gemm(activations_of(1, "bf16")[:0], stacked(problems("bf16")), np.zeros(0, np.int32))
     assert y.shape == (0, N)
-
-
-def moderate(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32).astype(FLOAT_TYPES["bf16"].dtype)
-
-
-def ordinary(seed: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tensors of a NVFP4 weight without awkward values."""
-    rng = np.random.default_rng(seed)
-    scales = rng.integers(0x30, 0x48, (n, k // 16)).astype(np.uint8)
-    return rng.integers(0, 256, (n, k // 2)).astype(np.uint8), scales, np.float32(0.01)
-
-
-def dense(tensors: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-    from petitgen.verify.checkpoints import Checkpoint
-
-    w, outer = dequantize(Checkpoint(tensors[0], tensors[1], np.full(len(tensors[0]), tensors[2], np.float32)))
-    return w * outer[:, None]
 
 
 def test_a_layer_of_experts(lib):

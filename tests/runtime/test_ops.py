@@ -155,7 +155,7 @@ def test_what_is_found_on_a_device_is_what_was_checked():
 
     store = torch.zeros(64, dtype=torch.uint8)
     views = [store, store[:32], store[::2], store.view(torch.float32)]
-    assert len({ops._extent(view) for view in views}) == 3  # the last is as long as the first, and as contiguous
+    assert len({ops.extent_of(view) for view in views}) == 3  # the last is as long as the first, and as contiguous
 
 
 def test_tracing_refuses_what_the_operator_refuses(ops, lib):

@@ -141,7 +141,8 @@ def test_an_mxfp4_product_written_out_term_by_term():
             terms = [a[i, q] * e2m1(codes[j, q]) * 2.0 ** (int(scales[j, q // 32]) - 127) for q in range(k)]
             least = 1e-13 * sum(map(abs, terms))
             assert reference.y[i, j] == pytest.approx(sum(terms), rel=1e-13, abs=least)
-            assert reference.magnitude[i, j] == pytest.approx(sum(map(abs, terms)), rel=1e-13)
+            more_terms = 1.5**0.5  # than 64
+            assert reference.magnitude[i, j] == pytest.approx(more_terms * sum(map(abs, terms)), rel=1e-13)
 
 
 def test_mxfp4_blocks_count_as_zero_from_2_to_the_minus_133_of_the_largest():

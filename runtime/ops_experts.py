@@ -1,0 +1,184 @@
+"""torch operator of a grouped GEMM: petitgen::grouped_gemm, and what a layer of experts calls.
+
+    codes, scales, outer = runtime.ops_experts.tensors(stack, "cuda", torch.bfloat16)      # [experts, ...] each
+    y = runtime.ops_experts.grouped_gemm(x, codes, scales, outer, expert_indices)         # [M] or [tokens, topk]
+    y = torch.ops.petitgen.grouped_gemm(x, codes, scales, outer, ids, experts, valid, weights, tokens, topk, block)
+
+Tensors of weights are treated as those of petitgen::gemm (runtime/ops.py). Inference only.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from runtime import ops
+from runtime.epilogue import Epilogue, options_of
+from runtime.errors import OperandError
+from runtime.formats import FORMATS, HOST_ORDER
+from runtime.library import Library
+from runtime.memory import dtype_name
+from runtime.orders import order_of, reorder, rescale
+from runtime.packing import PackedWeight
+from runtime.sorting import Sorting, sort_by_expert
+from runtime.stacks import DeviceStack, PackedStack, stack, stack_from_tensors, upload_stack
+from runtime.weights import part_bytes
+
+_SCHEMA = (
+    "grouped_gemm(Tensor x, Tensor codes, Tensor scales, Tensor outer, Tensor ids, Tensor experts, Tensor valid,"
+    " Tensor? weights, SymInt tokens, int topk, int block, Tensor? bias=None, str format='nvfp4', *,"
+    " Tensor? residual=None, str? activation=None) -> Tensor"
+)
+_MOST_STACKS = 1024  # entries without memory of their own
+
+_library = torch.library.Library("petitgen", "FRAGMENT")
+_library.define(_SCHEMA)
+_lock = threading.Lock()
+_on_device: dict[Any, DeviceStack] = {}
+
+
+def tensors(
+    packed: PackedStack, device: Any = "cpu", activations: Any = torch.bfloat16
+) -> tuple[Tensor, Tensor, Tensor]:
+    """codes and scales (uint8) and outer (float32 [experts, N]) of a stack, as runtime.ops.tensors has them of a weight."""
+    each = [ops.tensors(one, device, activations) for one in packed.experts]
+    codes, scales, outer = (torch.stack(list(parts)) for parts in zip(*each, strict=True))
+    return codes, scales, outer
+
+
+def grouped_gemm(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    expert_indices: Tensor,
+    weights: Tensor | None = None,
+    bias: Tensor | None = None,
+    format: str = "nvfp4",
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
+) -> Tensor:
+    """Sort rows by their expert and multiply: Library.grouped_gemm of tensors, with `weights` of the shape of expert_indices.
+    It is traced as a whole."""
+    s = sort_by_expert(expert_indices, outer.shape[0], weights=weights)
+    return torch.ops.petitgen.grouped_gemm(
+        x, codes, scales, outer, s.ids, s.experts, s.valid, s.weights, s.tokens, s.topk, s.block, bias, format,
+        residual=residual, activation=activation,
+    )  # fmt: skip
+
+
+def _run(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    ids: Tensor,
+    experts: Tensor,
+    valid: Tensor,
+    weights: Tensor | None,
+    tokens: int,
+    topk: int,
+    block: int,
+    bias: Tensor | None = None,
+    format: str = "nvfp4",
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
+) -> Tensor:
+    library, parts = ops.library_of(x.get_device()), (x, codes, scales, outer, format)
+    w = _describe(*parts) if x.get_device() >= 0 else ops.copy_of(library, *parts, _upload)
+    sorting = Sorting(ids, experts, valid, weights, tokens, topk, block)
+    return library.grouped_gemm(x, w, sorting, bias, residual=residual, activation=activation)
+
+
+def _describe(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceStack:
+    """A stack where it is, without holding its tensors."""
+    key: tuple[Any, ...] = x.shape[-1], x.get_device(), format, outer.dtype, outer.shape, codes.shape
+    key += tuple(ops.extent_of(tensor) for tensor in (codes, scales, outer))
+    with _lock:
+        known = _on_device.get(key)
+        if known is None:
+            _check_outer(outer)
+            known = stack_from_tensors(format, x.shape[-1], codes, scales, outer)
+            known.owner = None
+            if len(_on_device) >= _MOST_STACKS:
+                _on_device.clear()
+            _on_device[key] = known
+        return known
+
+
+def _upload(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceStack:
+    """A copy of a stack on the CPU, expert by expert."""
+    _check_sizes(x, codes, scales, outer, format)
+    order, n, k = order_of(tuple(codes.shape)[1:]), outer.shape[1], x.shape[-1]
+    parts = zip(*(part.detach().contiguous() for part in (codes.view(torch.uint8), scales.view(torch.uint8), outer)), strict=True)
+    packed = [
+        PackedWeight(
+            format,
+            n,
+            k,
+            reorder(one.numpy(), HOST_ORDER, order),
+            rescale(scale.reshape(-1).numpy(), format, HOST_ORDER, order),
+            np.ascontiguousarray(column.numpy()),
+            column.numpy(),
+        )
+        for one, scale, column in parts
+    ]
+    return upload_stack(library.hip, stack(packed), library.device, library.order(format, x.dtype))
+
+
+def _check_outer(outer: Tensor) -> None:
+    if outer.dim() != 2 or outer.dtype != torch.float32:
+        raise OperandError(f"outer is {list(outer.shape)} {outer.dtype}: float32 [experts, N] is needed")
+
+
+def _check_sizes(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> None:
+    _check_outer(outer)
+    if x.dim() != 2:
+        raise OperandError(f"x has shape {list(x.shape)}: [M, K] is needed")
+    if format not in FORMATS:
+        raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
+    experts, n = outer.shape
+    for name, tensor, size in zip(("codes", "scales"), (codes, scales), part_bytes(format, n, x.shape[1])[:2], strict=True):
+        there = tensor.numel() * tensor.element_size()
+        if tensor.dim() < 1 or tensor.shape[0] != experts or there != experts * size:
+            raise OperandError(f"{name} is {list(tensor.shape)}, {there} bytes: {experts} packed {format} weights"
+                               f" [{n}, {x.shape[1]}] have {experts * size}")  # fmt: skip
+
+
+def _fake(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    ids: Tensor,
+    experts: Tensor,
+    valid: Tensor,
+    weights: Tensor | None,
+    tokens: Any,
+    topk: int,
+    block: int,
+    bias: Tensor | None = None,
+    format: str = "nvfp4",
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
+) -> Tensor:
+    """Refuses while tracing what no kernel takes."""
+    dtype_name(x.dtype)
+    _check_sizes(x, codes, scales, outer, format)
+    order_of(tuple(codes.shape)[1:])
+    options = options_of(bias, residual, activation)
+    if options & Epilogue.SWIGLU and outer.shape[1] % 2:
+        raise OperandError(f"swiglu takes gate and up in turn, but the weights have an odd N = {outer.shape[1]}")
+    return x.new_empty((tokens * topk, options.columns(outer.shape[1])))
+
+
+for _key in ("CPU", "CUDA"):  # ROCm's torch calls its devices cuda
+    _library.impl("grouped_gemm", _run, _key)
+torch.library.register_fake("petitgen::grouped_gemm", _fake, lib=_library)
