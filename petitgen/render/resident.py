@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from petitgen.render.context import (
     ACCUMULATORS,
@@ -20,6 +18,7 @@ from petitgen.render.context import (
     tile_of,
 )
 from petitgen.render.epilogue import NORMAL_TAIL, options
+from petitgen.render.tables import TABLES, dword
 from petitgen.spec.model import GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_LARGEST
 
@@ -48,7 +47,6 @@ _TINY_RAISED = 3
 _RUNS = {(True, False): "halves", (False, True): "halves", (False, False): "pieces", (True, True): "dwords"}
 # The last bit of such a byte in a f32, where its exponent is that of the f32.
 _SCALE_SHIFT = {"nvfp4": 20, "mxfp4": 23, "amdfp4": 20}
-E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6)  # magnitudes by code
 # Sums that workgroups exchange: those of the largest bf16 numbers (2^128) with the largest weights (6 * 2^17) would leave f32.
 _KEPT_DOWN = 40
 
@@ -273,7 +271,7 @@ def resident_context(instance: GemmInstance) -> ResidentContext:
         grouped=instance.grouped,
         tail=NORMAL_TAIL,
         code_exponent=code_exponent,
-        table=_TABLES[instance.order](code_exponent) if instance.order in _TABLES else (),
+        table=TABLES[instance.order](code_exponent) if instance.order in TABLES else (),
         converts_fp8=converts_fp8,
         scale_shift=_SCALE_SHIFT.get(weights, 0),
         scale_step=_power(raised) if raised else "",
@@ -321,30 +319,8 @@ def _sieve(products: int) -> Sieve:
         factor=f"{2.0**_RAISED}f",
         large=f"{int(large):#x}",
         tiny_raised=_TINY_RAISED,
-        tiny_table=(_dword(places[4:]), _dword(places[:4])),
+        tiny_table=(dword(places[4:]), dword(places[:4])),
     )
-
-
-def _table(exponent: int) -> tuple[str, ...]:
-    """The bytes of the bf16 numbers of E2M1's magnitudes times 2^exponent, for v_perm_b32, as C literals."""
-    magnitudes = np.array(E2M1) * 2.0**exponent
-    numbers = magnitudes.astype(np.float32).view(np.uint32) >> 16
-    high, low = (numbers >> 8).astype(np.uint8), numbers.astype(np.uint8)
-    return tuple(_dword(half) for half_of in (high, low) for half in (half_of[4:], half_of[:4]))
-
-
-def _fnuz_table(exponent: int) -> tuple[str, ...]:
-    """E2M1's magnitudes as E4M3FNUZ (bias 8, three bits of mantissa)."""
-    codes = [0 if x == 0 else int((math.frexp(x)[1] + 7 + exponent) << 3 | int(math.frexp(x)[0] * 16) & 7) for x in E2M1]
-    numbers = np.array(codes, np.uint8)
-    return _dword(numbers[4:]), _dword(numbers[:4])
-
-
-_TABLES = {"table": _table, "fnuz": _fnuz_table}
-
-
-def _dword(four: NDArray[np.uint8]) -> str:
-    return f"{int(four.view('<u4')[0]):#010x}u"
 
 
 def _how(block: int) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from petitgen.render.context import ACCUMULATORS, C_TYPES, MFMA, OPERANDS, Parameter, is_halved, purpose, tile_of
 from petitgen.render.epilogue import NORMAL_TAIL, options
+from petitgen.render.tables import fnuz_table
 from petitgen.spec.model import Arch, GemmInstance, Tile
 from runtime.formats import BRICK_K, BRICK_N, BYTES, FORMATS, MX_BINADES, MX_LARGEST
 
@@ -16,11 +17,13 @@ _SCALE_LOADS = {8: ("u32x2", "load_b64"), 4: ("u32", "load_b32"), 0: ("", "")}
 
 # Where block scales are multiplied: with the weights, where the type holds the product, or with the sums of a block.
 # Weights and code order, which tells the type and whether the matrix unit flushes subnormal numbers of it.
-_SCALES_ON = {("mxfp4", "fp16"): "sums", ("mxfp4", "window"): "sums", ("amdfp4", "window"): "sums"}
+_SCALES_ON = {("mxfp4", "fp16"): "sums", ("mxfp4", "window"): "sums", ("amdfp4", "window"): "sums",
+              ("mxfp4", "fnuz"): "sums"}  # fmt: skip
 # Registers that the loads of a stage go to, of column #, by whether there are block scales and whether K is halved.
 _PINNED = {
     (True, False): ("codes[#][0]", "codes[#][1]", "scales[#]"),
     (False, False): ("codes[#][0]", "codes[#][1]"),
+    (True, True): ("codes[#][0]", "codes[#][1]", "scales[#]"),
     (False, True): ("codes[#][0][0]", "codes[#][0][1]", "codes[#][1][0]", "codes[#][1][1]"),
 }
 
@@ -35,6 +38,7 @@ _SCALING = {
     ("fold", "bf16", BYTES): 24,
     ("fold", "fp16", BYTES): 16,
     ("direct", "fp8", BYTES): 0,
+    ("sums", "fp8", "fnuz"): 14,
     ("sums", "fp16", "fp16"): 8,
     ("sums", "fp16", "window"): 12,
 }
@@ -43,7 +47,7 @@ _ADDRESSES = 4
 
 
 # Powers of two of codes as they are unpacked, by code order: in bf16 or fp16 position, or looked up.
-_UNPACKED = {"bf16": -126, "fp16": -14, "table": 0, "window": -14, BYTES: -7}
+_UNPACKED = {"bf16": -126, "fp16": -14, "table": 0, "window": -14, "fnuz": 0, BYTES: -7}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ class StreamedContext:
     depth: str  # K, and the pitch of A
     pitch: str
     decodes: bool  # 8-bit codes become numbers of the type of A
+    looks_up: bool  # 4-bit codes become FP8
+    table: tuple[str, ...]  # E2M1's magnitudes, for that
     streams: str  # what load_weights takes
     pinned: str  # registers of a column of a stage
     weight_loads: int  # of a stage and column
@@ -162,7 +168,7 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
     rows, columns = t.m // t.waves_m // WIDTH, t.n // t.waves_n // WIDTH
     scales, halved = fmt.scales_per_brick, is_halved(instance)
     scale_type, scale_load = _SCALE_LOADS[scales]
-    way = "direct" if halved else _SCALES_ON.get((instance.weights.name, instance.order), "fold")
+    way = _SCALES_ON.get((instance.weights.name, instance.order), "direct" if halved else "fold")
     pinned = _PINNED[fmt.block > 0, halved]
     exponents = _EXPONENTS[instance.weights.name](way, instance.order, arch, flushes)
     left = -exponents.scale - exponents.code  # the power of two that the sums are short of
@@ -173,7 +179,7 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
     return StreamedContext(
         name=instance.name,
         purpose=purpose(instance),
-        then="and from there to the matrix unit." if halved else "where the one wave that needs them dequantizes them.",
+        then="and from there to the matrix unit." if way == "direct" else "where the one wave that needs them dequantizes them.",
         arch=arch.name,
         weights=instance.weights.name,
         activations=activations,
@@ -186,10 +192,12 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
         depth="k / 2" if halved else "k",
         pitch="lda / 2" if halved else "lda",
         decodes=not fmt.block and not halved,
+        looks_up=instance.order == "fnuz",
+        table=fnuz_table(0),
         streams="of_codes, of_scales, codes, scales" if fmt.block else "of_codes, codes",
         pinned=", ".join(f'"+v"(x.{register})' for register in pinned),
         weight_loads=len(pinned),
-        first_stages=t.stages - halved,
+        first_stages=t.stages - (way == "direct"),
         brick_bytes=fmt.brick_bytes,
         half_bytes=512 if fmt.block or halved else 256,
         unit=instance.tile.unit // (2 if halved else 1),
@@ -211,7 +219,7 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
         valu_between=_valu_between(vector, rows, columns),
         valu_first=_valu_between(vector + watching, rows, columns),
         accumulators=rows * columns * WIDTH * WIDTH // arch.wave_size,
-        weight_registers=columns * (4 * (len(pinned) if not fmt.block else 1) + scales // 4),
+        weight_registers=columns * (4 * (4 if way == "direct" else 2 if halved or not fmt.block else 1) + scales // 4),
         a_registers=a_registers * t.a_ahead,
         operand_registers=8 * (rows + columns),
         a_bytes=t.m * t.k * 2,
@@ -232,7 +240,7 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
         scale_step=_power(exponents.scale - exponents.converted),
         code_step=_power(exponents.code - exponents.unpacked),
         scale_groups=scales // 2,
-        chunk_blocks=scales // 4,
+        chunk_blocks=scales // (2 if halved else 4),
         factor_first=_power(min(left, 0)),
         factor_last=_power(max(left, 0)),
     )

@@ -34,8 +34,7 @@ from .faults import (
 
 STREAMED_FAULTS = [
     # A of the streamed loop
-    Fault("swizzle on one side only", STREAMED_A, "p.target = row * A_PITCH + ((chunk ^ (row & 7)) << 4)",
-          "p.target = row * A_PITCH + ((chunk ^ (row & 3)) << 4)"),
+    Fault("swizzle on one side only", STREAMED_A, " ^ (row & 7)) << 4){{ ' + chunk % 2 * 8'", ") << 4){{ ' + chunk % 2 * 8'"),
     Fault("K tail of A not masked", STREAMED_A, "inside ? p.source[i] : OUT_OF_RANGE", "p.source[i]"),
     Fault("quads of A mixed up", STREAMED_A, "low = {x[0], x[1]}, high = {x[2], x[3]}",
           "low = {x[2], x[3]}, high = {x[0], x[1]}"),

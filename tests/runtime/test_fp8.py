@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ KERNELS = [
     "gemm_nvfp4_fp8_bf16__gfx942_m16*",
     "gemm_fp8_*__gfx90a_m16n64*",
     "gemm_fp8_*__gfx90a_m64n128*",
+    "rowquantize_fp8_bf16__gfx942_*",
 ]
 
 
@@ -37,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from petitgen.spec import load_catalog
 
     chosen = load_catalog().select(KERNELS)
-    assert len(chosen) == 9
+    assert len(chosen) == 10
     where = tmp_path_factory.mktemp("fp8")
     assert not build(chosen, chosen, where).failed
     return where
@@ -174,6 +176,24 @@ def test_tensors_on_the_host(mi300):
     y = mi300.gemm(x, weight, x_scale=torch.from_numpy(problem.row_scales), dtype=torch.float16)
     assert (y.device.type, y.dtype) == ("cpu", torch.float16)
     check(mi300, problem, "gemm_fp8_fp8_fp16", y.numpy())
+
+
+@pytest.mark.compiler
+def test_what_quantizes_tokens_gives_what_is_multiplied(mi300):
+    """x to FP8 and times W, against x itself: half a place of three bits of mantissa an element, and of bf16 a result."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(8)
+    x = torch.from_numpy(rng.standard_normal((9, 272)).astype(np.float32)).to(torch.bfloat16)
+    problem, weight = made(9, 40, 272, "fp8", "fp8", "bf16")
+    codes, scales = mi300.quantize_rows(x)
+    y = mi300.gemm(codes, weight, x_scale=scales)
+    problem = replace(problem, a=x.double().numpy(), row_scales=None)
+    reference = evaluate(problem, flushes=False)
+    ordinary = np.isfinite(reference.y) & (np.abs(reference.y) < 1e30) & (np.abs(reference.y) > 1e-30)
+    assert ordinary.mean() > 0.5
+    apart = np.abs(y.double().numpy() - reference.y)
+    assert (apart <= 2.0**-4 * reference.magnitude * 1.1)[ordinary].all()
+    assert np.median(apart[ordinary] / reference.magnitude[ordinary]) < 2.0**-7
 
 
 @pytest.mark.compiler
