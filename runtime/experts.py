@@ -12,7 +12,7 @@ from runtime.errors import OperandError
 from runtime.grouped import GroupedProblem
 from runtime.host import bits_of, check_out, deliver
 from runtime.launch import refuse_gradient, stream_handle
-from runtime.memory import Allocation, dtype_name, layout, numpy_dtype
+from runtime.memory import Allocation, DeviceArray, dtype_name, layout, numpy_dtype
 from runtime.sorting import MOST_SLOTS, MOST_TOKENS, Sorting, sort_by_expert
 from runtime.stacks import DeviceStack, PackedStack
 
@@ -36,6 +36,8 @@ def grouped_gemm(
     """Library.grouped_gemm."""
     if not isinstance(w, PackedStack | DeviceStack):
         raise OperandError(f"w is a {type(w).__name__}: runtime.stack makes a PackedStack of packed weights")
+    if isinstance(x, DeviceArray):
+        raise OperandError("x is a DeviceArray: grouped_gemm takes torch tensors, and host arrays")
     if any(getattr(array, "requires_grad", False) for array in (x, bias, out, residual)):
         refuse_gradient()
     options = options_of(bias, residual, activation)

@@ -111,10 +111,11 @@ def _refusal(kernel: Kernel, problem: GroupedProblem) -> str | None:
 
 
 def _tiles(kernel: Kernel, problem: GroupedProblem) -> tuple[int, int]:
-    """Tiles of rows that count, and experts that have any, if tokens go to all experts alike."""
+    """Tiles of rows that count, and experts that have any, if each row goes to any expert: half of an expert's last tile is
+    then padding."""
     rows = problem.tokens * problem.topk
     busy = max(1, round(problem.experts * (1 - (1 - 1 / problem.experts) ** rows)))
-    return busy * -(-rows // (busy * kernel.tile["m"])), busy
+    return max(busy, round(rows / kernel.tile["m"] + busy / 2)), busy
 
 
 def _slice_counts(kernel: Kernel, problem: GroupedProblem, compute_units: int) -> list[int]:

@@ -22,7 +22,7 @@ from runtime.errors import OperandError
 BLOCK = 32  # rows of a block, as AITER and Petit have them
 TOKEN_BITS = 24
 MOST_TOKENS, MOST_SLOTS = 1 << TOKEN_BITS, 255
-_LARGE_BLOCKS = ((64, 128), (24, 64))  # rows an expert -> rows of a block
+_LARGE_BLOCKS = ((1024, 128), (20, 64))  # rows an expert -> rows of a block, by the timing model: docs/runtime.md
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.conversions import RowConversion
+from runtime.conversions import EIGHT, RowConversion
 from runtime.convert import Device
 from runtime.descriptors import extent
 from runtime.errors import OperandError, ShapeError
@@ -43,6 +43,8 @@ def quantize_rows(
     Raises ShapeError for rows that are too long, OperandError, ClosedError, HipError.
     """
     kernel = on.kernel("rowquantize", FORM, dtype)
+    if x.columns % EIGHT or x.pitch % EIGHT or (residual is not None and residual.pitch % EIGHT):
+        raise ShapeError(f"rows of {x.columns} elements, {x.pitch} apart: multiples of {EIGHT} are needed, as they are for a GEMM")
     if x.columns > kernel.tile["most"]:
         raise ShapeError(f"x has {x.columns} columns: {kernel.name} keeps a row of {kernel.tile['most']} at most")
     if residual is not None and (residual.rows, residual.columns) != (x.rows, x.columns):

@@ -10,6 +10,8 @@ import bisect
 import hashlib
 import io
 import struct
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,9 +99,14 @@ class Function:
     size: int
 
 
-@dataclass(frozen=True)
+_lock = threading.Lock()
+_parsed: OrderedDict[bytes, CodeObject] = OrderedDict()
+_KEPT = 64  # verification loads one for each problem
+
+
+@dataclass(frozen=True, eq=False)
 class CodeObject:
-    """A loaded code object.
+    """A loaded code object. Of the same bytes it is the same object.
 
     arch       gfx90a or gfx942
     features   {"xnack": "any" | "on" | "off" | "unsupported", "sramecc": ...}
@@ -128,7 +135,7 @@ class CodeObject:
         where, data = _read(source)
         elf = unbundle(data, arch, where)
         try:
-            loaded = _parse(cls, elf, where)
+            loaded = _parsed.get(elf) or _parse(cls, elf, where)
         except CodeObjectError:
             raise
         except _PARSER_FAULTS as fault:
@@ -136,6 +143,10 @@ class CodeObject:
             raise CodeObjectError(f"{where}: damaged or truncated ELF ({reason}); build it again") from None
         if arch is not None and loaded.arch != arch.partition(":")[0]:
             raise CodeObjectError(f"{where}: is for {loaded.arch}, not {arch}")
+        with _lock:
+            _parsed[elf] = loaded
+            if len(_parsed) > _KEPT:
+                _parsed.popitem(last=False)
         return loaded
 
     @cached_property

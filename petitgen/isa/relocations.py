@@ -9,6 +9,7 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSegment
@@ -56,6 +57,7 @@ class Relocation:
         return (compute(target, self.address + base) % (1 << 8 * size)).to_bytes(size, "little")
 
 
+@lru_cache(maxsize=64)
 def relocations(code: CodeObject) -> tuple[Relocation, ...]:
     """The dynamic relocations of a code object.
 

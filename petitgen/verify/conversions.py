@@ -36,7 +36,8 @@ class Problem:
 
     data   "in order" or "mixed": values of 16 bits one after the other from 0 on, or shuffled, NaN and Inf among them;
            "peaks": random, the largest of each block one value after the other;
-           "spread": random, of a size of its own in each row, some blocks with zeros, NaN or Inf
+           "spread": random, of a size of its own in each row, some blocks with zeros, NaN or Inf; "tiny" and "huge": the
+           same near the ends of the type
     outer  the outer scale; 0: that of the tensor. offset, seed: of random words
     """
 
@@ -86,6 +87,8 @@ NOTHING = 1e-44  # an outer scale that makes 0 of the smallest inner scale, so t
 # An outer scale for which 1.625 times powers of two, divided by it and by 6, is just below a tie of two inner scales. Divided
 # by the product of both it is above, and so it is if one is not divided by but multiplied with the reciprocal of.
 NEAR_A_TIE = 0.22807018
+# Powers of two divided by this, times powers of two, are nearly as near to one float32 as to the next.
+ALL_ONES = 2 - 2.0**-23
 LATE = 2**64 - 3  # an offset from which the counter of a few elements wraps
 
 
@@ -109,7 +112,8 @@ def _of_rows(random: bool = True) -> tuple[Problem, ...]:
     tails = [Problem(1, *shape, ROWS, outer=outer) for shape, outer in zip(SHAPES_OF_ROWS, outers, strict=False)]
     extremes = [Problem(1, 16, 64, ROWS, "mixed", outer) for outer in (1e-38, 1e36)]
     extremes += [Problem(1, 5, 64, ROWS, outer=NOTHING)]
-    peaks = [Problem(1, 64, 1024, ROWS, "peaks", outer) for outer in (1.0, NEAR_A_TIE)]
+    extremes += [Problem(1, 16, 64, how, data) for data in ("tiny", "huge") for how in (ROWS, ROWS | RANDOM)]
+    peaks = [Problem(1, 64, 1024, ROWS, "peaks", outer) for outer in (1.0, NEAR_A_TIE, ALL_ONES)]
     words = [
         Problem(1, 9, 64, ROWS | RANDOM, seed=2**63 + 5, offset=7),
         Problem(1, 9, 18, ROWS | RANDOM, seed=9, offset=LATE),
@@ -135,17 +139,26 @@ def _of_columns(random: bool = True) -> tuple[Problem, ...]:
     return (*every, *tails, *(words if random else ()))
 
 
+_SIZES: dict[str, Callable[[Any], tuple[int, int]]] = {
+    "spread": lambda info: (-14, 10),
+    "tiny": lambda info: (info.minexp, info.minexp + 30),
+    "huge": lambda info: (info.maxexp - 30, info.maxexp - 3),
+}
+
+
 def values(problem: Problem, dtype: np.dtype) -> NDArray:
     """The tensor of a problem."""
     shape = problem.slabs, problem.rows, problem.columns
     rng = np.random.default_rng(zlib.crc32(str(problem).encode()))
-    if problem.data == "spread":
-        x = rng.standard_normal(shape) * 2.0 ** rng.integers(-14, 10, (*shape[:2], 1))
+    if problem.data in _SIZES:
+        low, high = _SIZES[problem.data](ml_dtypes.finfo(dtype))
+        x = rng.standard_normal(shape) * 2.0 ** rng.integers(low, high, (*shape[:2], 1))
         x[rng.random(shape) < 0.05] = 0
         x[:, rng.integers(shape[1])] = rng.choice([0.0, -0.0], shape[2])
         odd = rng.random(shape) < 0.004
         x[odd] = rng.choice([np.nan, np.inf, -np.inf], int(odd.sum()))
-        return x.astype(np.float32).astype(dtype)
+        with np.errstate(over="ignore"):
+            return x.astype(np.float32).astype(dtype)
     if problem.data == "peaks":
         return _peaks(shape, rng, dtype)
     bits = np.arange(1 << 16, dtype=np.uint16)
@@ -155,13 +168,15 @@ def values(problem: Problem, dtype: np.dtype) -> NDArray:
 
 
 def _peaks(shape: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype) -> NDArray:
-    """The first of sixteen is the largest: 2^-15 to 2^17 in bf16, all finite ones of 7 bits in fp16; others are a part of it."""
+    """The first of sixteen is the largest: 2^-15 to 2^17 in bf16, all finite ones of 7 bits in fp16; others are a part of it,
+    the second a power of two."""
     start, step = (0x3800, 1) if dtype == ml_dtypes.bfloat16 else (0, 8)
     bits = np.resize(np.arange(start, start + 4096 * step, step), (shape[-1] * shape[-2] // 16, 1))
     bits = np.where(bits < 0x7C00, bits, 0).astype(np.uint16)
     peaks = bits.view(dtype).astype(np.float32)
     x = peaks * rng.uniform(-1, 1, (len(bits), 16)).astype(np.float32)
     x[:, :1] = peaks * rng.choice([-1, 1], peaks.shape)
+    x[:, 1:2] = 2.0 ** (np.frexp(peaks)[1] - rng.integers(1, 8, peaks.shape))
     return x.astype(dtype).reshape(shape)
 
 

@@ -120,6 +120,8 @@ DEVICE u32x4 philox(const Seed& seed, u32 n) {
     c1 = (u32)second;
     c2 = (u32)(first >> 32) ^ c3 ^ k1;
     c3 = (u32)first;
+    // Two rounds are not to become vectors: clang 19 then makes products of 32 bits of these.
+    asm("" : "+v"(c0), "+v"(c2));
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
@@ -140,7 +142,8 @@ template <bool ALIGNED> DEVICE void words_of(const Seed& seed, u32 i, u32 (&r)[8
     if (ALIGNED) {
       r[e] = w[e];
     } else {
-      const u32 even = i & 1 ? w[e + 1] : w[e], odd = i & 1 ? w[e + 3] : w[e + 2];
+      const u32 w0 = w[e], w1 = w[e + 1], w2 = w[e + 2], w3 = w[e + 3];  // numbers: a choice of places would be memory
+      const u32 even = i & 1 ? w1 : w0, odd = i & 1 ? w3 : w2;
       r[e] = i & 2 ? odd : even;
     }
   }
@@ -169,11 +172,10 @@ DEVICE u32 at_random(float v, u32 word) {
   return n + ((exponent >> 22) - 254u) + (word < (u32)(above * 0x1p32f));
 }
 
-// Code of a quotient. NaN: 0.
+// Code of a quotient from 0 on, or NaN, which is a large one.
 template <bool RANDOM> DEVICE u32 code_of(float v, u32 word) {
-  const float magnitude = __builtin_amdgcn_fmed3f(__builtin_fabsf(v), 0.0f, 6.0f);
-  const u32 code = RANDOM ? at_random(magnitude, word) : nearest(magnitude);
-  return __builtin_isnan(v) ? 0u : code | (bits<u32>(v) >> 28 & 8u);
+  const float magnitude = __builtin_fminf(v, 6.0f);
+  return RANDOM ? at_random(magnitude, word) : nearest(magnitude);
 }
 
 // The outer scale: as it is given, or of a tensor whose largest finite magnitude is given.
@@ -183,12 +185,34 @@ DEVICE float outer_scale(Resource given, u32 options) {
   return options & 2 ? (computed > 1e-30f ? computed : 1e-30f) : x;
 }
 
-// byte: as it is stored. step: what quotients are taken of.
+// byte: as it is stored. Quotients are those of x * factor and step; inverse: 1 / step, rounded.
+// vanishes: inner * outer is 0, and 0 / 0 is no number.
 struct Scale {
   u32 byte;
-  float step;
+  float step, inverse, factor;
+  bool vanishes;
 };
 
+// What quotients of p need, see there. p is below 2^126: it is a sixth of the largest magnitude, or the smallest inner scale
+// times the outer one. By p = 0 what is not 0 is 6 at least, by this step, too.
+DEVICE Scale divisor(u32 byte, float p) {
+  const bool vanishes = p == 0.0f;
+  const float factor = p < 0x1p-60f ? 0x1p90f : 1.0f, step = vanishes ? 0x1p-60f : p * factor;
+  return {byte, step, 1.0f / step, factor, vanishes};
+}
+
+// x / p of x from 0 on, correctly rounded: a first quotient and two corrections by its remainder. The second remainder is
+// exact, the quotient before it is off by a unit at most and the reciprocal is rounded correctly: then so is the last one
+// (Markstein 1990). x and p are first brought to where remainders of quotients from 2^-34 on are float32 numbers; smaller
+// ones all become 0. Where the quotient leaves float32 it may be NaN here: that counts as the largest.
+DEVICE f32x2 quotients(f32x2 x, f32x2 step, f32x2 inverse, f32x2 factor) {
+  const f32x2 a = x * factor, first = a * inverse;
+  const f32x2 q = __builtin_elementwise_fma(__builtin_elementwise_fma(-step, first, a), inverse, first);
+  return __builtin_elementwise_fma(__builtin_elementwise_fma(-step, q, a), inverse, q);
+}
+DEVICE f32x2 quotients(f32x2 x, const Scale& s, const Scale& t) {
+  return quotients(x, f32x2{s.step, t.step}, f32x2{s.inverse, t.inverse}, f32x2{s.factor, t.factor});
+}
 // largest: of the block, finite or not.
 DEVICE Scale scale_of(float largest, float outer) {
   constexpr float SMALLEST = 0x1p-9f, LARGEST = 448.0f;
@@ -201,9 +225,8 @@ DEVICE Scale scale_of(float largest, float outer) {
   const float inner = subnormal ? small * SMALLEST : bits<float>(normal & 0xfff00000u);
   u32 byte = subnormal ? (u32)small : (normal >> 20) - 960u;
   byte = largest == 0.0f ? 0u : byte;
-  return {byte, inner * outer};
+  return divisor(byte, inner * outer);
 }
-DEVICE float quotient(float x, const Scale& s) { return x / s.step; }
 // Of a block whose largest magnitude is `half`, of the type of x. With a NaN or Inf in it the scale is NaN.
 DEVICE Scale scale_of(u32 half, float outer, bool& broken) {
   Scale s = scale_of(wide(half), outer);
@@ -215,10 +238,21 @@ DEVICE Scale scale_of(u32 half, float outer, bool& broken) {
 // One scale for all, or one for each. `i`: place of the first in the tensor, for random words.
 template <bool RANDOM, bool WHOLE, int SCALES>
 DEVICE u32 codes_of(const u32 (&w)[4], const Scale (&scales)[SCALES], const Seed& seed, u32 i) {
-  u32 r[8] = {}, codes = 0;
+  u32 r[8] = {}, codes = 0, vanishing = 0;
   if (RANDOM) words_of<WHOLE>(seed, i, r);
 #pragma unroll
-  for (int e = 0; e < 8; ++e) codes |= code_of<RANDOM>(quotient(wide(w, e), scales[e % SCALES]), r[e]) << 4 * e;
+  for (int e = 0; e < 8; e += 2) {
+    const Scale &first = scales[e % SCALES], &second = scales[(e + 1) % SCALES];
+    u32 two = w[e / 2];
+    asm("" : "+v"(two));  // magnitudes are not kept from where the largest was looked for
+    const u32 signs = (two >> 12 & 8u) | (two >> 24 & 0x80u);
+    two &= ~SIGNS;
+    const f32x2 v = quotients(f32x2{wide(two & 0xffffu), wide(two >> 16)}, first, second);
+    codes |= (signs | code_of<RANDOM>(v[0], r[e]) | code_of<RANDOM>(v[1], r[e + 1]) << 4) << 4 * e;
+    vanishing |= ((first.vanishes ? 15u : 0u) | (second.vanishes ? 240u : 0u)) << 4 * e;
+  }
+  // 0 / 0 is the code 0 without a sign.
+  if (__builtin_amdgcn_ballot_w64(vanishing != 0)) codes &= ~(vanishing & 0x88888888u) | codes << 1 | codes << 2 | codes << 3;
   return codes;
 }
 
@@ -252,7 +286,9 @@ void quantize_nvfp4_bf16__gfx942_rows(u32x4 x, u32x4 codes, u32x4 scales, u32x4 
   const u32 thread = __builtin_amdgcn_workitem_id_x();
   const u32 group = __builtin_amdgcn_workgroup_id_x() * 256 + thread;  // of eight
   const u32 blocks = (columns + BLOCK - 1) / BLOCK, groups = blocks * (BLOCK / 8);
-  const u32 row = group / groups, column = (group - row * groups) * 8;
+  u32 row = 0;
+  if (rows > 1) row = group / groups;
+  const u32 column = (group - row * groups) * 8;
   const bool there = row < rows, first = column % BLOCK == 0;
   const u32 left = there && column < columns ? columns - column : 0;
   const Place place = {row * columns + column, left, there && first ? row * blocks + column / BLOCK : OUT_OF_RANGE};

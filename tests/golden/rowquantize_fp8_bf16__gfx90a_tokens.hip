@@ -1,7 +1,7 @@
 // rowquantize_fp8_bf16__gfx90a_tokens
 //
 // Rows of x [rows, columns], bf16, to E4M3FNUZ with a scale each: codes [rows, columns], scales f32 [rows].
-// docs/quantization.md, "FP8 a token". Asked for, residual is added to x first and RMSNorm done, weights [columns].
+// docs/quantization.md, "FP8 a token". Columns and pitches are multiples of eight. Asked for, residual is added to x first and RMSNorm done, weights [columns].
 //
 // A workgroup has a row, which stays in its registers: each element is read once, 512 work-items times 16 loads of
 // eight, up to 65536 columns. Weights are read twice, by all rows, from caches.
@@ -35,6 +35,9 @@ DEVICE void synchronize() {
   __builtin_amdgcn_s_waitcnt(LDS_DONE);
   asm volatile("s_barrier" ::: "memory");
 }
+
+// The compiler moves no instruction across.
+DEVICE void keep_order() { __builtin_amdgcn_sched_barrier(0); }
 
 typedef __amdgpu_buffer_rsrc_t Resource;
 
@@ -177,13 +180,13 @@ struct Row {
 DEVICE u32 left_of(const Row& r, u32 column) { return column < r.columns ? r.columns - column : 0; }
 
 // The row, with the residual added, which is rounded to the type and written.
-template <bool WHOLE> DEVICE void load_row(const Row& r, u32 (&w)[LOADS][4]) {
+DEVICE void load_row(const Row& r, u32 (&w)[LOADS][4]) {
 #pragma unroll
   for (u32 i = 0; i < LOADS; ++i) {
     const u32 column = i * STEP + r.thread * 8;
 #pragma unroll
     for (int j = 0; j < 4; ++j) w[i][j] = 0;
-    if (i * STEP < r.columns) load_eight<WHOLE>(r.x, r.from + column, left_of(r, column), w[i]);
+    if (i * STEP < r.columns) load_eight<true>(r.x, r.from + column, left_of(r, column), w[i]);
   }
   if (!(r.options & 2)) return;
 #pragma unroll
@@ -191,32 +194,29 @@ template <bool WHOLE> DEVICE void load_row(const Row& r, u32 (&w)[LOADS][4]) {
     const u32 column = i * STEP + r.thread * 8, left = left_of(r, column);
     if (i * STEP >= r.columns) continue;
     u32 other[4], half[8];
-    load_eight<WHOLE>(r.residual, r.beside + column, left, other);
+    load_eight<true>(r.residual, r.beside + column, left, other);
 #pragma unroll
     for (int e = 0; e < 8; ++e) half[e] = round(wide(w[i], e) + wide(other, e));
 #pragma unroll
     for (int j = 0; j < 4; ++j) w[i][j] = half[2 * j] | half[2 * j + 1] << 16;
-    if (WHOLE) {
-      store_b128(u32x4{w[i][0], w[i][1], w[i][2], w[i][3]}, r.sum, left ? (r.to + column) * 2 : OUT_OF_RANGE);
-    } else {
-#pragma unroll
-      for (u32 e = 0; e < 8; ++e) store_b16(half[e], r.sum, e < left ? (r.to + column + e) * 2 : OUT_OF_RANGE);
-    }
+    store_b128(u32x4{w[i][0], w[i][1], w[i][2], w[i][3]}, r.sum, left ? (r.to + column) * 2 : OUT_OF_RANGE);
   }
 }
 
-// What is quantized of eight elements: themselves, or normed ones.
-template <bool WHOLE, bool NORM> DEVICE void numbers_of(const Row& r, const u32 (&w)[4], u32 column, float scale, float (&y)[8]) {
-  u32 weights[4];
-  if (NORM) load_eight<WHOLE>(r.weight, column, left_of(r, column), weights);
+// What is quantized of eight elements: themselves, or normed ones. Made anew each time: those of a whole row are more
+// registers than there are.
+template <bool NORM> DEVICE void numbers_of(const Row& r, const u32 (&kept)[4], u32 column, float scale, float (&y)[8]) {
+  u32 weights[4], w[4] = {kept[0], kept[1], kept[2], kept[3]};
+  asm volatile("" : "+v"(w[0]), "+v"(w[1]), "+v"(w[2]), "+v"(w[3]));
+  if (NORM) load_eight<true>(r.weight, column, left_of(r, column), weights);
 #pragma unroll
   for (int e = 0; e < 8; ++e) y[e] = NORM ? wide(w, e) * scale * wide(weights, e) : wide(w, e);
 }
 
-template <bool WHOLE, bool NORM> DEVICE float convert(const Row& r, Shared lds) {
+template <bool NORM> DEVICE float convert(const Row& r, Shared lds) {
   u32 w[LOADS][4], largest = 0;
   float y[8], squares = 0.0f, norm = 1.0f;
-  load_row<WHOLE>(r, w);
+  load_row(r, w);
   if (NORM) {
 #pragma unroll
     for (u32 i = 0; i < LOADS; ++i) {
@@ -230,9 +230,10 @@ template <bool WHOLE, bool NORM> DEVICE float convert(const Row& r, Shared lds) 
 #pragma unroll
   for (u32 i = 0; i < LOADS; ++i) {
     if (i * STEP >= r.columns) continue;
-    numbers_of<WHOLE, NORM>(r, w[i], i * STEP + r.thread * 8, norm, y);
+    numbers_of<NORM>(r, w[i], i * STEP + r.thread * 8, norm, y);
 #pragma unroll
     for (int e = 0; e < 8; ++e) largest = combine_largest(largest, bits<u32>(y[e]) & 0x7fffffffu);
+    keep_order();  // one load after the other: their numbers together are more registers than there are
   }
   // As integers magnitudes are ordered: NaN is above Inf, and Inf above the rest.
   largest = of_all<combine_largest>(largest, lds + WAVES, r.thread);
@@ -242,7 +243,7 @@ template <bool WHOLE, bool NORM> DEVICE float convert(const Row& r, Shared lds) 
   for (u32 i = 0; i < LOADS; ++i) {
     const u32 column = i * STEP + r.thread * 8;
     if (i * STEP >= r.columns) continue;
-    numbers_of<WHOLE, NORM>(r, w[i], column, norm, y);
+    numbers_of<NORM>(r, w[i], column, norm, y);
     u32 codes[2];
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
@@ -251,7 +252,8 @@ template <bool WHOLE, bool NORM> DEVICE float convert(const Row& r, Shared lds) 
       for (int e = 0; e < 4; ++e) v[e] = __builtin_amdgcn_fmed3f(y[4 * j + e] / scale, -MOST, MOST);
       codes[j] = broken ? 0u : four_codes(v);
     }
-    store_bytes<WHOLE>(u32x2{codes[0], codes[1]}, r.codes, r.to + column, left_of(r, column));
+    store_bytes<true>(u32x2{codes[0], codes[1]}, r.codes, r.to + column, left_of(r, column));
+    keep_order();
   }
   return broken ? __builtin_nanf("") : scale;
 }
@@ -265,8 +267,6 @@ void rowquantize_fp8_bf16__gfx90a_tokens(u32x4 x, u32x4 codes, u32x4 scales, u32
   const u32 thread = __builtin_amdgcn_workitem_id_x(), row = __builtin_amdgcn_workgroup_id_x();
   const Row r = {resource(x), resource(residual), resource(sum), resource(weight), resource(codes), row * ldx, row * ldr,
                  row * columns, columns, thread, epsilon, options};
-  const bool whole = columns % 8 == 0 && ldx % 8 == 0 && ldr % 8 == 0, norm = options & 1;
-  const float scale = whole ? norm ? convert<true, true>(r, lds) : convert<true, false>(r, lds)
-                            : norm ? convert<false, true>(r, lds) : convert<false, false>(r, lds);
+  const float scale = options & 1 ? convert<true>(r, lds) : convert<false>(r, lds);
   if (thread == 0) store_b32(bits<u32>(scale), resource(scales), row * 4);
 }

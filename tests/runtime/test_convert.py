@@ -171,7 +171,7 @@ def rows_by_definition(y: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.compiler
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_rows_become_fp8(lib: Any, dtype: torch.dtype) -> None:
-    x = spread((5, 515), dtype)
+    x = spread((5, 520), dtype)
     x[2] = 0
     x[3] *= 2.0**-14  # below the smallest scale
     codes, scales = lib.quantize_rows(x)
@@ -210,7 +210,8 @@ def test_rows_that_are_refused(lib: Any) -> None:
         (lambda: lib.quantize_rows(x.float()), OperandError, "dtype torch.float32"),
         (lambda: lib.quantize_rows(x, weight=x[0, 1:]), OperandError, r"weight is torch.bfloat16 \[15\]"),
         (lambda: lib.quantize_rows(x, residual=x.half()), OperandError, "residual is torch.float16"),
-        (lambda: lib.quantize_rows(torch.zeros(1, 65537, dtype=torch.bfloat16)), ShapeError, "65537 columns"),
+        (lambda: lib.quantize_rows(torch.zeros(1, 65544, dtype=torch.bfloat16)), ShapeError, "65544 columns"),
+        (lambda: lib.quantize_rows(x[:, :12]), ShapeError, "rows of 12 elements, 12 apart: multiples of 8"),
     ):
         with pytest.raises(kind, match=message):
             call()

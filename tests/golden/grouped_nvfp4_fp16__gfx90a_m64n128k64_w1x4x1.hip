@@ -1,14 +1,14 @@
-// grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1
+// grouped_nvfp4_fp16__gfx90a_m64n128k64_w1x4x1
 //
 // C[r,N] = (A[r,K] x dequant(W[expert of r])[N,K]^T) * outer[N] for sorted rows r, nvfp4 weights, fp16 A and C, f32 sums.
 //
-// For many rows, where the matrix instructions are the work. A workgroup of 1 x 4 waves (m, n) makes 64 x 256 of C.
+// For many rows, where the matrix instructions are the work. A workgroup of 1 x 4 waves (m, n) makes 64 x 128 of C.
 // Weights go from memory straight to registers, where the one wave that needs them dequantizes them.
 // A goes through LDS, 64 of K (a step) at a time, two buffers, one barrier a step.
 // While the matrix unit works on 16 of K (a sub-step), operands of the next are read from LDS and dequantized.
 // Tails need no branch: what lies past M, N or K is past the end of a buffer, or is aimed there.
 //
-// Registers a lane: 64 accumulators, 2 x 12 weights and scales and 8 of A in flight, 32 operands
+// Registers a lane: 32 accumulators, 4 x 6 weights and scales and 16 of A in flight, 24 operands
 // LDS: 2 x 8192 bytes of A
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
@@ -181,14 +181,14 @@ template <int SUB> DEVICE Operand dequantize(u32 p, u32 q, const Scales& scales,
 DEVICE u32 round(float x) { return bits<unsigned short>((_Float16)x); }
 
 constexpr int BRICK_K = 128;                  // K of one brick of packed weights
-constexpr int TILE_M = 64, TILE_N = 256, TILE_K = 64;
+constexpr int TILE_M = 64, TILE_N = 128, TILE_K = 64;
 constexpr int WAVES_M = 1, WAVES_N = 4;
 constexpr int WAVE_M = TILE_M / WAVES_M, WAVE_N = TILE_N / WAVES_N;
 constexpr int MFMA = 32;                          // rows and columns of one matrix instruction
 constexpr int ROWS = WAVE_M / MFMA, COLUMNS = WAVE_N / MFMA;  // matrix instructions across a wave's part
 constexpr int SUBSTEPS = TILE_K / 16;
-constexpr int STAGES = 2;                    // steps whose weights are in registers
-constexpr int A_AHEAD = 1;                   // steps of A in flight
+constexpr int STAGES = 4;                    // steps whose weights are in registers
+constexpr int A_AHEAD = 2;                   // steps of A in flight
 constexpr int A_PITCH = TILE_K * 2, A_BYTES = TILE_M * A_PITCH;
 constexpr int A_CHUNKS = TILE_K / 8;                      // 16-byte chunks in a row of A
 constexpr int THREADS = 256;
@@ -383,7 +383,6 @@ template <int HALF> DEVICE void load_weights(Weights& x, Stream& w, Stream& s, u
 DEVICE void pin(Weights& x) {
   asm volatile(""
                : "+v"(x.codes[0][0]), "+v"(x.codes[0][1]), "+v"(x.scales[0])
-               , "+v"(x.codes[1][0]), "+v"(x.codes[1][1]), "+v"(x.scales[1])
   );
 }
 
@@ -707,7 +706,7 @@ DEVICE void finish_c(const Accumulator (&sum)[ROWS][COLUMNS], Resource o, Resour
 
 extern "C" __global__
     __attribute__((amdgpu_flat_work_group_size(256, 256), amdgpu_waves_per_eu(2)))
-void grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices, u32x4 bias, u32x4 residual, u32 ldr, u32 options, u32x4 ids, u32x4 experts, u32x4 valid, u32x4 route, u32 tokens, u32 topk, u32 slots, u32 block, u32 stack) {
+void grouped_nvfp4_fp16__gfx90a_m64n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4 o, u32x4 c, u32x4 p, u32x4 t, u32 m, u32 n, u32 k, u32 lda, u32 ldc, u32 slices, u32x4 bias, u32x4 residual, u32 ldr, u32 options, u32x4 ids, u32x4 experts, u32x4 valid, u32x4 route, u32 tokens, u32 topk, u32 slots, u32 block, u32 stack) {
   __shared__ __attribute__((aligned(128))) char lds_storage[16896];
   const Lds lds = (Lds)lds_storage;
   const u32 N = n, K = k, pitch = lda;  // of A
@@ -760,7 +759,13 @@ void grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32
   keep_order();
   load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
   keep_order();
-  load_a(ahead[0], of_a, place, end - begin - 1 * TILE_K);
+  load_weights<0>(ring[2], of_codes, of_scales, codes, scales);
+  keep_order();
+  load_a(ahead[1], of_a, place, end - begin - 1 * TILE_K);
+  keep_order();
+  load_weights<1>(ring[3], of_codes, of_scales, codes, scales);
+  keep_order();
+  load_a(ahead[0], of_a, place, end - begin - 2 * TILE_K);
   keep_order();
   watch_a(first_a, seen);
   store_a(first_a, lds, place);
@@ -780,24 +785,24 @@ void grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32
     {
       // Step 0: at its beginning operands of its first sub-step are there, and the A of the next is on its way.
       keep_order();
-      StagedA& staged = ahead[0];
+      StagedA& staged = ahead[1];
       watch_a(staged, seen);
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[0], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 12>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 20>();
       keep_order();
       store_a(staged, lds + 1 * A_BYTES, place);
       load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[0], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 5>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 6>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (1 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[0], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 5>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 6>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -808,7 +813,7 @@ void grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32
       scale_weights<0>(y[0], ring[1], scale, mask);
       load_weights<0>(ring[0], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 5>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 6>();
 
     }
     {
@@ -819,19 +824,87 @@ void grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[1]);
       scale_weights<1>(y[1], ring[1], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, 0, 12>();
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 20>();
       keep_order();
       store_a(staged, lds + 0 * A_BYTES, place);
       load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[2]);
       scale_weights<2>(y[0], ring[1], scale, mask);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 5>();
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 6>();
       keep_order();
       load_a(staged, of_a, place, end - k0 - (2 + A_AHEAD) * TILE_K);
       load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[3]);
       scale_weights<3>(y[1], ring[1], scale, mask);
       multiply(sum, x[0], y[0]);
-      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 5>();
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 6>();
+      keep_order();
+      // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
+      synchronize();
+      keep_order();
+      pin(ring[2]);
+      load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[0]);
+      convert_scales<0>(ring[2], scale);
+      scale_weights<0>(y[0], ring[2], scale, mask);
+      load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
+      multiply(sum, x[1], y[1]);
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 6>();
+
+    }
+    {
+      // Step 2: at its beginning operands of its first sub-step are there, and the A of the next is on its way.
+      keep_order();
+      StagedA& staged = ahead[1];
+      watch_a(staged, seen);
+      load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[1]);
+      scale_weights<1>(y[1], ring[2], scale, mask);
+      multiply(sum, x[0], y[0]);
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 20>();
+      keep_order();
+      store_a(staged, lds + 1 * A_BYTES, place);
+      load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[2]);
+      scale_weights<2>(y[0], ring[2], scale, mask);
+      multiply(sum, x[1], y[1]);
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 6>();
+      keep_order();
+      load_a(staged, of_a, place, end - k0 - (3 + A_AHEAD) * TILE_K);
+      load_fragments(x[1], lds + 0 * A_BYTES, fragments.offset[3]);
+      scale_weights<3>(y[1], ring[2], scale, mask);
+      multiply(sum, x[0], y[0]);
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 6>();
+      keep_order();
+      // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
+      synchronize();
+      keep_order();
+      pin(ring[3]);
+      load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[0]);
+      convert_scales<1>(ring[3], scale);
+      scale_weights<0>(y[0], ring[3], scale, mask);
+      load_weights<0>(ring[2], of_codes, of_scales, codes, scales);
+      multiply(sum, x[1], y[1]);
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 6>();
+
+    }
+    {
+      // Step 3: at its beginning operands of its first sub-step are there, and the A of the next is on its way.
+      keep_order();
+      StagedA& staged = ahead[0];
+      watch_a(staged, seen);
+      load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[1]);
+      scale_weights<1>(y[1], ring[3], scale, mask);
+      multiply(sum, x[0], y[0]);
+      mix<2 * ROWS * COLUMNS, ROWS, 0, 20>();
+      keep_order();
+      store_a(staged, lds + 0 * A_BYTES, place);
+      load_fragments(x[0], lds + 1 * A_BYTES, fragments.offset[2]);
+      scale_weights<2>(y[0], ring[3], scale, mask);
+      multiply(sum, x[1], y[1]);
+      mix<2 * ROWS * COLUMNS, ROWS + A_LOADS, 0, 6>();
+      keep_order();
+      load_a(staged, of_a, place, end - k0 - (4 + A_AHEAD) * TILE_K);
+      load_fragments(x[1], lds + 1 * A_BYTES, fragments.offset[3]);
+      scale_weights<3>(y[1], ring[3], scale, mask);
+      multiply(sum, x[0], y[0]);
+      mix<2 * ROWS * COLUMNS, ROWS, A_LOADS, 6>();
       keep_order();
       // The last sub-step hides the barrier's wake: behind it the next step's operands are there to be read.
       synchronize();
@@ -840,9 +913,9 @@ void grouped_nvfp4_fp16__gfx90a_m64n256k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32
       load_fragments(x[0], lds + 0 * A_BYTES, fragments.offset[0]);
       convert_scales<0>(ring[0], scale);
       scale_weights<0>(y[0], ring[0], scale, mask);
-      load_weights<1>(ring[1], of_codes, of_scales, codes, scales);
+      load_weights<1>(ring[3], of_codes, of_scales, codes, scales);
       multiply(sum, x[1], y[1]);
-      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 5>();
+      mix<2 * ROWS * COLUMNS, ROWS, W_LOADS, 6>();
 
     }
   }
