@@ -26,7 +26,7 @@ from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 from runtime.epilogue import Epilogue, options_of
 from runtime.errors import OperandError
-from runtime.formats import FORMATS, HOST_ORDER
+from runtime.formats import BRICK_N, FORMATS, HOST_ORDER
 from runtime.library import Library
 from runtime.loading import load
 from runtime.memory import dtype_name
@@ -110,24 +110,28 @@ def _run(
     activation: str | None,
     out: Tensor | None,
 ) -> Tensor:
-    device = x.get_device()
-    library = library_of(device)
-    if device < 0:
-        weight = copy_of(library, x, codes, scales, outer, format, _upload)
-    else:
-        key = (
-            x.shape[-1],
-            outer.dtype,
-            outer.shape,
-            format,
-            device,
-            codes.shape,
-            *extent_of(codes),
-            *extent_of(scales),
-            *extent_of(outer),
-        )
-        weight = _on_device.get(key) or _describe(key, x, codes, scales, outer, format)
+    library = library_of(x.get_device())
+    weight = weight_of(library, x, codes, scales, outer, format)
     return library.gemm(x, weight, bias, out, residual=residual, activation=activation)
+
+
+def weight_of(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceWeight:
+    """What x, which tells K, the device and the order of codes, is multiplied with."""
+    device = x.get_device()
+    if device < 0:
+        return copy_of(library, x, codes, scales, outer, format, _upload)
+    key = (
+        x.shape[-1],
+        outer.dtype,
+        outer.shape,
+        format,
+        device,
+        codes.shape,
+        *extent_of(codes),
+        *extent_of(scales),
+        *extent_of(outer),
+    )
+    return _on_device.get(key) or _describe(key, x, codes, scales, outer, format)
 
 
 def extent_of(tensor: Tensor) -> tuple[int, int, bool]:
@@ -280,6 +284,21 @@ def _check(
     how many columns the result has."""
     _need(x.dim() == 2, lambda: f"x has shape {list(x.shape)}: [M, K] is needed")
     dtype_name(x.dtype)
+    return check_weight(x, codes, scales, outer, bias, format, residual, activation)
+
+
+def check_weight(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    outer: Tensor,
+    bias: Tensor | None,
+    format: str,
+    residual: Tensor | None,
+    activation: str | None,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """All that is refused but the dtype of x. dtype: of the result; None: that of x. Returns how many columns the result has."""
     _check_outer(outer)
     _need(format in FORMATS, lambda: f"no weight format {format!r}: known are {', '.join(FORMATS)}")
     n, k = outer.shape[0], x.shape[1]
@@ -288,7 +307,7 @@ def _check(
     _need_bytes("codes", codes, sizes[0], what)
     _need_bytes("scales", scales, sizes[1], what)
     order_of(codes.shape)
-    block = FORMATS[format].block
+    block = FORMATS[format].block or BRICK_N
     _need(k % block == 0, lambda: f"K has to be a multiple of {block}, it is {k}")
     if bias is not None:
         _need(
@@ -299,20 +318,21 @@ def _check(
     if options & Epilogue.SWIGLU:
         _need(n % 2 == 0, lambda: f"swiglu takes gate and up in turn, but the weight has an odd N = {n}")
     if residual is not None:
-        _need_like("residual", residual, x, options.columns(n))
+        _need_like("residual", residual, x, options.columns(n), dtype)
     return options.columns(n)
 
 
-def _need_like(name: str, tensor: Tensor, x: Tensor, columns: Any) -> None:
-    """A matrix of the rows, the dtype and the device of x."""
+def _need_like(name: str, tensor: Tensor, x: Tensor, columns: Any, dtype: torch.dtype | None = None) -> None:
+    """A matrix of the rows and the device of x, and of its dtype if no other is given."""
+    dtype = dtype or x.dtype
     _need(tensor.dim() == 2, lambda: f"{name} has shape {list(tensor.shape)}: a matrix is needed")
     _need(
         tensor.shape[0] == x.shape[0]
         and tensor.shape[1] == columns
-        and tensor.dtype == x.dtype
+        and tensor.dtype == dtype
         and tensor.device == x.device,
         lambda: (
-            f"{name} is {list(tensor.shape)} {tensor.dtype} on {tensor.device}; {[x.shape[0], columns]} {x.dtype} on"
+            f"{name} is {list(tensor.shape)} {tensor.dtype} on {tensor.device}; {[x.shape[0], columns]} {dtype} on"
             f" {x.device} is needed"
         ),
     )

@@ -62,8 +62,9 @@ def gemm(
         out = _empty(lib, x, (m, options.columns(w.n)), name)
     scales, row = _line("x_scale", x_scale, m), None if bias is None else _line("bias", bias, w.n)
     launcher = _launcher(lib, x, w, out, residual, options, name)
-    beside, after = (0 if array is None else array.data_ptr() for array in (row, residual))
-    launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x), beside, after, scales.data_ptr())
+    bias_at, residual_at = (0 if array is None else array.data_ptr() for array in (row, residual))
+    handle = stream_handle(stream, x)
+    launcher.run(x.data_ptr(), out.data_ptr(), handle, bias_at, residual_at, scales.data_ptr())
     return out
 
 

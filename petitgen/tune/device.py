@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from petitgen.errors import TuneError
 from runtime.library import Library
 from runtime.manifest import Kernel
 from runtime.memory import Allocation, DeviceArray, numpy_dtype
@@ -34,6 +35,8 @@ class Device:
 
     def __call__(self, kernel: Kernel, problem: Problem, slices: int) -> float:
         lib, hip = self._lib, self._hip
+        if kernel.out != kernel.activations:
+            raise TuneError(f"{kernel.name}: no plan takes FP8 activations yet; tune it on the model")
         weights = self._weights(kernel, problem)
         x = lib.array(_activations(problem, kernel.activations))
         out = lib.empty((problem.m, problem.n), kernel.activations)
