@@ -126,6 +126,28 @@ def test_strided_tensors_and_views_that_begin_anywhere(lib: Any) -> None:
 
 
 @pytest.mark.compiler
+@pytest.mark.parametrize("square", [False, True])
+def test_the_conversions_of_amdfp4_by_kernels(lib: Any, square: bool) -> None:
+    x = spread((34, 48), torch.bfloat16)
+    how = {"axis": -2, "is_2d_block": square, "use_sr": True, "philox_seed": 5, "philox_offset": 6}
+    for outer, update in ((None, True), (None, False), (torch.full((1,), 0.5), True), (torch.full((), 3e-3), False)):
+        mine, wanted = (None if outer is None else outer.clone() for _ in range(2))
+        codes, scales = host.convert_to_amdfp4(x, outer_scale=mine, update_outer_scale=update, library=lib, **how)
+        expected = host.convert_to_amdfp4(x, outer_scale=wanted, update_outer_scale=update, **how)
+        assert torch.equal(codes, expected[0])
+        assert torch.equal(scales, expected[1])
+        assert outer is None or torch.equal(mine, wanted)
+    bytes_ = host.quantize("amdfp4", x, axis=-2, block_2d=square, outer_scale=3e-3, rounding="stochastic", seed=5, offset=6).scales
+    back = {"axis": -2, "is_2d_block": square, "outer_scale": outer}
+    y = host.convert_from_amdfp4(codes, bytes_, torch.bfloat16, library=lib, **back)
+    assert torch.equal(y, host.convert_from_amdfp4(codes, scales, torch.bfloat16, **back))
+    with pytest.raises(OperandError, match="block_size is 32: kernels have blocks of 16"):
+        host.convert_to_amdfp4(x, 32, library=lib)
+    with pytest.raises(OperandError, match=r"scales are torch\.float32: kernels take"):
+        host.convert_from_amdfp4(codes, scales, torch.bfloat16, library=lib, **back)
+
+
+@pytest.mark.compiler
 def test_nothing_finite_and_nothing_but_zeros(lib: Any) -> None:
     for value in (0.0, -0.0, float("nan"), float("inf")):
         x = torch.full((3, 32), value, dtype=torch.float16)
