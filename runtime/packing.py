@@ -193,7 +193,7 @@ def pack_fp8(weight: Any, weight_scale: Any, weight_scale_2: None = None) -> Pac
     if codes.ndim != 2 or 0 in codes.shape or codes.shape[1] % BRICK_N:
         raise PackError(f"weight has shape {list(codes.shape)}: [N, K] is needed, with K a multiple of {BRICK_N}")
     n, k = codes.shape
-    outer = np.broadcast_to(_outer_of(_column(weight_scale), n, "FP8"), n)
+    outer = np.broadcast_to(_outer_of(_column(weight_scale), n, "FP8", "weight_scale"), n)
     codes = fp8.to_fnuz(codes, dtype)
     with np.errstate(over="ignore"):
         columns = outer * np.float32(fp8.FACTORS[dtype])
@@ -266,25 +266,25 @@ def _bytes_of(tensor: Any, name: str, *dtypes: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(tensor).view(np.uint8)
 
 
-def _outer_of(scale: Any, n: int, format: str) -> NDArray[np.float32]:
+def _outer_of(scale: Any, n: int, format: str, name: str = "weight_scale_2") -> NDArray[np.float32]:
     if hasattr(scale, "detach"):  # a torch tensor, perhaps on a GPU; numpy has no bf16
         scale = scale.detach().cpu().float() if scale.is_floating_point() else scale.detach().cpu()
     if scale is None:
-        raise PackError(f"weight_scale_2 is missing: {format} has a float32 scale beside the block scales")
+        raise PackError(f"{name} is missing: {format} has a float32 scale{' beside the block scales' if name == 'weight_scale_2' else ''}")
     try:
         given = np.asarray(scale)
     except ValueError as error:
-        raise PackError(f"weight_scale_2 is no array: {error}") from None
+        raise PackError(f"{name} is no array: {error}") from None
     if given.dtype.kind not in "fiu" or (given.dtype.kind == "f" and given.dtype.itemsize not in (2, 4, 8)):
-        raise PackError(f"weight_scale_2 has dtype {given.dtype}: float32 is needed")
+        raise PackError(f"{name} has dtype {given.dtype}: float32 is needed")
     with np.errstate(over="ignore"):
         outer = given.astype(np.float32)
     if (np.isinf(outer) & np.isfinite(given)).any() or ((outer == 0) & (given != 0)).any():
-        raise PackError("weight_scale_2 has a value beyond float32")
+        raise PackError(f"{name} has a value beyond float32")
     if outer.shape == (1,):
         outer = outer.reshape(())
     if outer.shape not in ((), (n,)):
-        raise PackError(f"weight_scale_2 has shape {list(outer.shape)}: a scalar or [N] = [{n}] is needed")
+        raise PackError(f"{name} has shape {list(outer.shape)}: a scalar or [N] = [{n}] is needed")
     return outer
 
 

@@ -115,7 +115,8 @@ def test_the_packed_form_is_where_matrix_instructions_want_it():
 def test_weights_that_cannot_be_packed():
     codes = np.zeros((4, 32), np.uint8)
     for weight, scale, more, message in [
-        (codes, np.ones(3, np.float32), (), "a scalar or"),
+        (codes, np.ones(3, np.float32), (), r"^weight_scale has shape \[3\]: a scalar or"),
+        (codes, None, (), "^weight_scale is missing"),
         (codes[:, :24], np.float32(1), (), "multiple of 16"),
         (codes.astype(np.int8), np.float32(1), (), "dtype int8"),
         (codes, np.float32(1), (np.float32(1),), "leave it out"),
