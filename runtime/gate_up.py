@@ -20,13 +20,17 @@ def pack_gate_up(format: str, gate: tuple[Any, ...], up: tuple[Any, ...]) -> Pac
     PackError if they are no such tensors, or of different shapes.
     """
     if len(gate) != len(up) or not 2 <= len(gate) <= 3:
-        raise PackError(f"gate has {len(gate)} tensors, up {len(up)}: both need weight, weight_scale and, but for mxfp4,"
-                        " weight_scale_2")  # fmt: skip
+        raise PackError(f"gate has {len(gate)} tensors, up {len(up)}: both need weight, weight_scale and, where the"
+                        " format has one, weight_scale_2")  # fmt: skip
     shapes = [tuple(getattr(tensors[0], "shape", ())) for tensors in (gate, up)]
     if shapes[0] != shapes[1] or len(shapes[0]) != 2:
         raise PackError(f"gate is {list(shapes[0])}, up {list(shapes[1])}: two weights of one shape are needed")
-    outer = [_rows(tensors[2], shapes[0][0]) for tensors in (gate, up)] if len(gate) == 3 else []
-    return pack(format, *(_in_turn(gate[i], up[i]) for i in (0, 1)), *([_in_turn(*outer)] if outer else []))
+    one_a_row = 1 if format == "fp8" else 2  # which of the tensors has a scale for a row, or for all of them
+    parts = []
+    for i, pair in enumerate(zip(gate, up, strict=True)):
+        both = (_rows(scale, shapes[0][0], i) for scale in pair) if i == one_a_row else pair
+        parts.append(_in_turn(*both))
+    return pack(format, *parts)
 
 
 def _in_turn(gate: Any, up: Any) -> Any:
@@ -46,9 +50,10 @@ def _plain(tensor: Any) -> Any:
     return torch.uint8 if tensor.element_size() == 1 else tensor.dtype
 
 
-def _rows(scale: Any, n: int) -> NDArray[np.float32]:
-    """An outer scale for each row."""
+def _rows(scale: Any, n: int, place: int) -> NDArray[np.float32]:
+    """A scale for each row."""
     values = np.asarray(scale.detach().cpu().float() if hasattr(scale, "detach") else scale)
     if values.size not in (1, n):
-        raise PackError(f"weight_scale_2 has shape {list(values.shape)}: a scalar or [N] = [{n}] is needed")
+        name = "weight_scale_2" if place == 2 else "weight_scale"
+        raise PackError(f"{name} has shape {list(values.shape)}: a scalar or [N] = [{n}] is needed")
     return np.broadcast_to(values.reshape(-1), n)

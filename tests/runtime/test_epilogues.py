@@ -10,7 +10,7 @@ from petitgen.verify.epilogue import Extra, make_extra
 from runtime.epilogue import Epilogue
 from runtime.errors import OperandError, PackError
 from runtime.formats import FORMATS
-from runtime.packing import unpack_mxfp4, unpack_nvfp4
+from runtime.packing import unpack_fp8, unpack_mxfp4, unpack_nvfp4
 from tests.runtime.problems import Case, case
 
 pytestmark = pytest.mark.compiler
@@ -133,6 +133,17 @@ def test_one_outer_scale_for_all_rows_of_gate_or_up():
     codes, scales = np.zeros((8, 16), np.uint8), np.full((8, 2), 0x38, np.uint8)
     both = runtime.pack_gate_up("nvfp4", (codes, scales, np.float32(2)), (codes, scales, np.float32([3])))
     assert both.weight_scale_2.tolist() == [2, 3] * 8
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (8, 1)])
+def test_gate_and_up_of_fp8_have_a_scale_a_row(shape):
+    codes = np.random.default_rng(0).integers(0, 0x7F, (2, 8, 16), np.uint8)
+    scales = [np.full(shape, value, np.float32) for value in (2, 3)]
+    both = runtime.pack_gate_up("fp8", (codes[0], scales[0]), (codes[1], scales[1]))
+    unpacked, columns = unpack_fp8(both)
+    assert columns.tolist() == [2, 3] * 8
+    assert np.array_equal(unpacked[0::2], codes[0])
+    assert np.array_equal(unpacked[1::2], codes[1])
 
 
 def test_gate_and_up_that_do_not_fit_are_refused():
