@@ -26,7 +26,7 @@ _FAULTS = [
     Fault("residual with C's pitch", EPILOGUE, "row * e.ldr * 2, n, e.N", "row * e.ldr, n, e.N"),
     Fault("residual before the activation", EPILOGUE, "  activate(y, e.options);\n",
           "  if (e.options & RESIDUAL) add<4>(y, e.residual, 0, n, e.N, false);\n  activate(y, e.options);\n"),
-    Fault("late arguments: the workspace for C", LATE, "{{ p.name }};", "{{ {'c': 'p', 'p': 'c'}.get(p.name, p.name) }};"),
+    Fault("late arguments: the residual for the bias", LATE, "{{ p.name }};", "{{ {'bias': 'residual', 'residual': 'bias'}.get(p.name, p.name) }};"),
     Fault("streamed: a row of the block too few", STREAMED_C, "row < MFMA; row += 8", "row < MFMA - 8; row += 8"),
     Fault("streamed: rows of the block in the wrong order", STREAMED_C, "e / 4 * 8 + lane / MFMA * 4 + e % 4) * MFMA",
           "e / 4 * 8 + lane / MFMA * 4 + (3 - e % 4)) * MFMA"),
