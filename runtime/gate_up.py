@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import PackError
+from runtime.formats import BRICK_N
 from runtime.packing import PackedWeight, pack
 
 
-def pack_gate_up(format: str, gate: tuple[Any, ...], up: tuple[Any, ...]) -> PackedWeight:
+def pack_gate_up(format: str, gate: Sequence[Any], up: Sequence[Any]) -> PackedWeight:
     """Pack two weights [N, K] as one [2 N, K] with their rows in turn, gate first: lib.gemm(x, w, activation="swiglu")
     is silu(x @ gate^T) * (x @ up^T), [M, N].
 
-    gate, up  what pack takes after the format: weight, weight_scale, and weight_scale_2 where there is one. numpy arrays or
-              torch tensors
-    PackError if they are no such tensors, or of different shapes.
+    gate, up  what pack takes after the format: weight, weight_scale, and weight_scale_2 where the format has one. Each
+              is packed by itself, so their types may differ
+    PackError for what pack refuses, and for weights of different shapes.
     """
-    if len(gate) != len(up) or not 2 <= len(gate) <= 3:
-        raise PackError(f"gate has {len(gate)} tensors, up {len(up)}: both need weight, weight_scale and, where the"
-                        " format has one, weight_scale_2")  # fmt: skip
-    shapes = [tuple(getattr(tensors[0], "shape", ())) for tensors in (gate, up)]
-    if shapes[0] != shapes[1] or len(shapes[0]) != 2:
-        raise PackError(f"gate is {list(shapes[0])}, up {list(shapes[1])}: two weights of one shape are needed")
-    one_a_row = 1 if format == "fp8" else 2  # which of the tensors has a scale for a row, or for all of them
-    parts = []
-    for i, pair in enumerate(zip(gate, up, strict=True)):
-        both = (_rows(scale, shapes[0][0], i) for scale in pair) if i == one_a_row else pair
-        parts.append(_in_turn(*both))
-    return pack(format, *parts)
+    for name, tensors in (("gate", gate), ("up", up)):
+        if not isinstance(tensors, Sequence) or not 2 <= len(tensors) <= 3:
+            raise PackError(f"{name} has to be (weight, weight_scale), or (weight, weight_scale, weight_scale_2) for a"
+                            f" format that has one; it is a {type(tensors).__name__}")  # fmt: skip
+    first, second = pack(format, *gate), pack(format, *up)
+    if (first.n, first.k) != (second.n, second.k):
+        raise PackError(f"gate is [{first.n}, {first.k}], up [{second.n}, {second.k}]: weights of one shape are needed")
+    n = first.n
+    scales_2 = (np.broadcast_to(packed.weight_scale_2, n) for packed in (first, second))
+    return PackedWeight(
+        format,
+        2 * n,
+        first.k,
+        _codes(first.codes, second.codes, n),
+        _columns(first.scales, second.scales, n),
+        np.stack([first.outer, second.outer], axis=1).reshape(-1),
+        np.stack([*scales_2], axis=1).reshape(-1),
+    )
 
 
-def _in_turn(gate: Any, up: Any) -> Any:
-    """Rows of both, [2 N, ...]."""
-    if hasattr(gate, "detach"):
-        import torch
-
-        pairs = torch.stack([gate.detach().cpu().view(_plain(gate)), up.detach().cpu().view(_plain(up))], dim=1)
-        return pairs.flatten(0, 1).view(gate.dtype)
-    return np.stack([gate, up], axis=1).reshape(2 * len(gate), *np.shape(gate)[1:])
-
-
-def _plain(tensor: Any) -> Any:
-    """A type of the same size that torch can stack: it cannot all of the eight-bit floats."""
-    import torch
-
-    return torch.uint8 if tensor.element_size() == 1 else tensor.dtype
+def _codes(gate: NDArray[np.uint8], up: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
+    """Codes [bricks of K, bricks of N, ..., lanes, bytes] of both: lane 16 * quad + column has what is that column's."""
+    size = gate.shape[-1]
+    parts = [part.reshape(*part.shape[:2], -1, BRICK_N, size).transpose(0, 2, 1, 3, 4) for part in (gate, up)]
+    depth, quads = parts[0].shape[:2]
+    first, second = (part.reshape(depth * quads, -1, size) for part in parts)
+    bricks = _in_turn(first, second, n).reshape(depth, quads, -1, BRICK_N, size).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(bricks).reshape(depth, -1, *gate.shape[2:])
 
 
-def _rows(scale: Any, n: int, place: int) -> NDArray[np.float32]:
-    """A scale for each row."""
-    values = np.asarray(scale.detach().cpu().float() if hasattr(scale, "detach") else scale)
-    if values.size not in (1, n):
-        name = "weight_scale_2" if place == 2 else "weight_scale"
-        raise PackError(f"{name} has shape {list(values.shape)}: a scalar or [N] = [{n}] is needed")
-    return np.broadcast_to(values.reshape(-1), n)
+def _columns(gate: NDArray[np.uint8], up: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
+    """Scales [bricks of K, bricks of N, columns, bytes] of both."""
+    first, second = (part.reshape(part.shape[0], part.shape[1] * BRICK_N, part.shape[3]) for part in (gate, up))
+    both = _in_turn(first, second, n)
+    return both.reshape(both.shape[0], both.shape[1] // BRICK_N, BRICK_N, both.shape[2])
+
+
+def _in_turn(gate: NDArray[np.uint8], up: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
+    """[..., columns, bytes] of both, of which n columns count, in turn; zeros up to whole bricks."""
+    both = np.stack([gate[:, :n], up[:, :n]], axis=2).reshape(gate.shape[0], 2 * n, gate.shape[2])
+    return np.pad(both, ((0, 0), (0, -2 * n % BRICK_N), (0, 0)))

@@ -226,7 +226,7 @@ class Library:
         problem = problem_of(f"gemm_{w.format}_{dtype_name(dtype)}", m, w.n, w.k, lda, ldc, options, ldr)
         if m == 1:  # whatever its pitch is, nobody takes that step
             problem = replace(problem, lda=w.k, ldc=problem.columns, ldr=problem.columns)
-        selection = self._select(problem, w.device, kernel, slices)
+        selection = self._select(problem if m else replace(problem, m=1), w.device, kernel, slices)
         launcher = self._launcher(problem, w, selection) if m else Nothing()
         return Plan(self, launcher, selection, problem, w)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -146,15 +147,33 @@ def test_gate_and_up_of_fp8_have_a_scale_a_row(shape):
     assert np.array_equal(unpacked[1::2], codes[1])
 
 
+def test_gate_and_up_may_have_types_of_their_own():
+    """E4M3FN has twice the value of the same bits of E4M3FNUZ."""
+    torch = pytest.importorskip("torch")
+    weight, scale = torch.randn(20, 48), torch.ones(20)
+    fn, fnuz = (weight.to(getattr(torch, f"float8_e4m3{end}")) for end in ("fn", "fnuz"))
+    for gate, up in ((fn, fnuz), (fnuz, fn)):
+        codes, scales = unpack_fp8(runtime.pack_gate_up("fp8", (gate, scale), (up, scale)))
+        for i, (part, dtype) in enumerate(zip((gate, up), (gate.dtype, up.dtype), strict=True)):
+            wanted = unpack_fp8(runtime.pack("fp8", part, scale))
+            assert np.array_equal(codes[i::2], wanted[0])
+            assert (scales[i::2] == (2 if dtype == torch.float8_e4m3fn else 1)).all()
+    scales = np.full((8, 2), 0x38, np.uint8)
+    mixed = (np.zeros((8, 16), np.uint8), scales.view(ml_dtypes.float8_e4m3fn), 1.0), (np.zeros((8, 16), np.uint8), scales, 1.0)
+    assert (unpack_nvfp4(runtime.pack_gate_up("nvfp4", *mixed))[1] == 0x38).all()
+
+
 def test_gate_and_up_that_do_not_fit_are_refused():
     codes, scales = np.zeros((8, 16), np.uint8), np.full((8, 2), 0x38, np.uint8)
     one = np.float32(1)
-    with pytest.raises(PackError, match=r"gate is \[8, 16\], up \[7, 16\]"):
+    with pytest.raises(PackError, match=r"gate is \[8, 32\], up \[7, 32\]"):
         runtime.pack_gate_up("nvfp4", (codes, scales, one), (codes[1:], scales[1:], one))
-    with pytest.raises(PackError, match="gate has 3 tensors, up 2"):
+    with pytest.raises(PackError, match="weight_scale_2 is missing"):
         runtime.pack_gate_up("nvfp4", (codes, scales, one), (codes, scales))
+    with pytest.raises(PackError, match=r"up has to be .* it is a ndarray"):
+        runtime.pack_gate_up("nvfp4", (codes, scales, one), codes)
     with pytest.raises(PackError, match=r"weight_scale_2 has shape \[3\]"):
-        runtime.pack_gate_up("nvfp4", (codes, scales, np.ones(3, np.float32)), (codes, scales, one))
+        runtime.pack_gate_up("nvfp4", (codes, scales, one), (codes, scales, np.ones(3, np.float32)))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def test_no_rows_give_no_rows(lib):
     one = case(1, 48, 64)
     assert lib.gemm(one.x[:0], one.weight).shape == (0, 48)
     assert lib.gemm(lib.empty((0, 64), "bf16"), one.weight).shape == (0, 48)
+    assert lib.plan(one.weight, 0)(lib.empty((0, 64), "bf16"), lib.empty((0, 48), "bf16")).shape == (0, 48)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
