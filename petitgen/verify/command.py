@@ -44,7 +44,7 @@ def verify(
     """Run built kernels on the emulated device and compare with a reference: float64, or the definition's own bits.
 
     Without --shape each kernel runs at sizes below, at and above its tile, with random and nasty data; without
-    --slices, too, every second of these also runs with 2 or 3 workgroups a tile. The exit status is 1 when
+    --slices, too, every third of these also runs with 2 or 3 workgroups a tile. The exit status is 1 when
     anything is wrong. With --sanitize missing waits and wait states, races, undefined values and accesses out of place are
     wrong, too.
 

@@ -81,10 +81,11 @@ def default_shapes(tile: Mapping[str, int], k_multiple: int = BLOCK, max_pitch: 
 
 
 def in_slices(shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    """Every second of these shapes with three or two workgroups a tile by turns; for small K these are more than have work.
-    Rows that are far apart are so in one slice as in several, and cost memory."""
+    """Every third of these shapes, and the last of all, with three or two workgroups a tile by turns; for small K these are
+    more than have work. Rows that are far apart are so in one slice as in several, and cost memory."""
     near = [shape for shape in shapes if max(shape.pad_a, shape.pad_c) < FAR]
-    return tuple(replace(shape, slices=count) for shape, count in zip(near[1::2], cycle((3, 2)), strict=False))
+    chosen = [*near[1::3], near[-1]]
+    return tuple(replace(shape, slices=count) for shape, count in zip(chosen, cycle((3, 2)), strict=False))
 
 
 EPILOGUES = (
