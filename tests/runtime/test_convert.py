@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,21 +161,33 @@ def test_nothing_finite_and_nothing_but_zeros(lib: Any) -> None:
 def test_what_is_refused(lib: Any) -> None:
     x = spread((4, 32), torch.bfloat16)
     for call, kind, message in (
-        (lambda: lib.quantize("nvfp4", x.float()), OperandError, "dtype torch.float32"),
+        (lambda: lib.quantize("nvfp4", x.float()), OperandError, "x is torch.float32: kernels have"),
         (lambda: lib.quantize("nvfp4", x[:, :31]), OperandError, "31 elements along axis 1: two go into a byte"),
         (lambda: lib.quantize("mxfp4", x, outer_scale=1.0), OperandError, "mxfp4 has no scale beside"),
         (lambda: lib.quantize("nvfp4", x, outer_scale=-1.0), OperandError, "outer_scale is -1"),
         (lambda: lib.quantize("nvfp4", x, rounding="stochastic"), OperandError, "seed is missing"),
         (lambda: lib.quantize("nvfp4", x, rounding="stochastic", seed=1, offset=-1), OperandError, "offset is -1"),
         (lambda: lib.quantize("int4", x), OperandError, "no format 'int4'"),
-        (lambda: lib.dequantize(lib.quantize("nvfp4", x), torch.float32), OperandError, "dtype torch.float32"),
+        (lambda: lib.quantize("fp8", x), OperandError, "no format 'fp8': known are nvfp4, mxfp4, amdfp4"),
+        (lambda: lib.quantize("nvfp4", x[:0]), OperandError, "nothing to quantize"),
+        (lambda: lib.quantize("nvfp4", x.clone().requires_grad_()), OperandError, "requires a gradient"),
+        (lambda: lib.dequantize(None), OperandError, "q is NoneType"),
+        (lambda: lib.dequantize(lib.quantize("nvfp4", x), "bf16"), OperandError, "dtype is bf16: kernels have"),
+        (lambda: lib.dequantize(lib.quantize("nvfp4", x), torch.float32), OperandError, "dtype is torch.float32"),
     ):
         with pytest.raises(kind, match=message):
             call()
     q = lib.quantize("nvfp4", x)
-    broken = host.Quantized(q.format, q.codes, q.scales[:, :1], q.outer, q.axis, q.shape, q.block_2d)
-    with pytest.raises(OperandError, match=r"scales are torch\.uint8"):
-        lib.dequantize(broken)
+    for broken, message in (
+        (replace(q, scales=q.scales[:, :1]), r"scales have shape \[4, 1\] on cpu: \[4, 2\]"),
+        (replace(q, format="fp8"), "no format 'fp8'"),
+        (replace(q, outer=q.outer.double()), r"outer of nvfp4 is torch.float64"),
+        (replace(q, axis=7), "axis is 7"),
+    ):
+        with pytest.raises(OperandError, match=message):
+            lib.dequantize(broken)
+    with torch.no_grad():
+        same(lib.quantize("nvfp4", x.clone().requires_grad_()), q)
     lib.close()
     with pytest.raises(ClosedError):
         lib.quantize("nvfp4", x)
@@ -225,15 +239,31 @@ def test_rows_are_normed_after_a_residual_is_added(lib: Any) -> None:
 
 
 @pytest.mark.compiler
+def test_no_rows_become_none(lib: Any) -> None:
+    x = spread((0, 16), torch.bfloat16)
+    codes, scales = lib.quantize_rows(x)
+    assert (codes.shape, codes.dtype, scales.shape, scales.dtype) == ((0, 16), torch.uint8, (0,), torch.float32)
+    _, _, total = lib.quantize_rows(x, weight=torch.ones(16, dtype=x.dtype), residual=x)
+    assert (total.shape, total.dtype) == (x.shape, x.dtype)
+
+
+@pytest.mark.compiler
 def test_rows_that_are_refused(lib: Any) -> None:
     x = spread((2, 16), torch.bfloat16)
     for call, kind, message in (
         (lambda: lib.quantize_rows(x[0]), OperandError, r"x is torch.bfloat16 \[16\]: a torch tensor \[M, K\]"),
-        (lambda: lib.quantize_rows(x.float()), OperandError, "dtype torch.float32"),
+        (lambda: lib.quantize_rows(x.float()), OperandError, "x is torch.float32"),
         (lambda: lib.quantize_rows(x, weight=x[0, 1:]), OperandError, r"weight is torch.bfloat16 \[15\]"),
         (lambda: lib.quantize_rows(x, residual=x.half()), OperandError, "residual is torch.float16"),
+        (lambda: lib.quantize_rows(x, residual=[1]), OperandError, "residual is list"),
+        (lambda: lib.quantize_rows(x, weight=x[0].clone().requires_grad_()), OperandError, "requires a gradient"),
+        (lambda: lib.quantize_rows(x[:, :0]), OperandError, r"x is torch.bfloat16 \[2, 0\]"),
+        *(
+            (lambda eps=eps: lib.quantize_rows(x, weight=x[0], eps=eps), OperandError, re.escape(f"eps is {eps!r}: a number from 0"))
+            for eps in ("a", None, True, 1e40, float("nan"), -1e-6)
+        ),
         (lambda: lib.quantize_rows(torch.zeros(1, 65544, dtype=torch.bfloat16)), ShapeError, "65544 columns"),
-        (lambda: lib.quantize_rows(x[:, :12]), ShapeError, "rows of 12 elements, 12 apart: multiples of 8"),
+        (lambda: lib.quantize_rows(x[:, :12]), ShapeError, "rows of 12 elements, 12 apart: multiples of 8 .* and of 16 for"),
     ):
         with pytest.raises(kind, match=message):
             call()
