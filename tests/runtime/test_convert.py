@@ -272,7 +272,11 @@ def test_rows_that_are_refused(lib: Any) -> None:
 # ---- parts ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("shape", "axis", "square"),
-    [((4096, 96), 1, False), ((4096, 1024), 1, False), ((3, 1024, 64), 1, False), ((256, 32, 8), 1, False), ((1024, 66), 1, True)],
+    [
+        *(((4096, 96), 1, False), ((4096, 1024), 1, False), ((3, 1024, 64), 1, False), ((256, 32, 8), 1, False)),
+        *(((1024, 66), 1, True), ((30, 48, 48), 2, True), ((60, 24, 34), 1, False), ((17, 10, 250), 1, False)),
+        ((2, 512, 128), 2, True),
+    ],
 )
 def test_large_tensors_are_done_in_parts_that_meet(shape: tuple[int, ...], axis: int, square: bool) -> None:
     view = flat(view_of("nvfp4", shape, axis, square, Conversion.STOCHASTIC))
@@ -291,6 +295,8 @@ def test_large_tensors_are_done_in_parts_that_meet(shape: tuple[int, ...], axis:
 
 
 def test_what_cannot_be_done_in_parts_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"\[2, 144, 336\] cannot"):  # 9 by 21 scales in a slab: the next begins at an odd one
+        list(parts(View(2, 144, 336, 16, Conversion.SQUARE | Conversion.IN_ROWS), 1 << 16))
     with pytest.raises(ShapeError, match=r"\[1, 32, 66000\] cannot be divided"):
         list(parts(View(1, 32, 66000, 16, Conversion(0)), 1 << 16))
 
