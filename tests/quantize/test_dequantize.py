@@ -91,6 +91,16 @@ def test_what_was_quantized_is_quantized_to_the_same(name):
     assert torch.equal(again.scales, q.scales)
 
 
+@pytest.mark.parametrize("name", ["nvfp4", "amdfp4"])
+def test_only_a_given_outer_scale_makes_infinities(name):
+    largest = torch.finfo(torch.float32).max
+    x = torch.full((1, 32), largest)
+    x[:, 1:] *= torch.rand(31, generator=torch.Generator().manual_seed(1))
+    assert dequantize(quantize(name, x)).isfinite().all()
+    given = largest / 6 / 2.125  # a scale of 2.125 would be half way between 2 and 2.25
+    assert dequantize(quantize(name, x, outer_scale=given * 0.999)).isinf().any()
+
+
 # ---- packing ---------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import runtime
 from petitgen.build.run import build
 from petitgen.spec import load_catalog
 from runtime.conversions import Conversion, View
@@ -267,6 +268,31 @@ def test_rows_that_are_refused(lib: Any) -> None:
     ):
         with pytest.raises(kind, match=message):
             call()
+
+
+@pytest.mark.compiler
+def test_squares_that_overflow_and_zeros_without_eps_are_as_documented(lib: Any) -> None:
+    x = torch.ones(4, 64, dtype=torch.bfloat16)
+    x[0], x[1], x[2] = 3e19, 1e19, 0  # h^2 is Inf; the sum of 64 is
+    codes, scales = lib.quantize_rows(x, weight=x[3], eps=0)
+    assert (scales[:2] == 1 / (224 * 512)).all()
+    assert scales.isnan().tolist() == [False, False, True, False]
+    assert [bool(row.any()) for row in codes] == [False, False, False, True]
+
+
+# ---- documentation ----------------------------------------------------------------------------------
+@pytest.mark.compiler
+def test_the_samples_of_the_page_run(converting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hip")
+    page = (Path(__file__).parents[2] / "docs" / "quantization.md").read_text()
+    real = runtime.load
+    monkeypatch.setattr(runtime, "load", lambda arch: real(arch, "virtual", converting))
+    samples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(samples) == 2
+    for sample in samples:
+        names: dict[str, Any] = {}
+        exec(sample, names)
+        assert names["q"].format in FORMATS
 
 
 # ---- parts ------------------------------------------------------------------------------------------
