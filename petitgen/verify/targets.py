@@ -60,6 +60,14 @@ def select(generated: Path, patterns: Sequence[str] = (), arch: str | None = Non
     return [t for t in targets if not patterns or any(fnmatchcase(t.name, pattern) for pattern in patterns)]
 
 
+def gemms(targets: Sequence[Target]) -> list[Target]:
+    """Those that are plain GEMMs. VerifyError if none is."""
+    found = [target for target in targets if target.kernel().op == "gemm"]
+    if not found:
+        raise VerifyError(f"none of {len(targets)} kernels is a GEMM, which --shape and --slices are of")
+    return found
+
+
 def _suggest(name: str, known: list[str]) -> str:
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     return f"; did you mean {', '.join(close)}?" if close else f"; there are {len(known)}, see: petitgen list"
