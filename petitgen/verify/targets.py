@@ -11,7 +11,7 @@ from pathlib import Path
 
 from petitgen.errors import VerifyError
 from runtime.errors import RuntimeLibraryError
-from runtime.manifest import FILE_NAME, Kernel, Manifest
+from runtime.manifest import FILE_NAME, GEMMS, Kernel, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def select(generated: Path, patterns: Sequence[str] = (), arch: str | None = Non
 
 def gemms(targets: Sequence[Target]) -> list[Target]:
     """Those that are plain GEMMs. VerifyError if none is."""
-    found = [target for target in targets if target.kernel().op == "gemm"]
+    found = [target for target in targets if target.kernel().op in GEMMS]
     if not found:
         raise VerifyError(f"none of {len(targets)} kernels is a GEMM, which --shape and --slices are of")
     return found
