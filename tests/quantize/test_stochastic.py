@@ -86,6 +86,7 @@ def test_a_seed_may_be_of_numpy():
     assert torch.equal(q.codes, quantize("nvfp4", x, seed=2**64 - 1, offset=3, **how).codes)
 
 
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")  # in what torch traced
 def test_quantizers_are_traced_whole():
     def there_and_back(x, seed):
         q = quantize("mxfp4", x, axis=0, block_2d=True, rounding="stochastic", seed=seed)
