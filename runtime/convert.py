@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import gcd, lcm
 from typing import TYPE_CHECKING
 
 from runtime import modules
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 # The `extra` argument of hipModuleLaunchKernel. Source: hip_runtime_api.h, HIP_LAUNCH_PARAM_*.
 _BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 3
 _MOST_WORK_ITEMS = (1 << 32) - 1
-_SLABS = 16  # parts begin where every buffer is aligned, and a random word begins four
+_ELEMENTS, _SCALES = 4 * EIGHT, 8  # parts begin at multiples of these: every buffer is aligned, and a random word begins four
 _MOST = 1 << 31  # bytes that a part may have
 
 Buffer = tuple[int, int]  # address and bytes
@@ -175,14 +176,16 @@ def parts(view: View, most: int = _MOST) -> Iterator[Part]:
         return
     axis = "slabs" if view.slabs > 1 else "rows" if view.rows > 1 else "columns"
     length = getattr(view, axis)
-    unit = _SLABS if axis == "slabs" else EIGHT * view.block
+    scales = view.scales[1] * view.scales[2]  # of a slab
+    unit = EIGHT * view.block
+    if axis == "slabs":
+        unit = lcm(_ELEMENTS // gcd(whole // ITEM_BYTES // length, _ELEMENTS), _SCALES // gcd(scales, _SCALES))
     step = most // (whole // length) // unit * unit
     if not step and axis == "slabs":
         for slab in range(view.slabs):  # their rows may still be divided
             one = replace(view, slabs=1)
-            if one.size % (4 * EIGHT):
+            if one.size % _ELEMENTS or scales % _SCALES:
                 raise ShapeError(_too_large(view, most))
-            scales = one.scales[1] * one.scales[2]
             yield from (Part(p.view, p.element + slab * one.size, p.scale + slab * scales) for p in parts(one, most))
         return
     if not step:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from runtime.conversions import EIGHT, RowConversion
 from runtime.convert import Device
 from runtime.descriptors import extent
@@ -11,6 +13,7 @@ from runtime.errors import OperandError, ShapeError
 from runtime.memory import ITEM_BYTES
 
 _MOST = 1 << 31  # bytes of a launch
+_LARGEST = float(np.finfo(np.float32).max)
 FORM = "fp8"
 
 
@@ -44,11 +47,13 @@ def quantize_rows(
     """
     kernel = on.kernel("rowquantize", FORM, dtype)
     if x.columns % EIGHT or x.pitch % EIGHT or (residual is not None and residual.pitch % EIGHT):
-        raise ShapeError(f"rows of {x.columns} elements, {x.pitch} apart: multiples of {EIGHT} are needed, as they are for a GEMM")
+        raise ShapeError(f"rows of {x.columns} elements, {x.pitch} apart: multiples of {EIGHT} are needed, and of 16"
+                         " for a GEMM of the codes")  # fmt: skip
     if x.columns > kernel.tile["most"]:
         raise ShapeError(f"x has {x.columns} columns: {kernel.name} keeps a row of {kernel.tile['most']} at most")
     if residual is not None and (residual.rows, residual.columns) != (x.rows, x.columns):
         raise OperandError(f"residual is [{residual.rows}, {residual.columns}], x [{x.rows}, {x.columns}]: one size is needed")
+    _check_epsilon(epsilon)
     options = RowConversion(0)
     options |= RowConversion.NORM if weight else RowConversion(0)
     options |= RowConversion.RESIDUAL if residual is not None else RowConversion(0)
@@ -81,3 +86,9 @@ def quantize_rows(
             },
             {"rows": rows},
         )
+
+
+def _check_epsilon(epsilon: object) -> None:
+    known = isinstance(epsilon, int | float | np.floating | np.integer) and not isinstance(epsilon, bool)
+    if not known or not 0 <= epsilon <= _LARGEST:  # type: ignore[operator]
+        raise OperandError(f"eps is {epsilon!r:.60}: a number from 0 to {_LARGEST:.3g} is needed")

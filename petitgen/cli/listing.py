@@ -25,7 +25,7 @@ from runtime.manifest import Kernel
 @options.arch
 @click.option("--op", "ops", multiple=True, metavar="OP", help="Only kernels for this, e.g. gemm. Repeatable.")
 @click.option("--format", "formats", multiple=True, metavar="FORMAT", help="Only this weight format. Repeatable.")
-@click.option("--activations", multiple=True, metavar="TYPE", help="Only this type: bf16, fp16. Repeatable.")
+@click.option("--activations", multiple=True, metavar="TYPE", help="Only this type: bf16, fp16, fp8. Repeatable.")
 @click.option("--matrix", is_flag=True, help="What can be computed, and with how many kernels: a table in Markdown.")
 @options.generated
 @options.configs
@@ -91,7 +91,7 @@ def _only(
     every: Sequence[KernelInstance],
 ) -> list[KernelInstance]:
     """Those for which `fact` is one of the wanted; all if none is. UsageError for what no kernel has."""
-    known = sorted({fact(instance) for instance in every})
+    known = sorted({fact(instance) for instance in every} - {""})
     for name in wanted:
         if name not in known:
             raise click.UsageError(f"{option} {name}: no kernel has that; known are {', '.join(known)}")

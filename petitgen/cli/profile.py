@@ -87,7 +87,7 @@ def profile(
       petitgen profile 'gemm_nvfp4_fp16__gfx90a_*' --shape 4096,8192,8192 --cus 104 --json
       petitgen profile k.hsaco --grid 1216 --block 256 --arg 'x:f32[1048576]' --arg i32=1048576 --bytes 4194304
     """
-    from petitgen.cli.profile_run import FileLaunch, Request, profile_built, profile_file
+    from petitgen.cli.profile_run import FileLaunch, Request, profile_built, profile_file, shapeless
 
     if timeline and not as_json:
         raise click.UsageError("--timeline is for --json; --html draws the timeline by itself")
@@ -96,6 +96,9 @@ def profile(
     request = Request(slices, cus, timeline or html is not None)
     launch = FileLaunch(kernel, arch, grid, block, arguments, buffers, dynamic_lds, flops, nbytes)
     file = _file(names, shapes, slices, launch)
+    if file is None and not shapes:
+        shapeless(names, arch, generated)
+        raise click.UsageError("--shape M,N,K is missing: how long a kernel takes depends on the problem")
     failed: Sequence[Failed] = ()
     if file is not None:
         entries = [profile_file(file, launch, request)]
@@ -118,8 +121,6 @@ def _file(names: Sequence[str], shapes: Sequence[str], slices: int | None, launc
             raise click.UsageError(
                 "--kernel, --grid, --block, --arg, --buffer, --dynamic-lds, --flops and --bytes are for a FILE"
             )
-        if not shapes:
-            raise click.UsageError("--shape M,N,K is missing: how long a kernel takes depends on the problem")
         return None
     if len(names) > 1:
         raise click.UsageError("one FILE, and nothing beside it; several kernels can only be named if they are built")

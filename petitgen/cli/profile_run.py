@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from petitgen.build.state import file_state
 from petitgen.cli.options import numbers
 from petitgen.emulator import DeviceMemory
 from petitgen.emulator.arguments import BufferSpec, kernel_arguments, parse, parse_buffer, place
-from petitgen.errors import BuildError, PetitgenError, ProfileError
+from petitgen.errors import BuildError, PetitgenError, ProfileError, VerifyError
 from petitgen.isa import CodeObject
 from petitgen.profiler import Launch, Problem, profile, profile_gemm
 from petitgen.profiler.report import Entry, Failed
@@ -76,11 +77,24 @@ def profile_built(
     return entries, failed
 
 
+def refuse_others(targets: Sequence[Target]) -> None:
+    """ProfileError where none of the kernels has an M, N and K."""
+    if targets and not any(target.kernel().op in GEMMS for target in targets):
+        kernel = targets[0].kernel()
+        raise ProfileError(f"{kernel.name}: the op {kernel.op} has no M, N and K. Model its code object, with a grid and its arguments"
+                           f" (petitgen show {kernel.name}): petitgen profile {targets[0].path} --block {kernel.block} --grid ..."
+                           " --buffer NAME:SPEC --arg rsrc=NAME ...")  # fmt: skip
+
+
+def shapeless(names: Sequence[str], arch: str | None, generated: Path) -> None:
+    """As refuse_others, of kernels named without a shape; that is missing where this returns."""
+    with suppress(VerifyError):  # nothing built, or nothing so named: there is no kernel to tell of
+        refuse_others(select(generated, names, arch))
+
+
 def _profile_one(target: Target, shape: Shape, request: Request) -> Entry:
     kernel, directory = target.kernel(), target.manifest.parent
-    if kernel.op not in GEMMS:
-        raise ProfileError(f"{kernel.name}: the op {kernel.op} has no M, N and K; model its code object with --grid and"
-                           " its arguments: petitgen profile FILE")  # fmt: skip
+    refuse_others([target])
     state = file_state(directory, kernel)
     if state != "ok":
         raise BuildError(f"{directory / kernel.file}: {state}; build it again with: petitgen build {kernel.name}")

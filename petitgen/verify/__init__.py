@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from petitgen.verify.case import Case
     from petitgen.verify.runner import KernelReport, Report, run
     from petitgen.verify.shapes import Shape, parse_shape
-    from petitgen.verify.targets import Target, select
+    from petitgen.verify.targets import Target, gemms, select
 
 _HOMES = {
     "Case": "case",
@@ -25,10 +25,11 @@ _HOMES = {
     "Shape": "shapes",
     "parse_shape": "shapes",
     "Target": "targets",
+    "gemms": "targets",
     "select": "targets",
 }
 
-__all__ = ["Case", "KernelReport", "Report", "Shape", "Target", "parse_shape", "run", "select"]
+__all__ = ["Case", "KernelReport", "Report", "Shape", "Target", "gemms", "parse_shape", "run", "select"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,10 +8,14 @@ from runtime.manifest import Kernel
 from runtime.select import Problem, contract_of, refusal
 
 
+class NotTakenError(VerifyError):
+    """A kernel does not take a problem; others may."""
+
+
 def check_limits(
     kernel: Kernel, m: int, n: int, k: int, lda: int, ldc: int, slices: int = 1, columns: int | None = None
 ) -> None:
-    """VerifyError, with the limit, when the kernel does not take a problem of this size.
+    """NotTakenError, with the limit, when the kernel does not take a problem of this size.
 
     lda, ldc: elements. columns: of C, N unless an epilogue makes fewer of them.
     """
@@ -24,7 +28,7 @@ def check_limits(
     problem = Problem(contract_of(kernel), m, n, k, lda, ldc)
     reason = refusal(kernel, problem, slices) or _weights_refusal(kernel, n, k)
     if reason:
-        raise VerifyError(f"{kernel.name} at M = {m}, N = {n}, K = {k}: {reason}")
+        raise NotTakenError(f"{kernel.name} at M = {m}, N = {n}, K = {k}: {reason}")
 
 
 def check_arch(kernel: Kernel, arch: str) -> None:

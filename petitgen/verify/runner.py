@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import product
 from types import MappingProxyType
 
 from petitgen.errors import VerifyError
 from petitgen.executors import each
 from petitgen.verify import conversions, gemm, grouped_case, tokens
 from petitgen.verify.case import Case, Op, Problem
-from petitgen.verify.limits import check_arch
+from petitgen.verify.limits import NotTakenError, check_arch
 from petitgen.verify.shapes import Shape
 from petitgen.verify.targets import Target
 
@@ -45,10 +46,11 @@ class KernelReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Every kernel of a run, in the order of the targets."""
+    """Every kernel of a run, in the order of the targets. skipped: why shapes were left out, that others took."""
 
     kernels: tuple[KernelReport, ...]
     seconds: float
+    skipped: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -77,10 +79,11 @@ def run(
                 2 or 3, too, if its workgroups can share a tile
     executor    in place of processes of its own (petitgen.executors)
 
-    VerifyError when a target's files are missing or do not match the manifest, or a shape does not suit it.
+    VerifyError when a target's files are missing or do not match the manifest, or a shape suits none of the targets. One that
+    some do not take is left out for these, and they altogether when nothing is left.
     """
     start = time.perf_counter()
-    plans = [_plan(target, shapes, slices) for target in targets]
+    targets, plans, skipped = _plans(targets, shapes, slices)
     # The kernels with most work start first: none is left over at the end.
     order = sorted(range(len(targets)), key=lambda i: -sum(problem.work for problem in plans[i]))
     tasks = [(targets[i], plans[i], stop_early, sanitize) for i in order]
@@ -89,7 +92,27 @@ def run(
         done[order[index]] = report
         if progress:
             progress(report)
-    return Report(tuple(done[i] for i in range(len(targets))), time.perf_counter() - start)
+    return Report(tuple(done[i] for i in range(len(targets))), time.perf_counter() - start, tuple(skipped))
+
+
+def _plans(
+    targets: Sequence[Target], shapes: Sequence[Shape] | None, slices: Sequence[int]
+) -> tuple[list[Target], list[tuple[Problem, ...]], list[str]]:
+    """Targets that have problems, these, and why others were left out."""
+    plans: list[tuple[Problem, ...]] = [()] * len(targets)
+    skipped: list[str] = []
+    for shape, count in product(shapes or (None,), slices or (None,)):
+        refused: list[NotTakenError] = []
+        for i, target in enumerate(targets):
+            try:
+                plans[i] += _plan(target, [shape] if shape else None, [count] if count else ())
+            except NotTakenError as error:
+                refused.append(error)
+        if refused and (len(refused) == len(targets) or not (shapes or slices)):
+            raise refused[0]
+        skipped += map(str, refused)
+    kept = [i for i, plan in enumerate(plans) if plan or not skipped]
+    return [targets[i] for i in kept], [plans[i] for i in kept], skipped
 
 
 def _plan(target: Target, shapes: Sequence[Shape] | None, slices: Sequence[int]) -> tuple[Problem, ...]:

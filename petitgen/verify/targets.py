@@ -11,7 +11,7 @@ from pathlib import Path
 
 from petitgen.errors import VerifyError
 from runtime.errors import RuntimeLibraryError
-from runtime.manifest import FILE_NAME, Kernel, Manifest
+from runtime.manifest import FILE_NAME, GEMMS, Kernel, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,14 @@ def select(generated: Path, patterns: Sequence[str] = (), arch: str | None = Non
         if not any(fnmatchcase(target.name, pattern) for target in targets):
             raise VerifyError(f"{pattern!r} matches no built kernel{_suggest(pattern, [t.name for t in targets])}")
     return [t for t in targets if not patterns or any(fnmatchcase(t.name, pattern) for pattern in patterns)]
+
+
+def gemms(targets: Sequence[Target]) -> list[Target]:
+    """Those that are plain GEMMs. VerifyError if none is."""
+    found = [target for target in targets if target.kernel().op in GEMMS]
+    if not found:
+        raise VerifyError(f"none of {len(targets)} kernels is a GEMM, which --shape and --slices are of")
+    return found
 
 
 def _suggest(name: str, known: list[str]) -> str:

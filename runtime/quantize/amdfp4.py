@@ -8,14 +8,19 @@ import torch
 from torch import Tensor
 
 from runtime.errors import OperandError
+from runtime.memory import number
 from runtime.quantize import scales as block_scales
 from runtime.quantize.blocks import Blocks
 from runtime.quantize.tensors import (
+    DTYPES,
     Quantized,
+    axis_of,
     checked,
+    coded,
     format_of,
     from_codes,
     given_outer,
+    is_outer,
     random_words,
     to_codes,
     wide,
@@ -75,6 +80,11 @@ def convert_from_amdfp4(
 
     library  of kernels that do it, to bfloat16 or float16, in blocks of 16; scales are then codes
     """
+    coded("codes", data_lp)
+    axis = axis_of(axis, tuple(data_lp.shape), is_2d_block)
+    if not isinstance(scales, Tensor) or scales.dtype not in (torch.uint8, *DTYPES):
+        shown = scales.dtype if isinstance(scales, Tensor) else type(scales).__name__
+        raise OperandError(f"scales are {shown}: a torch tensor of float32 is needed, or of codes, uint8")
     if library is not None:
         return _back_by_kernels(library, data_lp, scales, output_dtype, _blocks(block_size, is_2d_block), axis, outer_scale)
     steps = block_scales.values("ue5m3", scales) if scales.dtype == torch.uint8 else scales.to(torch.float32)
@@ -109,18 +119,19 @@ def _back_by_kernels(
     if blocks.size != format_of(_FORMAT).block or scales.dtype != torch.uint8:
         raise OperandError(f"block_size is {blocks.size} and scales are {scales.dtype}: kernels take blocks of"
                            f" {format_of(_FORMAT).block} and codes, uint8; leave library out")  # fmt: skip
-    along = axis % codes.ndim
-    shape = tuple(2 * size if i == along else size for i, size in enumerate(codes.shape))
+    shape = tuple(2 * size if i == axis else size for i, size in enumerate(codes.shape))
     given = given_outer(1.0 if outer is None else outer, codes.device)
-    return library.dequantize(Quantized(_FORMAT, codes, scales, given, along, shape, blocks.square), dtype)
+    return library.dequantize(Quantized(_FORMAT, codes, scales, given, axis, shape, blocks.square), dtype)
 
 
 def _check_outer(given: Tensor | None) -> None:
-    if given is not None and (given.dtype != torch.float32 or given.numel() != 1):
-        raise OperandError(f"outer_scale is {given.dtype} {list(given.shape)}: float32 of one element is needed")
+    if given is not None and not is_outer(given):
+        shown = f"{given.dtype} {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise OperandError(f"outer_scale is {shown}: a tensor of float32 of one element is needed")
 
 
 def _blocks(size: int, square: bool) -> Blocks:
+    size = number(size, "block_size")
     if size < 2 or size % 2:
         raise OperandError(f"block_size is {size}: a positive even number is needed")
     return Blocks(size, square)

@@ -24,10 +24,10 @@ class Blocks:
         padded = pad(magnitudes, (0, -magnitudes.shape[-1] % self.size))
         return padded.unflatten(-1, (-1, self.size)).amax(-1)
 
-    def scales_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Of the scales of a tensor of this shape."""
-        axes = 2 if self.square else 1
-        return (*shape[:-axes], *(-(-length // self.size) for length in shape[-axes:]))
+    def scales_shape(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+        """Of the scales of a tensor of this shape. axis: along which blocks lie, from 0."""
+        axes = range(len(shape))[-2:] if self.square else (axis,)
+        return tuple(-(-length // self.size) if i in axes else length for i, length in enumerate(shape))
 
     def spread(self, scales: Tensor, shape: tuple[int, ...]) -> Tensor:
         """For each element of a tensor of this shape what its block has in `scales`."""

@@ -13,14 +13,23 @@ import torch
 from torch import Tensor
 
 from runtime import tokens
-from runtime.conversions import PLAIN, Conversion
+from runtime.conversions import EIGHT, PLAIN, Conversion
 from runtime.convert import Device, Quantizer, view_of
 from runtime.errors import OperandError
-from runtime.formats import FORMATS
-from runtime.launch import stream_handle
+from runtime.launch import refuse_gradient, stream_handle
 from runtime.library import Library
 from runtime.memory import Allocation, dtype_name
-from runtime.quantize.tensors import Quantized, checked, format_of, given_outer, numbers_of, rounding_of
+from runtime.quantize.blocks import Blocks
+from runtime.quantize.tensors import (
+    Quantized,
+    checked,
+    complete,
+    format_of,
+    given_outer,
+    halved,
+    numbers_of,
+    rounding_of,
+)
 from runtime.tokens import Matrix
 
 ALIGNMENT = 16  # bytes, of what kernels load at once
@@ -41,18 +50,18 @@ def quantize(
     """As runtime.quantize.quantize, of bfloat16 or float16. OperandError, ShapeError, HipError."""
     fmt = format_of(format)
     axis = checked(x, axis, block_2d)
-    name = dtype_name(x.dtype)
+    name = _kind(x.dtype, "x")
+    _refuse_gradients(x)
     options = Conversion.STOCHASTIC if rounding_of(rounding, seed) else PLAIN
-    if options:
-        numbers_of(seed, offset)
+    drawn = numbers_of(seed, offset) if options else (0, 0)
     if outer_scale is not None and not fmt.outer_scale:
         raise OperandError(f"outer_scale is given, but {fmt.name} has no scale beside those of the blocks: leave it out")
     view = view_of(fmt.name, tuple(x.shape), axis, block_2d, options)
     with _Work(lib, x) as work:
         quantizer = Quantizer(work.on, fmt.name, name)
         source = work.read(x)
-        codes = work.write(_shape(x, axis, x.shape[axis] // 2), torch.uint8)
-        scales = work.write(_scales_shape(x, axis, block_2d, fmt.block), torch.uint8)
+        codes = work.write(halved(tuple(x.shape), axis), torch.uint8)
+        scales = work.write(Blocks(fmt.block, block_2d).scales_shape(tuple(x.shape), axis), torch.uint8)
         outer = used = 0
         made = None
         if fmt.outer_scale and outer_scale is None:
@@ -63,21 +72,20 @@ def quantize(
         elif fmt.outer_scale:
             given = given_outer(outer_scale, x.device)
             outer = work.read(given)
-        quantizer.quantize(view, source, codes.address, scales.address, outer, used, seed or 0, offset)
+        quantizer.quantize(view, source, codes.address, scales.address, outer, used, *drawn)
     computed = None if not fmt.outer_scale else made.tensor if made is not None else given
     return Quantized(fmt.name, codes.tensor, scales.tensor, computed, axis, tuple(x.shape), block_2d)
 
 
 def dequantize(lib: Library, q: Quantized, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """As runtime.quantize.dequantize, to bfloat16 or float16. OperandError, ShapeError, HipError."""
-    fmt = format_of(q.format)
-    name = dtype_name(dtype)
-    view = view_of(fmt.name, q.shape, q.axis, q.block_2d)
-    _check(q, fmt.block)
+    fmt = complete(q)
+    name = _kind(dtype, "dtype")
+    view = view_of(fmt.name, tuple(q.shape), q.axis, q.block_2d)
     with _Work(lib, q.codes) as work:
         codes, scales = work.read(q.codes), work.read(q.scales)
-        outer = 0 if q.outer is None else work.read(q.outer.to(torch.float32))
-        y = work.write(q.shape, dtype)
+        outer = 0 if q.outer is None else work.read(q.outer)
+        y = work.write(tuple(q.shape), dtype)
         Quantizer(work.on, fmt.name, name).dequantize(view, codes, scales, y.address, outer)
     return y.tensor
 
@@ -91,11 +99,12 @@ def quantize_rows(
     residual  [M, K], of the type of x: added to x before; the sum, rounded to the type of x, is a third result
     docs/quantization.md, "FP8 a token". OperandError, ShapeError, HipError.
     """
-    if not isinstance(x, Tensor) or x.ndim != 2 or not x.numel():
-        raise OperandError(f"x is {_shown(x)}: a torch tensor [M, K] is needed, and not an empty one")
-    name = dtype_name(x.dtype)
+    if not isinstance(x, Tensor) or x.ndim != 2 or not x.shape[1]:
+        raise OperandError(f"x is {_shown(x)}: a torch tensor [M, K] is needed, K from {EIGHT}")
+    name = _kind(x.dtype, "x")
+    _refuse_gradients(x, weight, residual)
     for what, tensor, shape in (("weight", weight, x.shape[1:]), ("residual", residual, x.shape)):
-        if tensor is not None and (tuple(tensor.shape) != tuple(shape) or tensor.dtype != x.dtype):
+        if tensor is not None and not (isinstance(tensor, Tensor) and tensor.shape == shape and tensor.dtype == x.dtype):
             raise OperandError(f"{what} is {_shown(tensor)}: {x.dtype} {list(shape)} is needed")
     rows, columns = x.shape
     with _Work(lib, x) as work:
@@ -110,34 +119,20 @@ def quantize_rows(
     return results if total is None else (*results, total.tensor)
 
 
+def _kind(dtype: object, what: str) -> str:
+    if dtype not in (torch.bfloat16, torch.float16):
+        raise OperandError(f"{what} is {dtype}: kernels have torch.bfloat16 and torch.float16"
+                           "; functions of runtime.quantize have float32, too")  # fmt: skip
+    return dtype_name(dtype)
+
+
+def _refuse_gradients(*tensors: object) -> None:
+    if any(isinstance(one, Tensor) and one.requires_grad for one in tensors):
+        refuse_gradient()
+
+
 def _shown(x: object) -> str:
     return f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-
-
-def _check(q: Quantized, block: int) -> None:
-    """A Quantized may be of anybody's making: kernels trust its shapes."""
-    like = torch.empty(q.shape, device="meta")
-    wanted = {
-        "codes": _shape(like, q.axis, q.shape[q.axis] // 2),
-        "scales": _scales_shape(like, q.axis, q.block_2d, block),
-    }
-    for name, shape in wanted.items():
-        tensor = getattr(q, name)
-        if tuple(tensor.shape) != shape or tensor.dtype != torch.uint8 or tensor.device != q.codes.device:
-            raise OperandError(f"{name} are {tensor.dtype} {list(tensor.shape)} on {tensor.device}: uint8 {list(shape)} beside"
-                               " the codes is needed")  # fmt: skip
-    if (q.outer is None) == FORMATS[q.format].outer_scale or (q.outer is not None and q.outer.numel() != 1):
-        raise OperandError(f"outer of {q.format} is {q.outer!r:.60}: one float32 is needed, of MXFP4 none")
-
-
-def _shape(x: Tensor, axis: int, length: int) -> tuple[int, ...]:
-    return (*x.shape[:axis], length, *x.shape[axis + 1 :])
-
-
-def _scales_shape(x: Tensor, axis: int, block_2d: bool, block: int) -> tuple[int, ...]:
-    if block_2d:
-        return (*x.shape[:-2], -(-x.shape[-2] // block), -(-x.shape[-1] // block))
-    return _shape(x, axis, -(-x.shape[axis] // block))
 
 
 @dataclass(slots=True)

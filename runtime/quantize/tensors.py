@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from runtime.errors import OperandError
 from runtime.formats import FORMATS, WeightFormat
+from runtime.memory import number
 from runtime.quantize import elements, philox, scales
 from runtime.quantize.blocks import Blocks
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+BLOCKED = tuple(name for name, fmt in FORMATS.items() if fmt.block)
 _ROUNDINGS = ("nearest", "stochastic")
 
 
@@ -79,11 +82,11 @@ def quantize(
 
 
 def dequantize(q: Quantized, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The values of q in `dtype`: float32, bfloat16 or float16. OperandError for another one."""
-    fmt = format_of(q.format)
+    """The values of q in `dtype`: float32, bfloat16 or float16. OperandError for another one, or a q that is none."""
+    fmt = complete(q)
     steps = scales.values(fmt.scale, q.scales)
     if q.outer is not None:
-        steps = steps * q.outer
+        steps = steps * q.outer.reshape(())
     return from_codes(q.codes, steps, q.axis, Blocks(fmt.block, q.block_2d), dtype)
 
 
@@ -93,7 +96,7 @@ def checkpoint(q: Quantized) -> tuple[Tensor, Tensor, Tensor | None]:
     uint8 [..., N, K/2], uint8 [..., N, K/block], float32 [] or None, K being q.axis. Each row has scales of its own:
     those of 2D blocks are repeated. For packing, K is a multiple of the block.
     """
-    block = format_of(q.format).block
+    block = complete(q).block
     weight, found = (t.movedim(q.axis, -1) for t in (q.codes, q.scales))
     if q.block_2d:
         found = Blocks(block, True).to_rows(found, weight.shape[-2])
@@ -123,11 +126,9 @@ def from_codes(codes: Tensor, steps: Tensor, axis: int, blocks: Blocks, dtype: t
     """Values from codes, two a byte along `axis`, and what an element of 1 is in each block, float32."""
     if dtype not in DTYPES:
         raise OperandError(f"dtype is {dtype}: float32, bfloat16 or float16 is needed")
-    if codes.dtype != torch.uint8:
-        raise OperandError(f"codes have dtype {codes.dtype}: uint8 is needed")
     values = elements.decode(elements.from_bytes(codes.movedim(axis, -1)))
     steps = steps.movedim(axis, -1)
-    if steps.shape != (wanted := blocks.scales_shape(values.shape)):
+    if steps.shape != (wanted := blocks.scales_shape(values.shape, values.ndim - 1)):
         raise OperandError(f"scales have shape {list(steps.shape)}, with axis {axis} last: {list(wanted)} is needed")
     return (values * blocks.spread(steps, values.shape)).to(dtype).movedim(-1, axis).contiguous()
 
@@ -136,10 +137,47 @@ def wide(x: Tensor) -> Tensor:
     return x.detach().to(torch.float32)
 
 
-def format_of(format: str) -> WeightFormat:
-    if format not in FORMATS:
-        raise OperandError(f"no format {format!r}: known are {', '.join(FORMATS)}")
+def format_of(format: Any) -> WeightFormat:
+    if not isinstance(format, str) or format not in BLOCKED:
+        raise OperandError(f"no format {format!r:.60}: known are {', '.join(BLOCKED)}; lib.quantize_rows makes FP8")
     return FORMATS[format]
+
+
+def complete(q: Any) -> WeightFormat:
+    """The format of q. OperandError where its tensors are not what its shape, axis and format ask for: anybody can make one."""
+    if not isinstance(q, Quantized):
+        raise OperandError(f"q is {type(q).__name__}: what quantize gives is needed")
+    fmt = format_of(q.format)
+    shape = tuple(q.shape)
+    if axis_of(q.axis, shape, q.block_2d) != q.axis or shape[q.axis] % 2 or 0 in shape:
+        raise OperandError(f"axis is {q.axis} of shape {list(shape)}: an axis from 0 of even length is needed, and elements")
+    steps = Blocks(fmt.block, q.block_2d).scales_shape(shape, q.axis)
+    for name, tensor, wanted in (("codes", q.codes, halved(shape, q.axis)), ("scales", q.scales, steps)):
+        coded(name, tensor)
+        if tuple(tensor.shape) != wanted or tensor.device != q.codes.device:
+            raise OperandError(f"{name} have shape {list(tensor.shape)} on {tensor.device}: {list(wanted)} is needed for shape"
+                               f" {list(shape)}, all on one device")  # fmt: skip
+    outer = q.outer
+    if (outer is None) == fmt.outer_scale or not (outer is None or is_outer(outer)):
+        shown = f"{outer.dtype} {list(outer.shape)}" if isinstance(outer, Tensor) else type(outer).__name__
+        raise OperandError(f"outer of {q.format} is {shown}: {'one float32' if fmt.outer_scale else 'None'} is needed")
+    return fmt
+
+
+def coded(name: str, tensor: Any) -> None:
+    """OperandError for what cannot be codes."""
+    if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
+        shown = f"have dtype {tensor.dtype}" if isinstance(tensor, Tensor) else f"are {type(tensor).__name__}"
+        raise OperandError(f"{name} {shown}: a torch tensor of uint8 is needed")
+
+
+def is_outer(outer: Any) -> bool:
+    return isinstance(outer, Tensor) and outer.dtype == torch.float32 and outer.numel() == 1
+
+
+def halved(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """Of the codes of a tensor of this shape."""
+    return (*shape[:axis], shape[axis] // 2, *shape[axis + 1 :])
 
 
 def checked(x: Any, axis: int, block_2d: bool) -> int:
@@ -147,13 +185,7 @@ def checked(x: Any, axis: int, block_2d: bool) -> int:
     if not isinstance(x, Tensor) or x.dtype not in DTYPES:
         what = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise OperandError(f"x is {what}: a torch tensor of float32, bfloat16 or float16 is needed")
-    if not -x.ndim <= axis < x.ndim:
-        raise OperandError(f"axis is {axis}, but x has shape {list(x.shape)}")
-    axis %= x.ndim
-    if block_2d and axis < x.ndim - 2:
-        raise OperandError(f"block_2d blocks lie in the last two axes, but axis is {axis} of shape {list(x.shape)}")
-    if block_2d and x.ndim < 2:
-        raise OperandError(f"block_2d needs two axes, x has shape {list(x.shape)}")
+    axis = axis_of(axis, tuple(x.shape), block_2d)
     if x.numel() == 0:
         raise OperandError(f"x has shape {list(x.shape)}: nothing to quantize")
     if x.shape[axis] % 2:
@@ -161,8 +193,24 @@ def checked(x: Any, axis: int, block_2d: bool) -> int:
     return axis
 
 
+def axis_of(axis: Any, shape: tuple[int, ...], block_2d: bool) -> int:
+    """`axis` counted from 0. OperandError for one that a tensor of this shape has not, or no squares lie along."""
+    axis, axes = number(axis, "axis"), len(shape)
+    if not -axes <= axis < axes:
+        raise OperandError(f"axis is {axis}, but x has shape {list(shape)}")
+    axis %= axes
+    if block_2d and axis < axes - 2:
+        raise OperandError(f"block_2d blocks lie in the last two axes, but axis is {axis} of shape {list(shape)}")
+    if block_2d and axes < 2:
+        raise OperandError(f"block_2d needs two axes, x has shape {list(shape)}")
+    return axis
+
+
 def given_outer(outer_scale: Any, device: torch.device) -> Tensor:
     """float32 [] on the device. OperandError for what is no positive number."""
+    kind = outer_scale.dtype if isinstance(outer_scale, Tensor) else type(outer_scale)
+    if kind in (bool, complex, torch.bool) or not isinstance(outer_scale, int | float | np.generic | np.ndarray | Tensor):
+        raise OperandError(f"outer_scale is {outer_scale!r:.60}: one positive float32 number is needed")
     outer = torch.as_tensor(outer_scale, device=device).detach().to(torch.float32)
     if outer.numel() != 1 or not bool(outer.isfinite() & (outer > 0)):
         shown = outer.item() if outer.numel() == 1 else f"of shape {list(outer.shape)}"
@@ -183,14 +231,15 @@ def rounding_of(rounding: str, seed: int | None) -> bool:
     return rounding != "nearest"
 
 
-def numbers_of(seed: int | None, offset: int) -> None:
-    """OperandError for what is no seed or no offset."""
-    for name, value in (("seed", seed), ("offset", offset)):
-        if not isinstance(value, int) or not 0 <= value < 1 << 64:
-            raise OperandError(f"{name} is {value!r}: a number from 0 to 2^64 - 1 is needed")
+def numbers_of(seed: Any, offset: Any) -> tuple[int, int]:
+    """Both, as ints. OperandError for what is no seed or no offset."""
+    found = number(seed, "seed"), number(offset, "offset")
+    for name, value in zip(("seed", "offset"), found, strict=True):
+        if not 0 <= value < 1 << 64:
+            raise OperandError(f"{name} is {value}: a number from 0 to 2^64 - 1 is needed")
+    return found
 
 
 def random_words(x: Tensor, seed: int, offset: int) -> Tensor:
     """A random word for each element of x, by its place in the flattened tensor."""
-    numbers_of(seed, offset)
-    return philox.words(seed, offset, x.numel(), x.device).reshape(x.shape)
+    return philox.words(*numbers_of(seed, offset), x.numel(), x.device).reshape(x.shape)

@@ -98,7 +98,9 @@ def test_list_takes_format_activations_and_op(tmp_path: Path) -> None:
     assert found
     assert all("_fp16__gfx90a_" in name for name in found)
     assert {name.split("_")[1] for name in found} == {"amdfp4", "mxfp4"}
-    assert petitgen("list", "--format", "nvfp5").exit_code == 2
+    unknown = petitgen("list", "--format", "nvfp5")
+    assert unknown.exit_code == 2
+    assert "known are amdfp4, " in unknown.stderr  # and not the format of kernels that have none
 
 
 def test_list_takes_globs_and_arch(tmp_path: Path) -> None:

@@ -118,3 +118,17 @@ def test_a_name_that_is_not_built(generated: Path) -> None:
     result = profile("gemm_nvfp5_*", "--shape", "8,64,1024", "--generated", generated)
     assert result.exit_code == 1
     assert "'gemm_nvfp5_*' matches no built kernel" in result.stderr
+
+
+def test_what_has_no_shape_is_said_at_once(generated: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "gfx942"
+    shutil.copytree(generated / "gfx942", folder)
+    listing = json.loads((folder / "manifest.json").read_text())
+    (facts,) = listing["kernels"].values()
+    listing["kernels"] = {"amax_bf16__gfx942_flat": facts | {"name": "amax_bf16__gfx942_flat", "op": "amax"}}
+    (folder / "manifest.json").write_text(json.dumps(listing))
+    for options in ([], ["--shape", "1,16,64"]):
+        result = profile("amax*", "--generated", tmp_path, *options)
+        assert result.exit_code == 1
+        assert "the op amax has no M, N and K" in result.stderr
+        assert f"petitgen profile {folder / facts['file']} --block {facts['block']}" in result.stderr

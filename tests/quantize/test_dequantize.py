@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -87,6 +89,16 @@ def test_what_was_quantized_is_quantized_to_the_same(name):
     again = quantize(name, dequantize(q), outer_scale=q.outer)
     assert torch.equal(again.codes, q.codes)
     assert torch.equal(again.scales, q.scales)
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "amdfp4"])
+def test_only_a_given_outer_scale_makes_infinities(name):
+    largest = torch.finfo(torch.float32).max
+    x = torch.full((1, 32), largest)
+    x[:, 1:] *= torch.rand(31, generator=torch.Generator().manual_seed(1))
+    assert dequantize(quantize(name, x)).isfinite().all()
+    given = largest / 6 / 2.125  # a scale of 2.125 would be half way between 2 and 2.25
+    assert dequantize(quantize(name, x, outer_scale=given * 0.999)).isinf().any()
 
 
 # ---- packing ---------------------------------------------------------------------------------------------------------
@@ -184,6 +196,39 @@ def test_conversions_with_other_blocks():
     assert float((y - x).abs().max()) < 0.2 * float(x.abs().max())
 
 
+Q = quantize("nvfp4", torch.ones(4, 32))
+M = quantize("mxfp4", torch.ones(4, 32))
+
+
+@pytest.mark.parametrize("back", [dequantize, checkpoint])
+@pytest.mark.parametrize(
+    ("q", "message"),
+    [
+        (None, "q is NoneType: what quantize gives"),
+        (replace(Q, format="fp8"), "no format 'fp8'"),
+        (replace(Q, codes=Q.codes.int()), "codes have dtype torch.int32"),
+        (replace(Q, codes=Q.codes[:, :8]), r"codes have shape \[4, 8\] on cpu: \[4, 16\]"),
+        (replace(Q, scales=Q.scales.float()), "scales have dtype torch.float32"),
+        (replace(Q, scales=Q.scales.long()), "scales have dtype torch.int64"),
+        (replace(Q, scales=Q.scales.view(torch.float8_e4m3fn)), "scales have dtype torch.float8_e4m3fn"),
+        (replace(Q, scales=Q.scales[:, :1]), r"scales have shape \[4, 1\] on cpu: \[4, 2\]"),
+        (replace(Q, scales=None), "scales are NoneType"),
+        (replace(Q, shape=(4, 48)), r"codes have shape \[4, 16\] on cpu: \[4, 24\]"),
+        (replace(Q, block_2d=True), r"scales have shape \[4, 2\] on cpu: \[1, 2\]"),
+        (replace(Q, axis=7), "axis is 7"),
+        (replace(Q, axis=-1), "axis is -1"),
+        (replace(Q, axis=0), r"codes have shape \[4, 16\] on cpu: \[2, 32\]"),
+        (replace(Q, outer=None), "outer of nvfp4 is NoneType: one float32"),
+        (replace(Q, outer=torch.ones(4)), r"outer of nvfp4 is torch.float32 \[4\]"),
+        (replace(Q, outer=1.0), "outer of nvfp4 is float"),
+        (replace(M, outer=Q.outer), r"outer of mxfp4 is torch.float32 \[\]: None is needed"),
+    ],
+)
+def test_what_cannot_be_of_quantize_is_refused(back, q, message):
+    with pytest.raises(OperandError, match=message):
+        back(q)
+
+
 CODES, SCALES = convert_to_amdfp4(torch.ones(4, 32))
 
 
@@ -197,6 +242,10 @@ CODES, SCALES = convert_to_amdfp4(torch.ones(4, 32))
         (lambda: convert_from_amdfp4(CODES, SCALES, torch.float64), "dtype is torch.float64"),
         (lambda: convert_from_amdfp4(CODES, SCALES[:, :1]), r"scales have shape \[4, 1\].* \[4, 2\] is needed"),
         (lambda: convert_from_amdfp4(CODES.int(), SCALES), "codes have dtype torch.int32"),
+        (lambda: convert_from_amdfp4(CODES, SCALES.int()), "scales are torch.int32: a torch tensor of float32"),
+        (lambda: convert_from_amdfp4(CODES, None), "scales are NoneType"),
+        (lambda: convert_from_amdfp4(CODES, SCALES, axis=7), "axis is 7"),
+        (lambda: convert_to_amdfp4(torch.ones(4, 32), outer_scale=1.0), "outer_scale is float: a tensor"),
         (lambda: dequantize(quantize("nvfp4", torch.ones(4, 32)), torch.uint8), "dtype is torch.uint8"),
     ],
 )

@@ -245,7 +245,15 @@ X = torch.ones(4, 32)
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("int4", X), {}, "no format 'int4': known are nvfp4"),
+        (("int4", X), {}, "no format 'int4': known are nvfp4, mxfp4, amdfp4; lib.quantize_rows makes FP8"),
+        (("fp8", X), {}, "no format 'fp8': known are nvfp4"),
+        (([], X), {}, r"no format \[\]"),
+        (("nvfp4", X), {"axis": 1.0}, "axis is 1.0, a float: a whole"),
+        (("nvfp4", X), {"axis": None}, "axis is None"),
+        (("nvfp4", X), {"outer_scale": "a"}, "outer_scale is 'a': one positive"),
+        (("nvfp4", X), {"outer_scale": 1 + 2j}, r"outer_scale is \(1\+2j\)"),
+        (("nvfp4", X), {"outer_scale": True}, "outer_scale is True"),
+        (("nvfp4", X), {"rounding": "stochastic", "seed": 1.5}, "seed is 1.5, a float: a whole"),
         (("nvfp4", X.double()), {}, "x is torch.float64: a torch tensor of float32"),
         (("nvfp4", X.numpy()), {}, "x is ndarray"),
         (("nvfp4", X[:, :31]), {}, "x has 31 elements along axis 1: two go into a byte"),

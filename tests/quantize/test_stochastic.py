@@ -10,7 +10,7 @@ from tests.quantize.test_quantize import FORMATS, every_value, nibbles, same, sp
 
 torch = pytest.importorskip("torch", reason="torch is an extra")
 
-from runtime.quantize import philox, quantize  # noqa: E402
+from runtime.quantize import dequantize, philox, quantize  # noqa: E402
 from runtime.quantize.elements import encode  # noqa: E402
 from runtime.quantize.philox import philox4x32, words  # noqa: E402
 
@@ -77,6 +77,25 @@ def test_the_word_of_an_element_does_not_depend_on_axis_strides_or_neighbours():
     random = plain.random_words(9, 100, (6, 64)).T
     wanted = plain.quantize("mxfp4", np.ascontiguousarray(x.numpy().T), words=random)
     np.testing.assert_array_equal(nibbles(along_0.codes.numpy(), 0).T, wanted[0])
+
+
+def test_a_seed_may_be_of_numpy():
+    x = torch.full((4, 32), 0.3)
+    how = {"rounding": "stochastic", "outer_scale": 1.0}
+    q = quantize("nvfp4", x, seed=np.uint64(2**64 - 1), offset=np.int64(3), **how)
+    assert torch.equal(q.codes, quantize("nvfp4", x, seed=2**64 - 1, offset=3, **how).codes)
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")  # in what torch traced
+def test_quantizers_are_traced_whole():
+    def there_and_back(x, seed):
+        q = quantize("mxfp4", x, axis=0, block_2d=True, rounding="stochastic", seed=seed)
+        return q.codes, q.scales, dequantize(q)
+
+    traced = torch.compile(there_and_back, fullgraph=True, backend="eager")
+    x = torch.randn(34, 48, generator=torch.Generator().manual_seed(1))
+    for seed in (5, 6, 7):
+        assert all(map(torch.equal, traced(x, seed), there_and_back(x, seed)))
 
 
 def test_seed_and_offset_make_the_result():

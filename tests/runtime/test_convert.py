@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import runtime
 from petitgen.build.run import build
 from petitgen.spec import load_catalog
 from runtime.conversions import Conversion, View
@@ -159,21 +162,33 @@ def test_nothing_finite_and_nothing_but_zeros(lib: Any) -> None:
 def test_what_is_refused(lib: Any) -> None:
     x = spread((4, 32), torch.bfloat16)
     for call, kind, message in (
-        (lambda: lib.quantize("nvfp4", x.float()), OperandError, "dtype torch.float32"),
+        (lambda: lib.quantize("nvfp4", x.float()), OperandError, "x is torch.float32: kernels have"),
         (lambda: lib.quantize("nvfp4", x[:, :31]), OperandError, "31 elements along axis 1: two go into a byte"),
         (lambda: lib.quantize("mxfp4", x, outer_scale=1.0), OperandError, "mxfp4 has no scale beside"),
         (lambda: lib.quantize("nvfp4", x, outer_scale=-1.0), OperandError, "outer_scale is -1"),
         (lambda: lib.quantize("nvfp4", x, rounding="stochastic"), OperandError, "seed is missing"),
         (lambda: lib.quantize("nvfp4", x, rounding="stochastic", seed=1, offset=-1), OperandError, "offset is -1"),
         (lambda: lib.quantize("int4", x), OperandError, "no format 'int4'"),
-        (lambda: lib.dequantize(lib.quantize("nvfp4", x), torch.float32), OperandError, "dtype torch.float32"),
+        (lambda: lib.quantize("fp8", x), OperandError, "no format 'fp8': known are nvfp4, mxfp4, amdfp4"),
+        (lambda: lib.quantize("nvfp4", x[:0]), OperandError, "nothing to quantize"),
+        (lambda: lib.quantize("nvfp4", x.clone().requires_grad_()), OperandError, "requires a gradient"),
+        (lambda: lib.dequantize(None), OperandError, "q is NoneType"),
+        (lambda: lib.dequantize(lib.quantize("nvfp4", x), "bf16"), OperandError, "dtype is bf16: kernels have"),
+        (lambda: lib.dequantize(lib.quantize("nvfp4", x), torch.float32), OperandError, "dtype is torch.float32"),
     ):
         with pytest.raises(kind, match=message):
             call()
     q = lib.quantize("nvfp4", x)
-    broken = host.Quantized(q.format, q.codes, q.scales[:, :1], q.outer, q.axis, q.shape, q.block_2d)
-    with pytest.raises(OperandError, match=r"scales are torch\.uint8"):
-        lib.dequantize(broken)
+    for broken, message in (
+        (replace(q, scales=q.scales[:, :1]), r"scales have shape \[4, 1\] on cpu: \[4, 2\]"),
+        (replace(q, format="fp8"), "no format 'fp8'"),
+        (replace(q, outer=q.outer.double()), r"outer of nvfp4 is torch.float64"),
+        (replace(q, axis=7), "axis is 7"),
+    ):
+        with pytest.raises(OperandError, match=message):
+            lib.dequantize(broken)
+    with torch.no_grad():
+        same(lib.quantize("nvfp4", x.clone().requires_grad_()), q)
     lib.close()
     with pytest.raises(ClosedError):
         lib.quantize("nvfp4", x)
@@ -225,24 +240,69 @@ def test_rows_are_normed_after_a_residual_is_added(lib: Any) -> None:
 
 
 @pytest.mark.compiler
+def test_no_rows_become_none(lib: Any) -> None:
+    x = spread((0, 16), torch.bfloat16)
+    codes, scales = lib.quantize_rows(x)
+    assert (codes.shape, codes.dtype, scales.shape, scales.dtype) == ((0, 16), torch.uint8, (0,), torch.float32)
+    _, _, total = lib.quantize_rows(x, weight=torch.ones(16, dtype=x.dtype), residual=x)
+    assert (total.shape, total.dtype) == (x.shape, x.dtype)
+
+
+@pytest.mark.compiler
 def test_rows_that_are_refused(lib: Any) -> None:
     x = spread((2, 16), torch.bfloat16)
     for call, kind, message in (
         (lambda: lib.quantize_rows(x[0]), OperandError, r"x is torch.bfloat16 \[16\]: a torch tensor \[M, K\]"),
-        (lambda: lib.quantize_rows(x.float()), OperandError, "dtype torch.float32"),
+        (lambda: lib.quantize_rows(x.float()), OperandError, "x is torch.float32"),
         (lambda: lib.quantize_rows(x, weight=x[0, 1:]), OperandError, r"weight is torch.bfloat16 \[15\]"),
         (lambda: lib.quantize_rows(x, residual=x.half()), OperandError, "residual is torch.float16"),
+        (lambda: lib.quantize_rows(x, residual=[1]), OperandError, "residual is list"),
+        (lambda: lib.quantize_rows(x, weight=x[0].clone().requires_grad_()), OperandError, "requires a gradient"),
+        (lambda: lib.quantize_rows(x[:, :0]), OperandError, r"x is torch.bfloat16 \[2, 0\]"),
+        *(
+            (lambda eps=eps: lib.quantize_rows(x, weight=x[0], eps=eps), OperandError, re.escape(f"eps is {eps!r}: a number from 0"))
+            for eps in ("a", None, True, 1e40, float("nan"), -1e-6)
+        ),
         (lambda: lib.quantize_rows(torch.zeros(1, 65544, dtype=torch.bfloat16)), ShapeError, "65544 columns"),
-        (lambda: lib.quantize_rows(x[:, :12]), ShapeError, "rows of 12 elements, 12 apart: multiples of 8"),
+        (lambda: lib.quantize_rows(x[:, :12]), ShapeError, "rows of 12 elements, 12 apart: multiples of 8 .* and of 16 for"),
     ):
         with pytest.raises(kind, match=message):
             call()
 
 
+@pytest.mark.compiler
+def test_squares_that_overflow_and_zeros_without_eps_are_as_documented(lib: Any) -> None:
+    x = torch.ones(4, 64, dtype=torch.bfloat16)
+    x[0], x[1], x[2] = 3e19, 1e19, 0  # h^2 is Inf; the sum of 64 is
+    codes, scales = lib.quantize_rows(x, weight=x[3], eps=0)
+    assert (scales[:2] == 1 / (224 * 512)).all()
+    assert scales.isnan().tolist() == [False, False, True, False]
+    assert [bool(row.any()) for row in codes] == [False, False, False, True]
+
+
+# ---- documentation ----------------------------------------------------------------------------------
+@pytest.mark.compiler
+def test_the_samples_of_the_page_run(converting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hip")
+    page = (Path(__file__).parents[2] / "docs" / "quantization.md").read_text()
+    real = runtime.load
+    monkeypatch.setattr(runtime, "load", lambda arch: real(arch, "virtual", converting))
+    samples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(samples) == 2
+    for sample in samples:
+        names: dict[str, Any] = {}
+        exec(sample, names)
+        assert names["q"].format in FORMATS
+
+
 # ---- parts ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("shape", "axis", "square"),
-    [((4096, 96), 1, False), ((4096, 1024), 1, False), ((3, 1024, 64), 1, False), ((256, 32, 8), 1, False), ((1024, 66), 1, True)],
+    [
+        *(((4096, 96), 1, False), ((4096, 1024), 1, False), ((3, 1024, 64), 1, False), ((256, 32, 8), 1, False)),
+        *(((1024, 66), 1, True), ((30, 48, 48), 2, True), ((60, 24, 34), 1, False), ((17, 10, 250), 1, False)),
+        ((2, 512, 128), 2, True),
+    ],
 )
 def test_large_tensors_are_done_in_parts_that_meet(shape: tuple[int, ...], axis: int, square: bool) -> None:
     view = flat(view_of("nvfp4", shape, axis, square, Conversion.STOCHASTIC))
@@ -261,6 +321,8 @@ def test_large_tensors_are_done_in_parts_that_meet(shape: tuple[int, ...], axis:
 
 
 def test_what_cannot_be_done_in_parts_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"\[2, 144, 336\] cannot"):  # 9 by 21 scales in a slab: the next begins at an odd one
+        list(parts(View(2, 144, 336, 16, Conversion.SQUARE | Conversion.IN_ROWS), 1 << 16))
     with pytest.raises(ShapeError, match=r"\[1, 32, 66000\] cannot be divided"):
         list(parts(View(1, 32, 66000, 16, Conversion(0)), 1 << 16))
 

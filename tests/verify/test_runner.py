@@ -316,6 +316,37 @@ def invoke(*args):
     return CliRunner().invoke(main, ["verify", "--jobs", "1", *args])
 
 
+def test_shapes_and_slices_are_for_gemms_that_take_them(device, generated):
+    """Beside the kernel one for K in steps of 32, and one that is no GEMM; all are the same code."""
+    one = made_up_kernel()
+    wider = dataclasses.replace(one, name=f"{NAME}_wider", constraints={**one.constraints, "k_multiple": 32})
+    other = dataclasses.replace(one, name="amax_bf16__gfx942_made_up", op="amax")
+    listing = manifest.Manifest(manifest.SCHEMA, "0", "gfx942", {each.name: each for each in (one, wider, other)})
+    (generated / "gfx942" / manifest.FILE_NAME).write_text(listing.to_json())
+    device()
+    here = ("--generated", str(generated))
+    result = invoke(*here, "--shape", "5,17,48", "--shape", "5,17,64", "--slices", "1")
+    assert result.exit_code == 0, result.output
+    counts = dict(line.split()[:2] for line in result.output.splitlines()[1:3])
+    assert counts == {NAME: "2", f"{NAME}_wider": "1"}
+    assert f"1 left out, which others take. The first: {NAME}_wider at M = 5, N = 17, K = 48: K has" in result.output
+    assert "2 of 2 kernels verified" in result.output
+    data = json.loads(invoke(*here, "--shape", "5,17,48", "--json").output)
+    assert [kernel["name"] for kernel in data["kernels"]] == [NAME]
+    assert len(data["skipped"]) == 1
+    for options, message in (
+        (("--slices", "2"), "slices has to be 1"),
+        (("*_wider", "--shape", "5,17,48"), "K has to be a multiple of 32"),
+        (("amax*", "--shape", "5,17,48"), "--shape and --slices are of GEMMs"),
+    ):
+        result = invoke(*here, *options)
+        assert result.exit_code == 1
+        assert message in result.output
+    del listing.kernels[NAME], listing.kernels[wider.name]
+    (generated / "gfx942" / manifest.FILE_NAME).write_text(listing.to_json())
+    assert "none of 1 kernels is a GEMM" in invoke(*here, "--slices", "1").output
+
+
 def test_the_command_prints_a_table_and_notes_the_outcome(device, generated):
     device()
     result = invoke("--generated", str(generated))
