@@ -62,10 +62,11 @@ def grouped_gemm(
     *,
     residual: Tensor | None = None,
     activation: str | None = None,
+    block: int | None = None,
 ) -> Tensor:
     """Sort rows by their expert and multiply: Library.grouped_gemm of tensors, with `weights` of the shape of expert_indices.
-    It is traced as a whole."""
-    s = sort_by_expert(expert_indices, outer.shape[0], weights=weights)
+    It is traced as a whole. block: that of sort_by_expert; give one where the number of tokens is to stay dynamic."""
+    s = sort_by_expert(expert_indices, outer.shape[0], block, weights)
     return torch.ops.petitgen.grouped_gemm(
         x, codes, scales, outer, s.ids, s.experts, s.valid, s.weights, s.tokens, s.topk, s.block, bias, format,
         residual=residual, activation=activation,

@@ -310,6 +310,63 @@ def test_indices_of_a_wrong_shape_are_refused():
         sort_by_expert(np.zeros(4, int), 2, weights=np.zeros((4, 1), np.float32))
 
 
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([0, 1], "expert_indices is a list"),
+        (None, "expert_indices is a NoneType"),
+        (np.array([0.0, 1.0]), "dtype float64: integers"),
+        (np.array([np.nan, 1.0], np.float32), "dtype float32: integers .are topk_ids and topk_weights swapped"),
+        (np.array([True, False]), "dtype bool: integers"),
+        (np.array([1j, 0]), "dtype complex128: integers"),
+        (np.array(["0", "1"]), "dtype <U1: integers"),
+    ],
+)
+def test_indices_of_a_wrong_kind_are_refused(indices, message):
+    with pytest.raises(OperandError, match=message):
+        sort_by_expert(indices, 2)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "bool", "complex64"])
+def test_tensors_of_indices_of_a_wrong_kind_are_refused(kind):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(OperandError, match=rf"dtype torch\.{kind}: integers"):
+        sort_by_expert(torch.ones(2).to(getattr(torch, kind)), 2)
+
+
+@pytest.mark.parametrize("number", [0, -32, True, 32.0, "32", 1 << 40])
+def test_numbers_of_experts_and_blocks_that_there_are_not(number):
+    indices = np.zeros(4, np.int32)
+    with pytest.raises(OperandError, match=r"block"):
+        sort_by_expert(indices, 2, number)
+    with pytest.raises(OperandError, match=r"experts"):
+        sort_by_expert(indices, number)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64"])
+def test_routing_weights_become_float32(kind):
+    torch = pytest.importorskip("torch")
+    indices, weights = np.array([1, 0, 1]), [0.5, 1.5, 2.0]
+    tensors = sort_by_expert(torch.from_numpy(indices), 2, weights=torch.tensor(weights, dtype=getattr(torch, kind)))
+    dtype = moderate(np.random.default_rng(0), (1,)).dtype if kind == "bfloat16" else np.dtype(kind)
+    arrays = sort_by_expert(indices, 2, weights=np.array(weights, dtype))
+    assert (tensors.weights.dtype, arrays.weights.dtype) == (torch.float32, np.float32)
+    for found in (tensors.weights.numpy(), arrays.weights):
+        assert [found[0], found[32], found[33]] == [1.5, 0.5, 2.0]
+
+
+def test_routing_weights_of_a_wrong_kind_are_refused():
+    torch = pytest.importorskip("torch")
+    indices = np.zeros(4, np.int32)
+    for weights in (np.ones(4, np.int32), np.ones(4, complex), np.ones(4, bool)):
+        with pytest.raises(OperandError, match=f"weights has dtype {weights.dtype}: floating-point"):
+            sort_by_expert(indices, 2, weights=weights)
+    with pytest.raises(OperandError, match="weights is a list"):
+        sort_by_expert(indices, 2, weights=[1.0] * 4)
+    with pytest.raises(OperandError, match="weights are a Tensor, expert_indices a ndarray"):
+        sort_by_expert(indices, 2, weights=torch.ones(4))
+
+
 def test_nothing_is_granted_that_was_not_asked_for():
     """The comparison that these tests rely on notices one wrong element."""
     y = np.ones((2, 2), np.float16)

@@ -84,6 +84,18 @@ def test_compiled_whole(ops, lib, case):
     assert not wrong(lib, array(y, x), x, given, expert)
 
 
+def test_exported_with_a_free_number_of_tokens(ops, lib, case):
+    given, x, expert, x_tensor, indices, parts = case
+
+    class Layer(torch.nn.Module):
+        def forward(self, x: Any, indices: Any) -> Any:
+            return ops.grouped_gemm(x, *parts, indices, block=32)
+
+    tokens = torch.export.Dim("tokens", min=2, max=4096)
+    exported = torch.export.export(Layer(), (x_tensor[:8], indices[:8]), dynamic_shapes=({0: tokens}, {0: tokens}))
+    assert not wrong(lib, array(exported.module()(x_tensor, indices), x), x, given, expert)
+
+
 def test_what_is_refused(ops, case):
     _, _, _, x_tensor, indices, (codes, scales, outer) = case
     with pytest.raises(OperandError, match=r"outer is \[72\] torch\.float32: float32 \[experts, N\]"):
