@@ -192,6 +192,15 @@ def test_tensors_of_a_wrong_kind_are_refused(lib):
     out.memory = x.memory
     with pytest.raises(OperandError, match=r"x at 0x[0-9a-f]+ overlap out"):
         lib.grouped_gemm(x, given, good, out=out, stream=0)
+    with pytest.raises(OperandError, match=r"weights is torch\.int32 on device"):
+        lib.grouped_gemm(x, given, replace(good, weights=arrays["ids"]), stream=0)
+    with pytest.raises(OperandError, match=r"ids of the sorting has shape \[2, "):
+        lib.grouped_gemm(x, given, replace(good, ids=OnDevice(lib, sorted_.ids.reshape(2, -1), "int32")), stream=0)
+    with pytest.raises(OperandError, match="ids is a ndarray: a tensor on device"):
+        lib.grouped_gemm(x, given, sorted_, stream=0)
+    for name in ("bias", "out"):
+        with pytest.raises(OperandError, match=f"{name} is a ndarray, x a OnDevice"):
+            lib.grouped_gemm(x, given, good, stream=0, **{name: activations_of(6, "bf16")})
     with pytest.raises(OperandError, match=r"bias has shape \[1, 72\]: \[experts, N\] = \[4, 72\]"):
         lib.grouped_gemm(x, given, good, x.new_zeros((1, N)), stream=0)
 
@@ -251,6 +260,72 @@ def test_what_is_refused(lib):
     short = runtime.Sorting(sorting.ids, sorting.experts[:1], sorting.valid, None, 6, 1, sorting.block)
     with pytest.raises(OperandError, match=r"experts of the sorting has shape \[1\]: \[4\] at least"):
         lib.grouped_gemm(x, given, short)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_numbers_of_more_than_32_bits_are_no_rows(lib, kind):
+    """2^32 + e is not expert e, nor an id with 2^32 too many that id, nor a count below zero all rows."""
+    given, x, expert = problems("bf16"), activations_of(6, "bf16"), np.arange(6) % 2
+    good = sort_by_expert(expert, EXPERTS)
+    wide = {name: getattr(good, name).view(np.uint32).astype(kind) for name in ("ids", "experts", "valid")}
+    every = lib.grouped_gemm(x, stacked(given), replace(good, **wide))
+    assert not wrong(lib, every, x, given, expert)
+    far = replace(good, **wide | {"experts": wide["experts"] + kind(1 << 32)})
+    assert not lib.grouped_gemm(x, stacked(given), far).any()
+    far = replace(good, **wide | {"ids": wide["ids"] + kind(1 << 32)})
+    assert not lib.grouped_gemm(x, stacked(given), far).any()
+    none = replace(good, valid=np.array([-32]))
+    assert not lib.grouped_gemm(x, stacked(given), none).any()
+
+
+def test_a_bias_is_rounded_to_the_type_of_x(lib):
+    given, x, expert = stacked(problems("bf16")), activations_of(6, "bf16"), np.arange(6) % EXPERTS
+    bias = np.random.default_rng(2).standard_normal((EXPERTS, N))
+    y = lib.grouped_gemm(x, given, expert, bias)
+    assert np.array_equal(y.view(np.uint16), lib.grouped_gemm(x, given, expert, bias.astype(np.float32).astype(x.dtype)).view(np.uint16))
+
+
+def test_operands_of_another_type_are_refused_by_name(lib):
+    given, x, expert = stacked(problems("bf16")), activations_of(6, "bf16"), np.arange(6) % EXPERTS
+    good = sort_by_expert(expert, EXPERTS)
+    wide = np.zeros((6, N), np.float32)
+    for message, operands in {
+        "residual is float32: bf16, the type of x": {"residual": wide},
+        "out is float32: bf16, the type of x": {"out": wide},
+        "bias is complex128: real numbers": {"bias": np.zeros((EXPERTS, N), complex)},
+        "residual is a list, x a ndarray": {"residual": [1.0]},
+        "x is a list: grouped_gemm takes": {"x": x.tolist()},
+        "x is a NoneType": {"x": None},
+        "x is float32, w nvfp4: grouped_gemm takes bfloat16 and float16 by nvfp4, mxfp4, amdfp4": {"x": x.astype(np.float32)},
+        "weights of the sorting is ndarray int32: float32": {"rows": replace(good, weights=np.ones(len(good.ids), np.int32))},
+        "ids of the sorting is ndarray float64: integers": {"rows": replace(good, ids=good.ids.astype(float))},
+        r"ids of the sorting has shape \[4, 32\]: \[rows\]": {"rows": replace(good, ids=good.ids.reshape(4, 32))},
+        r"ids of the sorting has shape \[\]": {"rows": replace(good, ids=good.ids[0])},
+        "ids of the sorting is a list": {"rows": replace(good, ids=[0])},
+        "tokens is 6.0, a float": {"rows": replace(good, tokens=6.0)},
+        "topk -1": {"rows": replace(good, topk=-1)},
+        "1099511627776 tokens": {"rows": replace(good, tokens=1 << 40)},
+        "rows are sorted for 2 experts, w has 4": {"rows": sort_by_expert(expert % 2, 2)},
+    }.items():
+        with pytest.raises(OperandError, match=message):
+            lib.grouped_gemm(**{"x": x, "w": given, "rows": good} | operands)
+
+
+def test_weights_that_require_a_gradient_are_refused(lib):
+    torch = pytest.importorskip("torch")
+    given, x = stacked(problems("bf16")), activations_of(6, "bf16")
+    indices, weights = torch.arange(6) % EXPERTS, torch.ones(6, requires_grad=True)
+    with pytest.raises(OperandError, match="weights requires a gradient"):
+        lib.grouped_gemm(x, given, sort_by_expert(indices, EXPERTS, weights=weights))
+    with torch.no_grad():
+        plain = lib.grouped_gemm(x, given, sort_by_expert(indices, EXPERTS))
+        good = sort_by_expert(indices, EXPERTS)
+        y = lib.grouped_gemm(x, given, replace(good, weights=torch.ones(len(good.ids), requires_grad=True)))
+    assert np.array_equal(y.view(np.uint16), plain.view(np.uint16))
+    with pytest.raises(OperandError, match=r"weights of the sorting is Tensor torch\.bfloat16 on cpu: float32"):
+        lib.grouped_gemm(x, given, replace(good, weights=torch.ones(len(good.ids)).bfloat16()))
+    with pytest.raises(OperandError, match=r"ids of the sorting is Tensor torch\.int32 on meta"):
+        lib.grouped_gemm(x, given, indices.to("meta"))
 
 
 def test_a_stack_is_of_alike_weights():
