@@ -297,7 +297,9 @@ class Library:
 
     def upload_stack(self, packed: PackedStack, device: int | None = None, activations: Any = "bf16") -> DeviceStack:
         """The copy of a stack that grouped_gemm keeps while `packed` is alive, one for each code order; made on the first
-        call."""
+        call. OperandError for what is no PackedStack."""
+        if not isinstance(packed, PackedStack):
+            raise OperandError(f"packed is a {type(packed).__name__}: runtime.stack makes a PackedStack of packed weights")
         device, order = self._ordinal(device), self.order(packed.format, activations)
         with self._lock:
             copies = self._stacks.setdefault(packed, {})

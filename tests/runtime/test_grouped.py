@@ -18,6 +18,7 @@ from runtime.errors import OperandError, PackError, ShapeError
 from runtime.grouped import GroupedProblem, choose_grouped
 from runtime.memory import Allocation
 from runtime.sorting import TOKEN_BITS, block_of, most_blocks, sort_by_expert
+from runtime.stacks import stack_from_tensors
 from tests.runtime.experts import EXPERTS, N, activations_of, dense, moderate, ordinary, problems, stacked, wrong
 
 pytestmark = pytest.mark.compiler
@@ -334,6 +335,40 @@ def test_a_stack_is_of_alike_weights():
         runtime.stack([one, other])
     with pytest.raises(PackError, match="one expert at least"):
         runtime.stack([])
+    with pytest.raises(PackError, match="experts is a PackedWeight: a list"):
+        runtime.stack(one)
+    with pytest.raises(PackError, match="expert 0 is a int"):
+        runtime.stack([3])
+    assert runtime.stack(weight for weight in (one, one)).experts == (one, one)
+
+
+def test_a_stack_is_uploaded_as_a_weight_is(lib):
+    given, x, expert = problems("fp16"), activations_of(6, "fp16"), np.arange(6) % EXPERTS
+    packed = stacked(given)
+    on_device = packed.to(lib, activations="fp16")
+    assert on_device is lib.upload_stack(packed, activations="fp16")
+    assert not wrong(lib, lib.grouped_gemm(x, on_device, expert), x, given, expert)
+    with pytest.raises(OperandError, match=r"packed is a int: runtime\.stack makes"):
+        lib.upload_stack(3)
+    with pytest.raises(OperandError, match="library is a int"):
+        packed.to(3)
+
+
+def test_stacks_of_tensors_of_a_wrong_type_are_refused():
+    torch = pytest.importorskip("torch")
+    one = runtime.pack("nvfp4", *ordinary(0, 40, 64))
+    codes, scales, outer = (torch.from_numpy(np.stack([part] * 2)) for part in (one.codes, one.scales, one.outer))
+    assert stack_from_tensors("nvfp4", 64, codes, scales, outer).experts == 2
+    with pytest.raises(OperandError, match=r"codes is .* int8: uint8"):
+        stack_from_tensors("nvfp4", 64, codes.view(torch.int8), scales, outer)
+    with pytest.raises(OperandError, match=r"scales is .* float16: uint8"):
+        stack_from_tensors("nvfp4", 64, codes, scales.view(torch.float16), outer)
+    with pytest.raises(OperandError, match=r"outer is \[2, 40\] int32: float32"):
+        stack_from_tensors("nvfp4", 64, codes, scales, outer.view(torch.int32))
+    with pytest.raises(OperandError, match=r"outer is \[40\] float32: float32 \[experts, N\]"):
+        stack_from_tensors("nvfp4", 64, codes, scales, outer[0])
+    with pytest.raises(OperandError, match="outer is a NoneType"):
+        stack_from_tensors("nvfp4", 64, codes, scales, None)
 
 
 # ---- sorting ----------------------------------------------------------------------------------------
