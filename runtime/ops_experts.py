@@ -149,6 +149,9 @@ def _check_sizes(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format
     block = FORMATS[format].block or BRICK_N
     if x.shape[1] % block:
         raise OperandError(f"K has to be a multiple of {block}, it is {x.shape[1]}")
+    for name, tensor in {"codes": codes, "scales": scales, "outer": outer}.items():
+        if tensor.device != x.device:  # a tensor of meta would make the result one that nothing has written
+            raise OperandError(f"{name} is on {tensor.device}, x on {x.device}: both have to be on one device")
     experts, n = outer.shape
     for name, tensor, size in zip(("codes", "scales"), (codes, scales), part_bytes(format, n, x.shape[1])[:2], strict=True):
         there = tensor.numel() * tensor.element_size()

@@ -94,8 +94,10 @@ def _shape_of(name: str, array: Any, right: Callable[[Any], bool]) -> tuple[int,
     if not (isinstance(array, np.ndarray) or hasattr(array, "new_full")):
         raise OperandError(f"{name} is a {type(array).__name__}: a numpy array or a torch tensor is needed")
     if not right(array):
-        wanted = "integers (are topk_ids and topk_weights swapped?)" if right is _is_integer else "floating-point numbers"
-        raise OperandError(f"{name} has dtype {array.dtype}: {wanted} are needed")
+        wanted = "float16, bfloat16, float32 or float64 is"
+        if right is _is_integer:
+            wanted = "integers (are topk_ids and topk_weights swapped?) are"
+        raise OperandError(f"{name} has dtype {array.dtype}: {wanted} needed")
     if not isinstance(array, np.ndarray) and str(array.layout) != "torch.strided":
         raise OperandError(f"{name} is a {array.layout} tensor: {name}.to_dense() makes one that can be sorted")
     return tuple(array.shape)

@@ -75,6 +75,12 @@ def test_many_rows_of_an_expert_take_large_tiles(lib):
     assert chosen_for(lib, 32768, 32)["m"] == 128
 
 
+def test_weights_without_columns_are_refused(lib):
+    problem = GroupedProblem("grouped_nvfp4_bf16", 32, 32, 4, 1, 1, EXPERTS, 0, 64, 64, 64)
+    with pytest.raises(ShapeError, match="N = 0, K = 64: sizes start at 1"):
+        choose_grouped(lib.kernels.values(), problem, lib.arch, 304)
+
+
 def test_all_rows_to_one_expert(lib):
     given = problems("bf16")
     x = activations_of(70, "bf16")
@@ -469,7 +475,7 @@ def test_routing_weights_of_a_wrong_kind_are_refused():
     torch = pytest.importorskip("torch")
     indices = np.zeros(4, np.int32)
     for weights in (np.ones(4, np.int32), np.ones(4, complex), np.ones(4, bool)):
-        with pytest.raises(OperandError, match=f"weights has dtype {weights.dtype}: floating-point"):
+        with pytest.raises(OperandError, match=f"weights has dtype {weights.dtype}: float16, bfloat16, float32 or float64 is"):
             sort_by_expert(indices, 2, weights=weights)
     with pytest.raises(OperandError, match="weights is a list"):
         sort_by_expert(indices, 2, weights=[1.0] * 4)

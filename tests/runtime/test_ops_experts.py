@@ -100,6 +100,8 @@ def test_what_is_refused(ops, case):
     _, _, _, x_tensor, indices, (codes, scales, outer) = case
     with pytest.raises(OperandError, match=r"outer is \[72\] torch\.float32: float32 \[experts, N\]"):
         ops.grouped_gemm(x_tensor, codes, scales, outer[0], indices)
+    with pytest.raises(OperandError, match="codes is on meta, x on"):
+        ops.grouped_gemm(x_tensor, codes.to("meta"), scales, outer, indices)
     with pytest.raises(OperandError, match=r"scales is \[3, .* 4 packed nvfp4 weights \[72, 144\]"):
         ops.grouped_gemm(x_tensor, codes, scales[:3], outer, indices)
 
