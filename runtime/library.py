@@ -16,7 +16,7 @@ from runtime import experts, host, kernels, modules, scaled, tuned
 from runtime.epilogue import NONE, Epilogue, check_columns, options_of
 from runtime.errors import ArchError, ClosedError, HipError, ManifestError, OperandError
 from runtime.formats import HOST_ORDER
-from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped
+from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped, sorted_problem
 from runtime.hip import Hip
 from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradient, stream_handle
 from runtime.manifest import Kernel, Manifest
@@ -238,6 +238,14 @@ class Library:
         if problem.m < 1:
             raise OperandError(f"{problem}: sizes start at 1")
         return self._select(problem, self.device)
+
+    def select_grouped(
+        self, contract: str, tokens: int, topk: int, experts: int, n: int, k: int, block: int | None = None
+    ) -> Selection:
+        """The kernel that grouped_gemm launches for tokens that sort_by_expert sorts, and why. contract: grouped_nvfp4_bf16.
+        OperandError, ShapeError."""
+        problem = sorted_problem(contract, tokens, topk, experts, n, k, block)
+        return choose_grouped(self.kernels.values(), problem, self.arch, self._units[self.device])
 
     @property
     def contracts(self) -> tuple[str, ...]:

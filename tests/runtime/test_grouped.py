@@ -15,9 +15,9 @@ import runtime
 from petitgen.verify.compare import compare
 from petitgen.verify.reference import Reference
 from runtime.errors import OperandError, PackError, ShapeError
-from runtime.grouped import GroupedProblem, choose_grouped
+from runtime.grouped import GroupedProblem, choose_grouped, sorted_problem
 from runtime.memory import Allocation
-from runtime.sorting import TOKEN_BITS, block_of, most_blocks, sort_by_expert
+from runtime.sorting import TOKEN_BITS, most_blocks, sort_by_expert
 from runtime.stacks import stack_from_tensors
 from tests.runtime.experts import EXPERTS, N, activations_of, dense, moderate, ordinary, problems, stacked, wrong
 
@@ -63,9 +63,7 @@ def test_blocks_of_any_size_with_every_tile_that_divides_them(lib, block):
 
 def chosen_for(lib: Any, tokens: int, experts: int) -> dict[str, int]:
     """The tile for so many tokens, of 4096 numbers each, with 8 experts each."""
-    block = block_of(8 * tokens, experts)
-    rows = most_blocks(8 * tokens, experts, block) * block
-    problem = GroupedProblem("grouped_nvfp4_bf16", rows, block, tokens, 8, 1, experts, 4096, 4096, 4096, 4096)
+    problem = sorted_problem("grouped_nvfp4_bf16", tokens, 8, experts, 4096, 4096)
     return dict(choose_grouped(lib.kernels.values(), problem, lib.arch, 304).kernel.tile)
 
 
@@ -73,6 +71,18 @@ def test_many_rows_of_an_expert_take_large_tiles(lib):
     assert chosen_for(lib, 1, 128)["m"] == chosen_for(lib, 16, 128)["m"] == 16
     assert chosen_for(lib, 8192, 128)["m"] == 64
     assert chosen_for(lib, 32768, 32)["m"] == 128
+
+
+def test_select_tells_what_is_launched(lib):
+    given, x, expert = problems("bf16"), activations_of(150, "bf16"), np.arange(150) % 3
+    for block in (32, 64, 128):
+        lib.grouped_gemm(x, stacked(given), sort_by_expert(expert, EXPERTS, block))
+        chosen = lib.select_grouped("grouped_nvfp4_bf16", 150, 1, EXPERTS, N, x.shape[1], block)
+        assert chosen.kernel.name == lib.recent(lib.device)[-1]
+    with pytest.raises(OperandError, match=r"sizes start at 1"):
+        lib.select_grouped("grouped_nvfp4_bf16", 150, 0, EXPERTS, N, 144)
+    with pytest.raises(ShapeError, match="no kernel takes grouped_fp8_bf16"):
+        lib.select_grouped("grouped_fp8_bf16", 150, 1, EXPERTS, N, 144)
 
 
 def test_weights_without_columns_are_refused(lib):
