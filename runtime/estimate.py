@@ -22,6 +22,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from runtime.errors import ShapeError
 from runtime.manifest import Kernel
 from runtime.memory import ITEM_SIZES
 from runtime.workspace import FEWEST_ROWS, most_slices, splits, tiles
@@ -75,8 +76,11 @@ def slice_counts(kernel: Kernel, m: int, n: int, k: int, compute_units: int) -> 
 def estimate(
     kernel: Kernel, m: int, n: int, k: int, slices: int, arch: str, compute_units: int, weights: int = 1
 ) -> Estimate:
-    """By the rule above. Sizes in elements. weights: matrices of N x K that are read, each by its share of the rows."""
+    """By the rule above. Sizes in elements. weights: matrices of N x K that are read, each by its share of the rows.
+    ShapeError for sizes below 1."""
     rows, columns, unit = kernel.tile["m"], kernel.tile["n"], kernel.tile["unit"]
+    if m < 1 or n < 1 or k < 1:
+        raise ShapeError(f"M = {m}, N = {n}, K = {k}: sizes start at 1")
     groups = tiles(kernel, m, n) * slices
     share = -(-groups // compute_units)
     together = min(share, residents(kernel))

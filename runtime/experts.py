@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from runtime.epilogue import Epilogue, check_columns, options_of
 from runtime.errors import OperandError
+from runtime.formats import FORMATS
 from runtime.grouped import GroupedProblem
 from runtime.host import bits_of, check_out, deliver
-from runtime.launch import refuse_gradient, stream_handle
-from runtime.memory import Allocation, DeviceArray, dtype_name, layout, numpy_dtype
+from runtime.launch import stream_handle
+from runtime.memory import Allocation, DeviceArray, dtype_name, layout, number, numpy_dtype
 from runtime.sorting import MOST_SLOTS, MOST_TOKENS, Sorting, sort_by_expert
 from runtime.stacks import DeviceStack, PackedStack
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from runtime.library import Library
 
 _INTEGERS = ("ids", "experts", "valid")
+_FORMATS = tuple(name for name, format in FORMATS.items() if format.bits == 4)
 
 
 def grouped_gemm(
@@ -36,16 +38,16 @@ def grouped_gemm(
     """Library.grouped_gemm."""
     if not isinstance(w, PackedStack | DeviceStack):
         raise OperandError(f"w is a {type(w).__name__}: runtime.stack makes a PackedStack of packed weights")
-    if isinstance(x, DeviceArray):
-        raise OperandError("x is a DeviceArray: grouped_gemm takes torch tensors, and host arrays")
-    if any(getattr(array, "requires_grad", False) for array in (x, bias, out, residual)):
-        refuse_gradient()
+    _check_types(x, w, {"bias": bias, "residual": residual, "out": out})
+    experts = w.experts if isinstance(w, DeviceStack) else len(w.experts)
+    sorting = rows if isinstance(rows, Sorting) else sort_by_expert(_array(rows), experts)
+    _check_sorting(sorting, experts)
+    _check_gradients({"x": x, "bias": bias, "residual": residual, "out": out, "weights": sorting.weights})
     options = options_of(bias, residual, activation)
     check_columns(w.n, options)
     device = x.get_device() if hasattr(x, "get_device") else -1
     if not isinstance(w, DeviceStack):
         w = lib.upload_stack(w, device if device >= 0 else None, x.dtype)
-    sorting = rows if isinstance(rows, Sorting) else sort_by_expert(_array(rows), w.experts)
     options |= Epilogue.ROUTED if sorting.weights is not None else Epilogue(0)
     run = _on_device if device >= 0 else _on_host
     return run(lib, x, w, sorting, bias, out, stream, residual, options)
@@ -57,25 +59,71 @@ def _array(rows: Any) -> Any:
     return rows
 
 
+def _check_types(x: Any, w: PackedStack | DeviceStack, others: dict[str, Any]) -> None:
+    """Arrays of the types that there are kernels for. Of host arrays a bias may be of any: it is rounded to the type of x."""
+    if isinstance(x, DeviceArray) or not hasattr(x, "dtype"):
+        raise OperandError(f"x is a {type(x).__name__}: grouped_gemm takes torch tensors, and host arrays of numpy")
+    if w.format not in _FORMATS or not _multiplied(x):
+        raise OperandError(f"x is {x.dtype}, w {w.format}: grouped_gemm takes bfloat16 and float16 by {', '.join(_FORMATS)}")
+    on_device = hasattr(x, "get_device") and x.get_device() >= 0
+    for name, array in others.items():
+        if array is None:
+            continue
+        if not hasattr(array, "dtype") or (on_device and not hasattr(array, "get_device")):
+            raise OperandError(f"{name} is a {type(array).__name__}, x a {type(x).__name__}: both have to be of one kind")
+        if (on_device or name != "bias") and (not _multiplied(array) or dtype_name(array.dtype) != dtype_name(x.dtype)):
+            raise OperandError(f"{name} is {array.dtype}: {dtype_name(x.dtype)}, the type of x, is needed")
+
+
+def _multiplied(array: Any) -> bool:
+    """Whether it is of a type that grouped kernels multiply."""
+    try:
+        return dtype_name(array.dtype) in ("bf16", "fp16")
+    except OperandError:
+        return False
+
+
+def _check_gradients(arrays: dict[str, Any]) -> None:
+    for name, array in arrays.items():
+        if getattr(array, "requires_grad", False):
+            import torch
+
+            if torch.is_grad_enabled():
+                raise OperandError(f"{name} requires a gradient, which these kernels do not give: use torch.no_grad() or"
+                                   f" {name}.detach()")  # fmt: skip
+
+
+def _check_sorting(sorting: Sorting, experts: int) -> None:
+    """OperandError for arrays that do not go together, or with a stack of `experts`."""
+    tokens, topk, block = (number(getattr(sorting, name), name) for name in ("tokens", "topk", "block"))
+    if not 0 <= tokens < MOST_TOKENS or not 1 <= topk <= MOST_SLOTS or block < 1:
+        raise OperandError(f"{tokens} tokens, topk {topk}, blocks of {block}: fewer than {MOST_TOKENS} tokens, a topk from 1 to"
+                           f" {MOST_SLOTS} and a block from 1 are needed")  # fmt: skip
+    if sorting.experts_of not in (None, experts):
+        raise OperandError(f"rows are sorted for {sorting.experts_of} experts, w has {experts}: sort them with"
+                           f" sort_by_expert(indices, {experts})")  # fmt: skip
+    shape: Any = getattr(sorting.ids, "shape", ())
+    count = int(shape[0]) if len(shape) == 1 else 0
+    parts = {"ids": count, "experts": -(-count // block), "valid": 1, "weights": count}
+    for name, size in parts.items():
+        array = getattr(sorting, name)
+        if array is None and name == "weights":
+            continue
+        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+            raise OperandError(f"{name} of the sorting is a {type(array).__name__}: an array of the kind of x is needed")
+        if len(array.shape) != 1 or array.shape[0] < size:
+            raise OperandError(f"{name} of the sorting has shape {list(array.shape)}: [{size or 'rows'}] at least is needed")
+
+
 def _problem(
     w: DeviceStack, sorting: Sorting, dtype: str, x: tuple[int, int, int], ldc: int, ldr: int, options: Epilogue
 ) -> GroupedProblem:
     """x: its rows, columns and pitch. OperandError for sizes that do not go together."""
     rows, k, lda = x
-    tokens, topk, block, count = sorting.tokens, sorting.topk, sorting.block, int(sorting.ids.shape[0])
-    if not 0 <= tokens < MOST_TOKENS or not 1 <= topk <= MOST_SLOTS or block < 1:
-        raise OperandError(f"{tokens} tokens, topk {topk}, blocks of {block}: fewer than {MOST_TOKENS} tokens, a topk from 1 to"
-                           f" {MOST_SLOTS} and a block from 1 are needed")  # fmt: skip
+    tokens, topk, block, count = int(sorting.tokens), int(sorting.topk), int(sorting.block), int(sorting.ids.shape[0])
     if k != w.k or rows not in (tokens, tokens * topk):
         raise OperandError(f"x is [{rows}, {k}]: [{tokens}, {w.k}] for tokens, or [{tokens * topk}, {w.k}] for each of their"
                            " experts is needed")  # fmt: skip
-    for name, array, size in (
-        ("experts", sorting.experts, -(-count // block)),
-        ("valid", sorting.valid, 1),
-        ("weights", sorting.weights, count),
-    ):
-        if array is not None and (len(array.shape) != 1 or array.shape[0] < size):
-            raise OperandError(f"{name} of the sorting has shape {list(array.shape)}: [{size}] at least is needed")
     slots = topk if rows == tokens * topk and topk > 1 else 1
     contract = f"grouped_{w.format}_{dtype}"
     return GroupedProblem(contract, count, block, tokens, topk, slots, w.experts, w.n, w.k, lda, ldc, options, ldr)
@@ -117,10 +165,13 @@ def _on_device(
 def _check_tensor(name: str, array: Any, x: Any, device: int) -> None:
     """A tensor of the type and on the device that a launch reads it as."""
     wanted = "int32" if name in _INTEGERS else "float32" if name == "route" else str(x.dtype).removeprefix("torch.")
+    name = {"a": "x", "c": "out", "route": "weights"}.get(name, name)
+    if not hasattr(array, "get_device"):
+        raise OperandError(f"{name} is a {type(array).__name__}: a tensor on device {device}, as x is, is needed")
     if array.get_device() != device or str(array.dtype).removeprefix("torch.") != wanted:
         raise OperandError(f"{name} is {array.dtype} on device {array.get_device()}: {wanted} on device {device}, where the"
                            " weights are, is needed")  # fmt: skip
-    if name in (*_INTEGERS, "route") and not array.is_contiguous():
+    if name in (*_INTEGERS, "weights") and not array.is_contiguous():
         raise OperandError(f"{name} of the sorting is not contiguous")
 
 
@@ -146,12 +197,10 @@ def _on_host(
     operands["c"] = np.zeros(shape, np.uint16) if out is None else bits_of(out, "out")[0]
     for what, array, wanted in (("bias", bias, (w.experts, w.n)), ("residual", residual, shape)):
         if array is not None:
-            operands[what], own = bits_of(array, what)
-            if operands[what].shape != wanted or own != name:
-                raise OperandError(f"{what} is {list(operands[what].shape)} {own}: {list(wanted)} {name} is needed")
-    operands |= {what: _integers(getattr(sorting, what)) for what in _INTEGERS}
-    if sorting.weights is not None:
-        operands["route"] = np.ascontiguousarray(sorting.weights, np.float32)
+            operands[what] = _rounded(array, name) if what == "bias" else bits_of(array, what)[0]
+            if operands[what].shape != wanted:
+                raise OperandError(f"{what} is {list(operands[what].shape)} {name}: {list(wanted)} {name} is needed")
+    operands |= _sorted_on_host(sorting, w.experts)
     ldr = shape[1] if residual is not None else 0
     problem = _problem(w, sorting, name, (*bits.shape, bits.shape[1]), shape[1], ldr, options)
     if problem.rows and sorting.tokens:
@@ -159,11 +208,41 @@ def _on_host(
     return deliver(operands["c"].view(numpy_dtype(name)), x, out)
 
 
-def _integers(array: Any) -> NDArray[np.int32]:
-    values = np.asarray(array)
-    if values.dtype.kind not in "iu" or values.ndim != 1:
-        raise OperandError(f"a part of the sorting is {values.dtype} {list(values.shape)}: int32 of one dimension is needed")
-    return np.ascontiguousarray(values.astype(np.int64).astype(np.uint32).view(np.int32))
+def _rounded(bias: Any, name: str) -> NDArray[Any]:
+    """Biases of any real type in that of x, as gemm takes them."""
+    if hasattr(bias, "detach"):
+        if bias.is_complex() or bias.device.type != "cpu":
+            raise OperandError(f"bias is {bias.dtype} on {bias.device}: real numbers on the CPU, as x is, are needed")
+        bias = bias.detach().to_dense().float().numpy()
+    if bias.dtype.kind not in "fiu" and bias.dtype.name != "bfloat16":  # ml_dtypes' is of kind V
+        raise OperandError(f"bias is {bias.dtype}: real numbers are needed")
+    return np.asarray(bias, np.float32).astype(numpy_dtype(name)).view(np.uint16)
+
+
+def _sorted_on_host(sorting: Sorting, experts: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a sorting as kernels read them. What 32 bits do not hold is no row, no expert, no count."""
+    ids, blocks, valid = (_values(sorting, name, "iu", "integers") for name in _INTEGERS)
+    held = (ids >= -(1 << 31)) & (ids < 1 << 32)
+    count = min(max(int(valid[0]), 0), ids.size)
+    arrays: dict[str, NDArray[Any]] = {
+        "ids": np.where(held, ids.astype(np.int64), -1).astype(np.uint32),
+        "experts": np.where((blocks >= 0) & (blocks < experts), blocks.astype(np.int64), -1).astype(np.int32),
+        "valid": np.array([count], np.uint32),
+    }
+    if sorting.weights is not None:
+        arrays["route"] = np.ascontiguousarray(_values(sorting, "weights", "f", "float32"))
+    return arrays
+
+
+def _values(sorting: Sorting, name: str, kinds: str, wanted: str) -> NDArray[Any]:
+    """A part of a sorting as an array of numpy; of floating-point types only float32."""
+    array = getattr(sorting, name)
+    if hasattr(array, "detach") and array.device.type == "cpu" and str(array.dtype) != "torch.bfloat16":
+        array = array.detach().to_dense().numpy()
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds or (kinds == "f" and array.dtype != np.float32):
+        where = f" on {array.device}" if hasattr(array, "detach") else ""
+        raise OperandError(f"{name} of the sorting is {type(array).__name__} {array.dtype}{where}: {wanted} on the host are needed")
+    return array
 
 
 def _run(

@@ -18,8 +18,9 @@ from runtime.hip import Hip
 from runtime.kernarg import check_parts, fill, word
 from runtime.launch import State, slot_of, was_reset
 from runtime.manifest import Kernel
-from runtime.memory import ITEM_BYTES
+from runtime.memory import ITEM_BYTES, number
 from runtime.select import Problem, Selection, contract_of, refusal
+from runtime.sorting import block_of, most_blocks
 from runtime.stacks import DeviceStack
 from runtime.workspace import counter_bytes, partial_bytes
 
@@ -77,6 +78,19 @@ class GroupedProblem:
             "bias": self.n * ITEM_BYTES if self.options & Epilogue.BIAS else 0,
             "residual": extent(c_rows, self.columns, self.ldr, ITEM_BYTES) if self.options & Epilogue.RESIDUAL else 0,
         }
+
+
+def sorted_problem(
+    contract: str, tokens: int, topk: int, experts: int, n: int, k: int, block: int | None = None
+) -> GroupedProblem:
+    """The problem of tokens sorted by sort_by_expert, in matrices without a pitch. OperandError for what are no sizes."""
+    sizes = {"tokens": tokens, "topk": topk, "experts": experts, "n": n, "k": k}
+    tokens, topk, experts, n, k = (number(size, name) for name, size in sizes.items())
+    rows = tokens * topk
+    if min(tokens, topk, experts, n, k) < 1 or (block is not None and number(block, "block") < 1):
+        raise OperandError(f"{sizes}, blocks of {block}: sizes start at 1")
+    block = block or block_of(rows, experts)
+    return GroupedProblem(contract, most_blocks(rows, experts, block) * block, block, tokens, topk, 1, experts, n, k, k, n)
 
 
 def choose_grouped(kernels: Iterable[Kernel], problem: GroupedProblem, arch: str, compute_units: int) -> Selection:

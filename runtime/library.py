@@ -16,7 +16,7 @@ from runtime import experts, host, kernels, modules, scaled, tuned
 from runtime.epilogue import NONE, Epilogue, check_columns, options_of
 from runtime.errors import ArchError, ClosedError, HipError, ManifestError, OperandError
 from runtime.formats import HOST_ORDER
-from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped
+from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped, sorted_problem
 from runtime.hip import Hip
 from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradient, stream_handle
 from runtime.manifest import Kernel, Manifest
@@ -239,6 +239,14 @@ class Library:
             raise OperandError(f"{problem}: sizes start at 1")
         return self._select(problem, self.device)
 
+    def select_grouped(
+        self, contract: str, tokens: int, topk: int, experts: int, n: int, k: int, block: int | None = None
+    ) -> Selection:
+        """The kernel that grouped_gemm launches for tokens that sort_by_expert sorts, and why. contract: grouped_nvfp4_bf16.
+        OperandError, ShapeError."""
+        problem = sorted_problem(contract, tokens, topk, experts, n, k, block)
+        return choose_grouped(self.kernels.values(), problem, self.arch, self._units[self.device])
+
     @property
     def contracts(self) -> tuple[str, ...]:
         """What the kernels of this library compute."""
@@ -297,7 +305,9 @@ class Library:
 
     def upload_stack(self, packed: PackedStack, device: int | None = None, activations: Any = "bf16") -> DeviceStack:
         """The copy of a stack that grouped_gemm keeps while `packed` is alive, one for each code order; made on the first
-        call."""
+        call. OperandError for what is no PackedStack."""
+        if not isinstance(packed, PackedStack):
+            raise OperandError(f"packed is a {type(packed).__name__}: runtime.stack makes a PackedStack of packed weights")
         device, order = self._ordinal(device), self.order(packed.format, activations)
         with self._lock:
             copies = self._stacks.setdefault(packed, {})

@@ -4,7 +4,8 @@
     y = runtime.ops_experts.grouped_gemm(x, codes, scales, outer, expert_indices)         # [M] or [tokens, topk]
     y = torch.ops.petitgen.grouped_gemm(x, codes, scales, outer, ids, experts, valid, weights, tokens, topk, block)
 
-Tensors of weights are treated as those of petitgen::gemm (runtime/ops.py). Inference only.
+Tensors of weights are treated as those of petitgen::gemm (runtime/ops.py). Inference only. Packed tensors have the size of
+whole bricks: K is that of x, and one that ends in the same brick as the stack's is not noticed.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import torch
 from torch import Tensor
 
 from runtime import ops
-from runtime.epilogue import Epilogue, options_of
+from runtime.epilogue import check_columns, options_of
 from runtime.errors import OperandError
-from runtime.formats import FORMATS, HOST_ORDER
+from runtime.formats import BRICK_N, FORMATS, HOST_ORDER
 from runtime.library import Library
 from runtime.memory import dtype_name
 from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
-from runtime.sorting import Sorting, sort_by_expert
+from runtime.sorting import MOST_SLOTS, MOST_TOKENS, Sorting, sort_by_expert
 from runtime.stacks import DeviceStack, PackedStack, stack, stack_from_tensors, upload_stack
 from runtime.weights import part_bytes
 
@@ -33,6 +34,7 @@ _SCHEMA = (
     " Tensor? weights, SymInt tokens, int topk, int block, Tensor? bias=None, str format='nvfp4', *,"
     " Tensor? residual=None, str? activation=None) -> Tensor"
 )
+_INTEGERS = (torch.int32, torch.int64, torch.uint32, torch.int16, torch.uint16, torch.uint8, torch.int8, torch.uint64)
 _MOST_STACKS = 1024  # entries without memory of their own
 
 _library = torch.library.Library("petitgen", "FRAGMENT")
@@ -62,10 +64,11 @@ def grouped_gemm(
     *,
     residual: Tensor | None = None,
     activation: str | None = None,
+    block: int | None = None,
 ) -> Tensor:
     """Sort rows by their expert and multiply: Library.grouped_gemm of tensors, with `weights` of the shape of expert_indices.
-    It is traced as a whole."""
-    s = sort_by_expert(expert_indices, outer.shape[0], weights=weights)
+    It is traced as a whole. block: that of sort_by_expert; give one where the number of tokens is to stay dynamic."""
+    s = sort_by_expert(expert_indices, outer.shape[0], block, weights)
     return torch.ops.petitgen.grouped_gemm(
         x, codes, scales, outer, s.ids, s.experts, s.valid, s.weights, s.tokens, s.topk, s.block, bias, format,
         residual=residual, activation=activation,
@@ -143,6 +146,12 @@ def _check_sizes(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format
         raise OperandError(f"x has shape {list(x.shape)}: [M, K] is needed")
     if format not in FORMATS:
         raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
+    block = FORMATS[format].block or BRICK_N
+    if x.shape[1] % block:
+        raise OperandError(f"K has to be a multiple of {block}, it is {x.shape[1]}")
+    for name, tensor in {"codes": codes, "scales": scales, "outer": outer}.items():
+        if tensor.device != x.device:  # a tensor of meta would make the result one that nothing has written
+            raise OperandError(f"{name} is on {tensor.device}, x on {x.device}: both have to be on one device")
     experts, n = outer.shape
     for name, tensor, size in zip(("codes", "scales"), (codes, scales), part_bytes(format, n, x.shape[1])[:2], strict=True):
         there = tensor.numel() * tensor.element_size()
@@ -169,14 +178,49 @@ def _fake(
     residual: Tensor | None = None,
     activation: str | None = None,
 ) -> Tensor:
-    """Refuses while tracing what no kernel takes."""
+    """Refuses while tracing what the operator refuses, as far as no memory has to be looked at."""
     dtype_name(x.dtype)
     _check_sizes(x, codes, scales, outer, format)
     order_of(tuple(codes.shape)[1:])
+    _check_sorted(x, ids, experts, valid, weights, tokens, topk, block)
     options = options_of(bias, residual, activation)
-    if options & Epilogue.SWIGLU and outer.shape[1] % 2:
-        raise OperandError(f"swiglu takes gate and up in turn, but the weights have an odd N = {outer.shape[1]}")
-    return x.new_empty((tokens * topk, options.columns(outer.shape[1])))
+    check_columns(outer.shape[1], options)
+    shape = tokens * topk, options.columns(outer.shape[1])
+    if bias is not None:
+        _check_like("bias", bias, x, tuple(outer.shape), rounded=x.device.type == "cpu")
+    if residual is not None:
+        _check_like("residual", residual, x, shape)
+    return x.new_empty(shape)
+
+
+def _check_sorted(
+    x: Tensor, ids: Tensor, experts: Tensor, valid: Tensor, weights: Tensor | None, tokens: Any, topk: int, block: int
+) -> None:
+    """What grouped_gemm says of a sorting. On the CPU integers may be of any type."""
+    if not 1 <= topk <= MOST_SLOTS or block < 1 or not 0 <= tokens < MOST_TOKENS:
+        raise OperandError(f"{tokens} tokens, topk {topk}, blocks of {block}: fewer than {MOST_TOKENS} tokens, a topk from 1 to"
+                           f" {MOST_SLOTS} and a block from 1 are needed")  # fmt: skip
+    if x.shape[0] != tokens and x.shape[0] != tokens * topk:
+        raise OperandError(f"x has {x.shape[0]} rows: {tokens} for tokens, or {tokens * topk} for each of their experts are needed")
+    integers = _INTEGERS if x.device.type == "cpu" else _INTEGERS[:1]
+    parts = {"ids": (ids, integers), "experts": (experts, integers), "valid": (valid, integers)}
+    parts |= {} if weights is None else {"weights": (weights, (torch.float32,))}
+    for name, (tensor, dtypes) in parts.items():
+        if tensor.dim() != 1 or tensor.dtype not in dtypes or tensor.device != x.device:
+            raise OperandError(f"{name} of the sorting is {list(tensor.shape)} {tensor.dtype} on {tensor.device}: one dimension"
+                               f" of {dtypes[0]} on {x.device} is needed")  # fmt: skip
+    rows = ids.shape[0]
+    if experts.shape[0] * block < rows or (weights is not None and weights.shape[0] < rows):
+        raise OperandError(f"{rows} sorted rows in blocks of {block}, {experts.shape[0]} experts of blocks: one for each block, and"
+                           " a routing weight for each row are needed")  # fmt: skip
+
+
+def _check_like(name: str, tensor: Tensor, x: Tensor, shape: tuple[Any, ...], rounded: bool = False) -> None:
+    """rounded: the dtype may be another real one than that of x."""
+    right = tensor.dtype == x.dtype or (rounded and not tensor.dtype.is_complex)
+    if tensor.dim() != 2 or tuple(tensor.shape) != shape or not right or tensor.device != x.device:
+        raise OperandError(f"{name} is {list(tensor.shape)} {tensor.dtype} on {tensor.device}: {list(shape)} {x.dtype} on"
+                           f" {x.device} is needed")  # fmt: skip
 
 
 for _key in ("CPU", "CUDA"):  # ROCm's torch calls its devices cuda

@@ -6,7 +6,7 @@ part begins, so a stack may be larger than 4 GiB; one expert's part may not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from runtime.errors import OperandError, PackError
 from runtime.formats import FORMATS
 from runtime.hip import Hip
-from runtime.memory import Allocation
+from runtime.memory import Allocation, number
 from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
 from runtime.weights import part_bytes
 
 if TYPE_CHECKING:
     from runtime.grouped import GroupedLauncher
+    from runtime.library import Library
     from runtime.manifest import Kernel
 
 _ALIGNMENT = 256
@@ -47,9 +48,19 @@ class PackedStack:
     def k(self) -> int:
         return self.experts[0].k
 
+    def to(self, library: Library, device: int | None = None, activations: Any = "bf16") -> DeviceStack:
+        """The copy on a device that grouped_gemm launches with: Library.upload_stack."""
+        upload = getattr(library, "upload_stack", None)
+        if upload is None:
+            raise OperandError(f"library is a {type(library).__name__}: what runtime.load returns is needed")
+        return upload(self, device, activations)
 
-def stack(experts: Sequence[PackedWeight]) -> PackedStack:
+
+def stack(experts: Iterable[PackedWeight]) -> PackedStack:
     """The packed weights of all experts, in their order, as one operand. PackError if they are not alike."""
+    if not isinstance(experts, Iterable):
+        raise PackError(f"experts is a {type(experts).__name__}: a list of packed weights, one for each expert, is needed")
+    experts = tuple(experts)
     for index, one in enumerate(experts):
         if not isinstance(one, PackedWeight):
             raise PackError(f"expert {index} is a {type(one).__name__}: runtime.pack makes a PackedWeight")
@@ -59,7 +70,7 @@ def stack(experts: Sequence[PackedWeight]) -> PackedStack:
                             f" [{first.n}, {first.k}]: all of a stack have to be alike")  # fmt: skip
     if not experts:
         raise PackError("a stack has one expert at least")
-    return PackedStack(tuple(experts))
+    return PackedStack(experts)
 
 
 class DeviceStack:
@@ -132,11 +143,15 @@ def _parts(packed: PackedWeight, order: str) -> list[NDArray[np.uint8]]:
 
 def stack_from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> DeviceStack:
     """A stack whose parts are device tensors already: codes [experts, ...], scales [experts, ...], outer [experts, N], each
-    of them the packed form. Nothing is copied, the tensors are kept alive. OperandError if sizes do not agree."""
+    of them the packed form: uint8 (or a float8 type), outer float32. Nothing is copied, the tensors are kept alive.
+    Packed weights have the size of whole bricks, so a K of fewer columns in the last brick has the same: k is not told by
+    the tensors. OperandError if sizes or types do not agree."""
     if format not in FORMATS:
         raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
-    experts, n = map(int, outer.shape)
     tensors = {"codes": codes, "scales": scales, "outer": outer}
+    for name, tensor in tensors.items():
+        _check_part(name, tensor)
+    k, (experts, n) = number(k, "k"), map(int, outer.shape)
     for (name, tensor), size in zip(tensors.items(), part_bytes(format, n, k), strict=True):
         if tensor.nbytes != experts * size or not tensor.is_contiguous():
             raise OperandError(f"{name} has {tensor.nbytes} bytes: {experts} packed {format} weights [{n}, {k}] have"
@@ -146,3 +161,16 @@ def stack_from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any)
     addresses = [tensor.data_ptr() for tensor in tensors.values()]
     order = order_of(tuple(codes.shape)[1:])
     return DeviceStack(experts, format, n, k, addresses, codes.get_device(), tuple(tensors.values()), order)
+
+
+def _check_part(name: str, tensor: Any) -> None:
+    """OperandError for what is no tensor of the type of a part."""
+    if not all(hasattr(tensor, what) for what in ("shape", "dtype", "nbytes", "data_ptr", "get_device")):
+        raise OperandError(f"{name} is a {type(tensor).__name__}: a tensor on a device is needed")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if name == "outer":
+        right, wanted = dtype == "float32" and len(tensor.shape) == 2, "float32 [experts, N]"
+    else:
+        right, wanted = dtype == "uint8" or dtype.startswith("float8"), "uint8 [experts, ...]"
+    if not right:
+        raise OperandError(f"{name} is {list(tensor.shape)} {dtype}: {wanted} is needed")

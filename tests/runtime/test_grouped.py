@@ -15,9 +15,10 @@ import runtime
 from petitgen.verify.compare import compare
 from petitgen.verify.reference import Reference
 from runtime.errors import OperandError, PackError, ShapeError
-from runtime.grouped import GroupedProblem, choose_grouped
+from runtime.grouped import GroupedProblem, choose_grouped, sorted_problem
 from runtime.memory import Allocation
-from runtime.sorting import TOKEN_BITS, block_of, most_blocks, sort_by_expert
+from runtime.sorting import TOKEN_BITS, most_blocks, sort_by_expert
+from runtime.stacks import stack_from_tensors
 from tests.runtime.experts import EXPERTS, N, activations_of, dense, moderate, ordinary, problems, stacked, wrong
 
 pytestmark = pytest.mark.compiler
@@ -62,9 +63,7 @@ def test_blocks_of_any_size_with_every_tile_that_divides_them(lib, block):
 
 def chosen_for(lib: Any, tokens: int, experts: int) -> dict[str, int]:
     """The tile for so many tokens, of 4096 numbers each, with 8 experts each."""
-    block = block_of(8 * tokens, experts)
-    rows = most_blocks(8 * tokens, experts, block) * block
-    problem = GroupedProblem("grouped_nvfp4_bf16", rows, block, tokens, 8, 1, experts, 4096, 4096, 4096, 4096)
+    problem = sorted_problem("grouped_nvfp4_bf16", tokens, 8, experts, 4096, 4096)
     return dict(choose_grouped(lib.kernels.values(), problem, lib.arch, 304).kernel.tile)
 
 
@@ -72,6 +71,24 @@ def test_many_rows_of_an_expert_take_large_tiles(lib):
     assert chosen_for(lib, 1, 128)["m"] == chosen_for(lib, 16, 128)["m"] == 16
     assert chosen_for(lib, 8192, 128)["m"] == 64
     assert chosen_for(lib, 32768, 32)["m"] == 128
+
+
+def test_select_tells_what_is_launched(lib):
+    given, x, expert = problems("bf16"), activations_of(150, "bf16"), np.arange(150) % 3
+    for block in (32, 64, 128):
+        lib.grouped_gemm(x, stacked(given), sort_by_expert(expert, EXPERTS, block))
+        chosen = lib.select_grouped("grouped_nvfp4_bf16", 150, 1, EXPERTS, N, x.shape[1], block)
+        assert chosen.kernel.name == lib.recent(lib.device)[-1]
+    with pytest.raises(OperandError, match=r"sizes start at 1"):
+        lib.select_grouped("grouped_nvfp4_bf16", 150, 0, EXPERTS, N, 144)
+    with pytest.raises(ShapeError, match="no kernel takes grouped_fp8_bf16"):
+        lib.select_grouped("grouped_fp8_bf16", 150, 1, EXPERTS, N, 144)
+
+
+def test_weights_without_columns_are_refused(lib):
+    problem = GroupedProblem("grouped_nvfp4_bf16", 32, 32, 4, 1, 1, EXPERTS, 0, 64, 64, 64)
+    with pytest.raises(ShapeError, match="N = 0, K = 64: sizes start at 1"):
+        choose_grouped(lib.kernels.values(), problem, lib.arch, 304)
 
 
 def test_all_rows_to_one_expert(lib):
@@ -192,6 +209,15 @@ def test_tensors_of_a_wrong_kind_are_refused(lib):
     out.memory = x.memory
     with pytest.raises(OperandError, match=r"x at 0x[0-9a-f]+ overlap out"):
         lib.grouped_gemm(x, given, good, out=out, stream=0)
+    with pytest.raises(OperandError, match=r"weights is torch\.int32 on device"):
+        lib.grouped_gemm(x, given, replace(good, weights=arrays["ids"]), stream=0)
+    with pytest.raises(OperandError, match=r"ids of the sorting has shape \[2, "):
+        lib.grouped_gemm(x, given, replace(good, ids=OnDevice(lib, sorted_.ids.reshape(2, -1), "int32")), stream=0)
+    with pytest.raises(OperandError, match="ids is a ndarray: a tensor on device"):
+        lib.grouped_gemm(x, given, sorted_, stream=0)
+    for name in ("bias", "out"):
+        with pytest.raises(OperandError, match=f"{name} is a ndarray, x a OnDevice"):
+            lib.grouped_gemm(x, given, good, stream=0, **{name: activations_of(6, "bf16")})
     with pytest.raises(OperandError, match=r"bias has shape \[1, 72\]: \[experts, N\] = \[4, 72\]"):
         lib.grouped_gemm(x, given, good, x.new_zeros((1, N)), stream=0)
 
@@ -253,12 +279,112 @@ def test_what_is_refused(lib):
         lib.grouped_gemm(x, given, short)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_numbers_of_more_than_32_bits_are_no_rows(lib, kind):
+    """2^32 + e is not expert e, nor an id with 2^32 too many that id, nor a count below zero all rows."""
+    given, x, expert = problems("bf16"), activations_of(6, "bf16"), np.arange(6) % 2
+    good = sort_by_expert(expert, EXPERTS)
+    wide = {name: getattr(good, name).view(np.uint32).astype(kind) for name in ("ids", "experts", "valid")}
+    every = lib.grouped_gemm(x, stacked(given), replace(good, **wide))
+    assert not wrong(lib, every, x, given, expert)
+    far = replace(good, **wide | {"experts": wide["experts"] + kind(1 << 32)})
+    assert not lib.grouped_gemm(x, stacked(given), far).any()
+    far = replace(good, **wide | {"ids": wide["ids"] + kind(1 << 32)})
+    assert not lib.grouped_gemm(x, stacked(given), far).any()
+    none = replace(good, valid=np.array([-32]))
+    assert not lib.grouped_gemm(x, stacked(given), none).any()
+
+
+def test_a_bias_is_rounded_to_the_type_of_x(lib):
+    given, x, expert = stacked(problems("bf16")), activations_of(6, "bf16"), np.arange(6) % EXPERTS
+    bias = np.random.default_rng(2).standard_normal((EXPERTS, N))
+    y = lib.grouped_gemm(x, given, expert, bias)
+    assert np.array_equal(y.view(np.uint16), lib.grouped_gemm(x, given, expert, bias.astype(np.float32).astype(x.dtype)).view(np.uint16))
+
+
+def test_operands_of_another_type_are_refused_by_name(lib):
+    given, x, expert = stacked(problems("bf16")), activations_of(6, "bf16"), np.arange(6) % EXPERTS
+    good = sort_by_expert(expert, EXPERTS)
+    wide = np.zeros((6, N), np.float32)
+    for message, operands in {
+        "residual is float32: bf16, the type of x": {"residual": wide},
+        "out is float32: bf16, the type of x": {"out": wide},
+        "bias is complex128: real numbers": {"bias": np.zeros((EXPERTS, N), complex)},
+        "residual is a list, x a ndarray": {"residual": [1.0]},
+        "x is a list: grouped_gemm takes": {"x": x.tolist()},
+        "x is a NoneType": {"x": None},
+        "x is float32, w nvfp4: grouped_gemm takes bfloat16 and float16 by nvfp4, mxfp4, amdfp4": {"x": x.astype(np.float32)},
+        "weights of the sorting is ndarray int32: float32": {"rows": replace(good, weights=np.ones(len(good.ids), np.int32))},
+        "ids of the sorting is ndarray float64: integers": {"rows": replace(good, ids=good.ids.astype(float))},
+        r"ids of the sorting has shape \[4, 32\]: \[rows\]": {"rows": replace(good, ids=good.ids.reshape(4, 32))},
+        r"ids of the sorting has shape \[\]": {"rows": replace(good, ids=good.ids[0])},
+        "ids of the sorting is a list": {"rows": replace(good, ids=[0])},
+        "tokens is 6.0, a float": {"rows": replace(good, tokens=6.0)},
+        "topk -1": {"rows": replace(good, topk=-1)},
+        "1099511627776 tokens": {"rows": replace(good, tokens=1 << 40)},
+        "rows are sorted for 2 experts, w has 4": {"rows": sort_by_expert(expert % 2, 2)},
+    }.items():
+        with pytest.raises(OperandError, match=message):
+            lib.grouped_gemm(**{"x": x, "w": given, "rows": good} | operands)
+
+
+def test_weights_that_require_a_gradient_are_refused(lib):
+    torch = pytest.importorskip("torch")
+    given, x = stacked(problems("bf16")), activations_of(6, "bf16")
+    indices, weights = torch.arange(6) % EXPERTS, torch.ones(6, requires_grad=True)
+    with pytest.raises(OperandError, match="weights requires a gradient"):
+        lib.grouped_gemm(x, given, sort_by_expert(indices, EXPERTS, weights=weights))
+    with torch.no_grad():
+        plain = lib.grouped_gemm(x, given, sort_by_expert(indices, EXPERTS))
+        good = sort_by_expert(indices, EXPERTS)
+        y = lib.grouped_gemm(x, given, replace(good, weights=torch.ones(len(good.ids), requires_grad=True)))
+    assert np.array_equal(y.view(np.uint16), plain.view(np.uint16))
+    with pytest.raises(OperandError, match=r"weights of the sorting is Tensor torch\.bfloat16 on cpu: float32"):
+        lib.grouped_gemm(x, given, replace(good, weights=torch.ones(len(good.ids)).bfloat16()))
+    with pytest.raises(OperandError, match=r"ids of the sorting is Tensor torch\.int32 on meta"):
+        lib.grouped_gemm(x, given, indices.to("meta"))
+
+
 def test_a_stack_is_of_alike_weights():
     one, other = (runtime.pack("nvfp4", *ordinary(0, 16, k)) for k in (64, 80))
     with pytest.raises(PackError, match=r"expert 1 is nvfp4 \[16, 80\], the first nvfp4 \[16, 64\]"):
         runtime.stack([one, other])
     with pytest.raises(PackError, match="one expert at least"):
         runtime.stack([])
+    with pytest.raises(PackError, match="experts is a PackedWeight: a list"):
+        runtime.stack(one)
+    with pytest.raises(PackError, match="expert 0 is a int"):
+        runtime.stack([3])
+    assert runtime.stack(weight for weight in (one, one)).experts == (one, one)
+
+
+def test_a_stack_is_uploaded_as_a_weight_is(lib):
+    given, x, expert = problems("fp16"), activations_of(6, "fp16"), np.arange(6) % EXPERTS
+    packed = stacked(given)
+    on_device = packed.to(lib, activations="fp16")
+    assert on_device is lib.upload_stack(packed, activations="fp16")
+    assert not wrong(lib, lib.grouped_gemm(x, on_device, expert), x, given, expert)
+    with pytest.raises(OperandError, match=r"packed is a int: runtime\.stack makes"):
+        lib.upload_stack(3)
+    with pytest.raises(OperandError, match="library is a int"):
+        packed.to(3)
+
+
+def test_stacks_of_tensors_of_a_wrong_type_are_refused():
+    torch = pytest.importorskip("torch")
+    one = runtime.pack("nvfp4", *ordinary(0, 40, 64))
+    codes, scales, outer = (torch.from_numpy(np.stack([part] * 2)) for part in (one.codes, one.scales, one.outer))
+    assert stack_from_tensors("nvfp4", 64, codes, scales, outer).experts == 2
+    with pytest.raises(OperandError, match=r"codes is .* int8: uint8"):
+        stack_from_tensors("nvfp4", 64, codes.view(torch.int8), scales, outer)
+    with pytest.raises(OperandError, match=r"scales is .* float16: uint8"):
+        stack_from_tensors("nvfp4", 64, codes, scales.view(torch.float16), outer)
+    with pytest.raises(OperandError, match=r"outer is \[2, 40\] int32: float32"):
+        stack_from_tensors("nvfp4", 64, codes, scales, outer.view(torch.int32))
+    with pytest.raises(OperandError, match=r"outer is \[40\] float32: float32 \[experts, N\]"):
+        stack_from_tensors("nvfp4", 64, codes, scales, outer[0])
+    with pytest.raises(OperandError, match="outer is a NoneType"):
+        stack_from_tensors("nvfp4", 64, codes, scales, None)
 
 
 # ---- sorting ----------------------------------------------------------------------------------------
@@ -308,6 +434,63 @@ def test_indices_of_a_wrong_shape_are_refused():
         sort_by_expert(np.zeros((2, 3, 4), int), 2)
     with pytest.raises(OperandError, match="both have to be alike"):
         sort_by_expert(np.zeros(4, int), 2, weights=np.zeros((4, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([0, 1], "expert_indices is a list"),
+        (None, "expert_indices is a NoneType"),
+        (np.array([0.0, 1.0]), "dtype float64: integers"),
+        (np.array([np.nan, 1.0], np.float32), "dtype float32: integers .are topk_ids and topk_weights swapped"),
+        (np.array([True, False]), "dtype bool: integers"),
+        (np.array([1j, 0]), "dtype complex128: integers"),
+        (np.array(["0", "1"]), "dtype <U1: integers"),
+    ],
+)
+def test_indices_of_a_wrong_kind_are_refused(indices, message):
+    with pytest.raises(OperandError, match=message):
+        sort_by_expert(indices, 2)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "bool", "complex64"])
+def test_tensors_of_indices_of_a_wrong_kind_are_refused(kind):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(OperandError, match=rf"dtype torch\.{kind}: integers"):
+        sort_by_expert(torch.ones(2).to(getattr(torch, kind)), 2)
+
+
+@pytest.mark.parametrize("number", [0, -32, True, 32.0, "32", 1 << 40])
+def test_numbers_of_experts_and_blocks_that_there_are_not(number):
+    indices = np.zeros(4, np.int32)
+    with pytest.raises(OperandError, match=r"block"):
+        sort_by_expert(indices, 2, number)
+    with pytest.raises(OperandError, match=r"experts"):
+        sort_by_expert(indices, number)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64"])
+def test_routing_weights_become_float32(kind):
+    torch = pytest.importorskip("torch")
+    indices, weights = np.array([1, 0, 1]), [0.5, 1.5, 2.0]
+    tensors = sort_by_expert(torch.from_numpy(indices), 2, weights=torch.tensor(weights, dtype=getattr(torch, kind)))
+    dtype = moderate(np.random.default_rng(0), (1,)).dtype if kind == "bfloat16" else np.dtype(kind)
+    arrays = sort_by_expert(indices, 2, weights=np.array(weights, dtype))
+    assert (tensors.weights.dtype, arrays.weights.dtype) == (torch.float32, np.float32)
+    for found in (tensors.weights.numpy(), arrays.weights):
+        assert [found[0], found[32], found[33]] == [1.5, 0.5, 2.0]
+
+
+def test_routing_weights_of_a_wrong_kind_are_refused():
+    torch = pytest.importorskip("torch")
+    indices = np.zeros(4, np.int32)
+    for weights in (np.ones(4, np.int32), np.ones(4, complex), np.ones(4, bool)):
+        with pytest.raises(OperandError, match=f"weights has dtype {weights.dtype}: float16, bfloat16, float32 or float64 is"):
+            sort_by_expert(indices, 2, weights=weights)
+    with pytest.raises(OperandError, match="weights is a list"):
+        sort_by_expert(indices, 2, weights=[1.0] * 4)
+    with pytest.raises(OperandError, match="weights are a Tensor, expert_indices a ndarray"):
+        sort_by_expert(indices, 2, weights=torch.ones(4))
 
 
 def test_nothing_is_granted_that_was_not_asked_for():
