@@ -1,8 +1,9 @@
 """torch operators: petitgen::gemm and its out variant, for eager torch and torch.compile(fullgraph=True).
 
     codes, scales, outer = runtime.ops.tensors(packed, "cuda", torch.bfloat16)   # parameters of a module, say
-    y = torch.ops.petitgen.gemm(x, codes, scales, outer)
+    y = torch.ops.petitgen.gemm(x, codes, scales, outer, format=packed.format)
 
+Give the format: without it the tensors are read as NVFP4, and those of AMD-FP4 have the same sizes.
 A weight is three tensors here, because that is what torch moves, shares and traces. On a ROCm device they are used where
 they are, on torch's current stream; CPU tensors go through a library's device, virtual if there is no other.
 

@@ -1,9 +1,10 @@
 """torch operator of a grouped GEMM: petitgen::grouped_gemm, and what a layer of experts calls.
 
     codes, scales, outer = runtime.ops_experts.tensors(stack, "cuda", torch.bfloat16)      # [experts, ...] each
-    y = runtime.ops_experts.grouped_gemm(x, codes, scales, outer, expert_indices)         # [M] or [tokens, topk]
-    y = torch.ops.petitgen.grouped_gemm(x, codes, scales, outer, ids, experts, valid, weights, tokens, topk, block)
+    y = runtime.ops_experts.grouped_gemm(x, codes, scales, outer, expert_indices, format=stack.format)  # [M] or [tokens, topk]
+    y = torch.ops.petitgen.grouped_gemm(x, codes, scales, outer, ids, experts, valid, weights, tokens, topk, block, format=stack.format)
 
+Give the format: without it the tensors are read as NVFP4, and those of AMD-FP4 have the same sizes.
 Tensors of weights are treated as those of petitgen::gemm (runtime/ops.py). Inference only.
 """
 
