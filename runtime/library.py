@@ -18,7 +18,7 @@ from runtime.errors import ArchError, ClosedError, HipError, ManifestError, Oper
 from runtime.formats import HOST_ORDER
 from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped
 from runtime.hip import Hip
-from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradient, stream_handle
+from runtime.launch import Launch, Launcher, Nothing, Plan, State, neighbours, refuse_gradient, stream_handle
 from runtime.manifest import Kernel, Manifest
 from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout
 from runtime.packing import PackedWeight
@@ -153,7 +153,7 @@ class Library:
             refuse_gradient()
         if out is None:
             out = x.new_empty((x.shape[0], columns)) if type(x) is not DeviceArray else self._like(x, columns)
-        row = None if bias is None else _row(bias, w.n)
+        row = None if bias is None else _row(bias, w.n, stream)
         beside = out if residual is None else residual
         key: Any = (self._state.id, int(options), x.dtype, x.shape, x.stride(), x.get_device())
         key += (out.shape, out.stride(), beside.shape, beside.stride())
@@ -218,6 +218,8 @@ class Library:
         activation      as gemm's
         The code object is loaded here, so that a plan can be launched while a graph is captured.
         """
+        if getattr(dtype, "__name__", str(dtype)).removeprefix("torch.") in ("fp8", "float8_e4m3fnuz", "float8_e4m3fn"):
+            raise OperandError("there is no plan for FP8 activations: lib.gemm with x_scale keeps what it prepares for a layout")
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, self.device if device is None else device, dtype)
         self._ordinal(w.device)
@@ -505,11 +507,11 @@ def _order(candidates: Iterable[Kernel], format: str, activations: str) -> str:
     return orders.pop() if orders else HOST_ORDER
 
 
-def _row(bias: Any, n: int) -> Any:
+def _row(bias: Any, n: int, stream: Any = None) -> Any:
     """A bias as n elements beside each other."""
     if tuple(bias.shape) not in ((n,), (1, n)):
         raise OperandError(f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed")
-    return bias if bias.stride()[-1] == 1 or n == 1 else bias.contiguous()
+    return bias if bias.stride()[-1] == 1 or n == 1 else neighbours("bias", bias, stream)
 
 
 def _after_fork() -> None:
