@@ -22,7 +22,7 @@ from runtime.launch import Launch, Launcher, Nothing, Plan, State, neighbours, r
 from runtime.manifest import Kernel, Manifest
 from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout
 from runtime.packing import PackedWeight
-from runtime.select import Problem, Selection, choose, contract_of, force, problem_of
+from runtime.select import Problem, Selection, choose, contracts, force, problem_of
 from runtime.stacks import DeviceStack, PackedStack, upload_stack
 from runtime.weights import DeviceWeight, upload
 
@@ -243,8 +243,8 @@ class Library:
 
     @property
     def contracts(self) -> tuple[str, ...]:
-        """What the kernels of this library compute."""
-        return tuple(sorted({contract_of(kernel) for kernel in self.kernels.values()}))
+        """The GEMMs that this library has kernels for: what select takes. Grouped GEMM and quantization choose by themselves."""
+        return contracts(self.kernels.values())
 
     # ---- quantization -------------------------------------------------------------------------
     def quantize(self, format: str, x: Any, **options: Any) -> Any:

@@ -296,6 +296,19 @@ def test_w8a16_is_not_for_gfx942(mi300):
         mi300.select("gemm_fp8_bf16", 16, 64, 64)
 
 
+@pytest.mark.compiler
+def test_contracts_are_what_select_takes(mi300):
+    gemms = "gemm_fp8_fp8_bf16", "gemm_fp8_fp8_fp16", "gemm_mxfp4_fp8_bf16", "gemm_nvfp4_fp8_bf16"
+    assert mi300.contracts == gemms
+    for contract in gemms:
+        assert mi300.select(contract, 16, 64, 64).kernel.op == "gemm"
+    with pytest.raises(ShapeError, match="for fp8 weights this library has gemm_fp8_fp8_bf16, gemm_fp8_fp8_fp16; "):
+        mi300.select("gemm_fp8_fp8", 16, 64, 64)
+    for contract in ("rowquantize_fp8_bf16", "amax_bf16", "grouped_nvfp4_bf16", "gemm_fp8", "gemm", "foo", ""):
+        with pytest.raises(OperandError, match=r"which is no GEMM with packed weights.*lib\.contracts has those"):
+            mi300.select(contract, 16, 64, 64)
+
+
 # ---- gfx90a: FP8 weights ----------------------------------------------------------------------------
 @pytest.mark.compiler
 @pytest.mark.parametrize("activations", ["bf16", "fp16"])
@@ -314,4 +327,6 @@ def test_gfx90a_has_no_fp8_activations(mi200):
     with pytest.raises(ShapeError, match=r"no FP8 matrix instructions.*W8A16: gemm_fp8_bf16"):
         mi200.gemm(problem.a, weight, x_scale=problem.row_scales)
     with pytest.raises(ShapeError, match=r"no FP8 matrix instructions.*W8A16: gemm_fp8_bf16"):
+        mi200.select("gemm_fp8_fp8", 16, 64, 64)
+    with pytest.raises(ShapeError, match=r"no FP8 matrix instructions.*W4A16: gemm_nvfp4_bf16, gemm_nvfp4_fp16\)$"):
         mi200.select("gemm_nvfp4_fp8_bf16", 16, 64, 64)
