@@ -20,13 +20,13 @@ from torch import Tensor
 from runtime import ops
 from runtime.epilogue import Epilogue, options_of
 from runtime.errors import OperandError
-from runtime.formats import FORMATS, HOST_ORDER
+from runtime.formats import HOST_ORDER
 from runtime.library import Library
 from runtime.memory import dtype_name
 from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
 from runtime.sorting import Sorting, sort_by_expert
-from runtime.stacks import DeviceStack, PackedStack, stack, stack_from_tensors, upload_stack
+from runtime.stacks import GROUPED, DeviceStack, PackedStack, not_grouped, stack, stack_from_tensors, upload_stack
 from runtime.weights import part_bytes
 
 _SCHEMA = (
@@ -142,8 +142,8 @@ def _check_sizes(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format
     _check_outer(outer)
     if x.dim() != 2:
         raise OperandError(f"x has shape {list(x.shape)}: [M, K] is needed")
-    if format not in FORMATS:
-        raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
+    if format not in GROUPED:
+        raise OperandError(not_grouped(format))
     experts, n = outer.shape
     for name, tensor, size in zip(("codes", "scales"), (codes, scales), part_bytes(format, n, x.shape[1])[:2], strict=True):
         there = tensor.numel() * tensor.element_size()

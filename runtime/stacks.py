@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OperandError, PackError
-from runtime.formats import FORMATS
 from runtime.hip import Hip
 from runtime.memory import Allocation
 from runtime.orders import order_of, reorder, rescale
@@ -24,6 +23,9 @@ from runtime.weights import part_bytes
 if TYPE_CHECKING:
     from runtime.grouped import GroupedLauncher
     from runtime.manifest import Kernel
+
+GROUPED = ("nvfp4", "mxfp4", "amdfp4")
+"""Formats of weights that grouped GEMM takes."""
 
 _ALIGNMENT = 256
 _MOST_LAUNCHERS = 512  # kept with a stack, as weights keep theirs
@@ -49,7 +51,8 @@ class PackedStack:
 
 
 def stack(experts: Sequence[PackedWeight]) -> PackedStack:
-    """The packed weights of all experts, in their order, as one operand. PackError if they are not alike."""
+    """The packed weights of all experts, in their order, as one operand. PackError if they are not alike, or of a format that
+    is none of GROUPED."""
     for index, one in enumerate(experts):
         if not isinstance(one, PackedWeight):
             raise PackError(f"expert {index} is a {type(one).__name__}: runtime.pack makes a PackedWeight")
@@ -59,7 +62,14 @@ def stack(experts: Sequence[PackedWeight]) -> PackedStack:
                             f" [{first.n}, {first.k}]: all of a stack have to be alike")  # fmt: skip
     if not experts:
         raise PackError("a stack has one expert at least")
+    if experts[0].format not in GROUPED:
+        raise PackError(not_grouped(experts[0].format))
     return PackedStack(tuple(experts))
+
+
+def not_grouped(format: object) -> str:
+    """What is said of a format that is none of GROUPED."""
+    return f"grouped GEMM takes weights of {', '.join(GROUPED)}, these are {format!r:.60}"
 
 
 class DeviceStack:
@@ -133,8 +143,8 @@ def _parts(packed: PackedWeight, order: str) -> list[NDArray[np.uint8]]:
 def stack_from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> DeviceStack:
     """A stack whose parts are device tensors already: codes [experts, ...], scales [experts, ...], outer [experts, N], each
     of them the packed form. Nothing is copied, the tensors are kept alive. OperandError if sizes do not agree."""
-    if format not in FORMATS:
-        raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
+    if format not in GROUPED:
+        raise OperandError(not_grouped(format))
     experts, n = map(int, outer.shape)
     tensors = {"codes": codes, "scales": scales, "outer": outer}
     for (name, tensor), size in zip(tensors.items(), part_bytes(format, n, k), strict=True):
