@@ -280,9 +280,14 @@ class Library:
         """A copy of a packed weight on a device of this library, freed when the object goes.
 
         activations  the dtype of the x that it is multiplied with: kernels of another one may read the codes in
-                     another order (runtime.formats.ORDERS), and refuse this copy
+                     another order (runtime.formats.ORDERS), and refuse this copy. OperandError for one that none of the
+                     library's kernels for this format takes
         """
         _check_packed(packed)
+        taken = sorted({kernel.activations for kernel in self.kernels.values() if kernel.order and kernel.weights == packed.format})
+        if taken and array_dtype(activations) not in taken:
+            raise OperandError(f"no kernel of {self!r} multiplies {packed.format} weights with x of {array_dtype(activations)}:"
+                               f" give activations={' or '.join(map(repr, taken))}")  # fmt: skip
         return upload(self._hip, packed, self._ordinal(device), self.order(packed.format, activations))
 
     def upload_once(self, packed: PackedWeight, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:

@@ -294,6 +294,10 @@ def test_a_bias_of_another_type_on_the_host_is_rounded(mi300):
 def test_w8a16_is_not_for_gfx942(mi300):
     with pytest.raises(ShapeError, match="FP8 activations there"):
         mi300.select("gemm_fp8_bf16", 16, 64, 64)
+    weight = made(4, 16, 64, "fp8", "fp8", "bf16")[1]
+    with pytest.raises(OperandError, match="multiplies fp8 weights with x of bf16: give activations='fp8'"):
+        weight.to(mi300)
+    weight.to(mi300, activations="fp8")
 
 
 @pytest.mark.compiler
