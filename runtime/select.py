@@ -280,8 +280,7 @@ _INSTEAD = {
 }
 
 
-def _instead(contract: str, arch: str) -> str:
-    _, weights, activations, *_ = contract.split("_")
+def _instead(weights: str, activations: str, arch: str) -> str:
     if weights not in FORMATS or "fp8" not in (weights, activations):
         return ""
     kind = "W8A16" if weights == "fp8" else "W4A16"
@@ -292,9 +291,9 @@ def _none_takes(problem: Problem, arch: str, refused: Iterable[str], offered: It
     reasons = sorted(set(refused))
     if reasons:
         return f"no kernel takes {problem}: {'; '.join(reasons)}"
-    instead = _instead(problem.contract, arch)
+    _, weights, activations, *_ = (*problem.contract.split("_"), "")  # other ops have one type at least
+    instead = _instead(weights, activations, arch)
     if not instead:
-        weights = problem.contract.split("_")[1]
         alike = [one for one in offered if one.split("_")[1] == weights]
         instead = "build one with petitgen build, or see lib.contracts"
         if alike:
