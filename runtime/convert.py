@@ -46,7 +46,7 @@ class Device:
             if (kernel.op, kernel.weights, kernel.activations, kernel.tile.get("axis", 0)) == (op, form, dtype, axis):
                 return kernel
         contract = "_".join(part for part in (op, form, dtype) if part)
-        raise ShapeError(f"no kernel for {contract} on {self.library.arch}: build one with petitgen build, or see lib.contracts")
+        raise ShapeError(f"no kernel for {contract} on {self.library.arch}: build one with petitgen build")
 
     def launch(self, kernel: Kernel, values: Mapping[str, Buffer | float], dimensions: Mapping[str, int]) -> None:
         """Asynchronously. OperandError for a buffer that the kernel does not take, ClosedError, HipError."""

@@ -41,7 +41,7 @@ def gemm(
     options: Epilogue = NONE,
 ) -> Any:
     """Library.gemm for numpy arrays and CPU tensors. The result is there when this returns."""
-    if getattr(x, "requires_grad", False) or getattr(out, "requires_grad", False):
+    if any(getattr(array, "requires_grad", False) for array in (x, bias, out, residual)):
         refuse_gradient()
     bits, name = bits_of(x, "x")
     if not isinstance(w, DeviceWeight):
@@ -52,7 +52,7 @@ def gemm(
     check_columns(w.n, options)
     shape = bits.shape[0], options.columns(w.n)
     check_out(x, out, shape, name)
-    row = None if bias is None else _bias_of(bias, w.n).astype(numpy_dtype(name)).view(np.uint16)
+    row = None if bias is None else bias_of(bias, w.n).astype(numpy_dtype(name)).view(np.uint16)
     beside = None if residual is None else _residual_of(residual, shape, name)
     result = _run(lib, bits, name, w, stream, options, row, beside)
     return deliver(result.view(numpy_dtype(name)), x, out)
@@ -125,6 +125,8 @@ def check_out(x: Any, out: Any, shape: tuple[int, ...], name: str) -> None:
         raise OperandError("out is read-only: give an array that can be written")
     if tuple(out.shape) != shape or dtype_name(out.dtype) != name:
         raise OperandError(f"out is {list(out.shape)} {out.dtype}: {list(shape)} {name} is needed")
+    if _is_tensor(out) and any(size > 1 and step == 0 for size, step in zip(out.shape, out.stride(), strict=True)):
+        raise OperandError(f"out has strides {list(out.stride())}: its elements share memory; use out.contiguous()")
 
 
 def _run(
@@ -162,7 +164,7 @@ def _run(
     return result
 
 
-def _bias_of(bias: Any, n: int) -> NDArray[np.float32]:
+def bias_of(bias: Any, n: int) -> NDArray[np.float32]:
     """[N] in float32, of real numbers."""
     if _is_tensor(bias):
         if bias.is_complex() or bias.device.type == "meta":

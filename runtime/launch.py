@@ -273,8 +273,16 @@ def refuse_gradient() -> None:
     import torch
 
     if torch.is_grad_enabled():
-        raise OperandError("x requires a gradient, or out does, which these kernels do not give: use torch.no_grad() or"
-                           " x.detach()")  # fmt: skip
+        raise OperandError("x requires a gradient, or another operand does, which these kernels do not give: use"
+                           " torch.no_grad() or x.detach()")  # fmt: skip
+
+
+def neighbours(what: str, vector: Any, stream: Any) -> Any:
+    """A copy of a strided tensor. OperandError with a stream of one's own: the copy would be made on torch's current one."""
+    if stream is not None:
+        raise OperandError(f"{what} has strides {list(vector.stride())}: with stream= its elements have to be neighbours;"
+                           f" use {what}.contiguous()")  # fmt: skip
+    return vector.contiguous()
 
 
 class Plan:

@@ -18,11 +18,11 @@ from runtime.errors import ArchError, ClosedError, HipError, ManifestError, Oper
 from runtime.formats import HOST_ORDER
 from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped, sorted_problem
 from runtime.hip import Hip
-from runtime.launch import Launch, Launcher, Nothing, Plan, State, refuse_gradient, stream_handle
+from runtime.launch import Launch, Launcher, Nothing, Plan, State, neighbours, refuse_gradient, stream_handle
 from runtime.manifest import Kernel, Manifest
 from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout
 from runtime.packing import PackedWeight
-from runtime.select import Problem, Selection, choose, contract_of, force, problem_of
+from runtime.select import Problem, Selection, choose, contracts, force, problem_of
 from runtime.stacks import DeviceStack, PackedStack, upload_stack
 from runtime.weights import DeviceWeight, upload
 
@@ -153,7 +153,7 @@ class Library:
             refuse_gradient()
         if out is None:
             out = x.new_empty((x.shape[0], columns)) if type(x) is not DeviceArray else self._like(x, columns)
-        row = None if bias is None else _row(bias, w.n)
+        row = None if bias is None else _row(bias, w.n, stream)
         beside = out if residual is None else residual
         key: Any = (self._state.id, int(options), x.dtype, x.shape, x.stride(), x.get_device())
         key += (out.shape, out.stride(), beside.shape, beside.stride())
@@ -218,6 +218,8 @@ class Library:
         activation      as gemm's
         The code object is loaded here, so that a plan can be launched while a graph is captured.
         """
+        if getattr(dtype, "__name__", str(dtype)).removeprefix("torch.") in ("fp8", "float8_e4m3fnuz", "float8_e4m3fn"):
+            raise OperandError("there is no plan for FP8 activations: lib.gemm with x_scale keeps what it prepares for a layout")
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, self.device if device is None else device, dtype)
         self._ordinal(w.device)
@@ -249,8 +251,8 @@ class Library:
 
     @property
     def contracts(self) -> tuple[str, ...]:
-        """What the kernels of this library compute."""
-        return tuple(sorted({contract_of(kernel) for kernel in self.kernels.values()}))
+        """The GEMMs that this library has kernels for: what select takes. Grouped GEMM and quantization choose by themselves."""
+        return contracts(self.kernels.values())
 
     # ---- quantization -------------------------------------------------------------------------
     def quantize(self, format: str, x: Any, **options: Any) -> Any:
@@ -286,9 +288,14 @@ class Library:
         """A copy of a packed weight on a device of this library, freed when the object goes.
 
         activations  the dtype of the x that it is multiplied with: kernels of another one may read the codes in
-                     another order (runtime.formats.ORDERS), and refuse this copy
+                     another order (runtime.formats.ORDERS), and refuse this copy. OperandError for one that none of the
+                     library's kernels for this format takes
         """
         _check_packed(packed)
+        taken = sorted({kernel.activations for kernel in self.kernels.values() if kernel.order and kernel.weights == packed.format})
+        if taken and array_dtype(activations) not in taken:
+            raise OperandError(f"no kernel of {self!r} multiplies {packed.format} weights with x of {array_dtype(activations)}:"
+                               f" give activations={' or '.join(map(repr, taken))}")  # fmt: skip
         return upload(self._hip, packed, self._ordinal(device), self.order(packed.format, activations))
 
     def upload_once(self, packed: PackedWeight, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:
@@ -515,11 +522,11 @@ def _order(candidates: Iterable[Kernel], format: str, activations: str) -> str:
     return orders.pop() if orders else HOST_ORDER
 
 
-def _row(bias: Any, n: int) -> Any:
+def _row(bias: Any, n: int, stream: Any = None) -> Any:
     """A bias as n elements beside each other."""
     if tuple(bias.shape) not in ((n,), (1, n)):
         raise OperandError(f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed")
-    return bias if bias.stride()[-1] == 1 or n == 1 else bias.contiguous()
+    return bias if bias.stride()[-1] == 1 or n == 1 else neighbours("bias", bias, stream)
 
 
 def _after_fork() -> None:

@@ -1,8 +1,9 @@
 """torch operators: petitgen::gemm and its out variant, for eager torch and torch.compile(fullgraph=True).
 
     codes, scales, outer = runtime.ops.tensors(packed, "cuda", torch.bfloat16)   # parameters of a module, say
-    y = torch.ops.petitgen.gemm(x, codes, scales, outer)
+    y = torch.ops.petitgen.gemm(x, codes, scales, outer, format=packed.format)
 
+Give the format: without it the tensors are read as NVFP4, and those of AMD-FP4 have the same sizes.
 A weight is three tensors here, because that is what torch moves, shares and traces. On a ROCm device they are used where
 they are, on torch's current stream; CPU tensors go through a library's device, virtual if there is no other.
 
@@ -25,14 +26,14 @@ from torch import Tensor
 from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 from runtime.epilogue import Epilogue, options_of
-from runtime.errors import OperandError
+from runtime.errors import ClosedError, OperandError
 from runtime.formats import BRICK_N, FORMATS, HOST_ORDER
 from runtime.library import Library
 from runtime.loading import load
 from runtime.memory import dtype_name
 from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
-from runtime.weights import DeviceWeight, from_tensors, part_bytes
+from runtime.weights import DeviceWeight, from_tensors, part_bytes, upload
 
 _SCHEMA = "Tensor x, Tensor codes, Tensor scales, Tensor outer, Tensor? bias=None, str format='nvfp4', *"
 _EPILOGUE = "Tensor? residual=None, str? activation=None"
@@ -168,13 +169,16 @@ def _describe(key: Any, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor,
 
 
 def _upload(library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str) -> DeviceWeight:
-    return library.upload(_packed(x.shape[-1], codes, scales, outer, format), activations=x.dtype)
+    packed = _packed(x.shape[-1], codes, scales, outer, format)
+    return upload(library.hip, packed, library.device, library.order(format, x.dtype))
 
 
 def copy_of(
     library: Library, x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format: str, upload: Callable[..., Any]
 ) -> Any:
     """The device's copy of a weight on the CPU: made once by `upload`, again when a tensor was changed or is another one."""
+    if library.state.closed:  # also after a fork: HIP must not be called then
+        raise ClosedError(library.state.closed)
     parts = scales, outer  # that codes are the same is what finding the entry says
     state = x.shape[-1], format, *((t.data_ptr(), _version(t)) for t in (codes, *parts))
     order = library.order(format, x.dtype)

@@ -1,9 +1,10 @@
 """torch operator of a grouped GEMM: petitgen::grouped_gemm, and what a layer of experts calls.
 
     codes, scales, outer = runtime.ops_experts.tensors(stack, "cuda", torch.bfloat16)      # [experts, ...] each
-    y = runtime.ops_experts.grouped_gemm(x, codes, scales, outer, expert_indices)         # [M] or [tokens, topk]
-    y = torch.ops.petitgen.grouped_gemm(x, codes, scales, outer, ids, experts, valid, weights, tokens, topk, block)
+    y = runtime.ops_experts.grouped_gemm(x, codes, scales, outer, expert_indices, format=stack.format)  # [M] or [tokens, topk]
+    y = torch.ops.petitgen.grouped_gemm(x, codes, scales, outer, ids, experts, valid, weights, tokens, topk, block, format=stack.format)
 
+Give the format: without it the tensors are read as NVFP4, and those of AMD-FP4 have the same sizes.
 Tensors of weights are treated as those of petitgen::gemm (runtime/ops.py). Inference only. Packed tensors have the size of
 whole bricks: K is that of x, and one that ends in the same brick as the stack's is not noticed.
 """
@@ -26,7 +27,7 @@ from runtime.memory import dtype_name
 from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
 from runtime.sorting import MOST_SLOTS, MOST_TOKENS, Sorting, sort_by_expert
-from runtime.stacks import DeviceStack, PackedStack, stack, stack_from_tensors, upload_stack
+from runtime.stacks import GROUPED, DeviceStack, PackedStack, not_grouped, stack, stack_from_tensors, upload_stack
 from runtime.weights import part_bytes
 
 _SCHEMA = (
@@ -144,8 +145,8 @@ def _check_sizes(x: Tensor, codes: Tensor, scales: Tensor, outer: Tensor, format
     _check_outer(outer)
     if x.dim() != 2:
         raise OperandError(f"x has shape {list(x.shape)}: [M, K] is needed")
-    if format not in FORMATS:
-        raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
+    if format not in GROUPED:
+        raise OperandError(not_grouped(format))
     block = FORMATS[format].block or BRICK_N
     if x.shape[1] % block:
         raise OperandError(f"K has to be a multiple of {block}, it is {x.shape[1]}")

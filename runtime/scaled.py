@@ -14,15 +14,16 @@ import numpy as np
 from runtime import host, modules
 from runtime.epilogue import Epilogue, check_columns, options_of
 from runtime.errors import OperandError
-from runtime.launch import Launch, refuse_gradient, stream_handle
-from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout
+from runtime.launch import Launch, neighbours, refuse_gradient, stream_handle
+from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout, numpy_dtype
 from runtime.packing import PackedWeight
-from runtime.weights import DeviceWeight
+from runtime.weights import DeviceWeight, check_weight
 
 if TYPE_CHECKING:
     from runtime.library import Library
 
 _TAKEN = ("float8_e4m3fnuz", "fp8", "uint8")  # dtypes of x; bytes are E4M3FNUZ codes
+_LONG = {"f32": "float32"}  # what users of arrays call it
 
 
 def gemm(
@@ -41,26 +42,32 @@ def gemm(
 
     x        E4M3FNUZ [M, K]: float8_e4m3fnuz of torch or ml_dtypes, its codes as uint8, or a DeviceArray of "fp8"
     x_scale  float32 [M] or [M, 1], of the kind of x and where it is; DeviceArray [1, M] of "f32"
-    dtype    of the result: bf16 or fp16; None: that of out, bias or residual, else bf16. These have it and are where x is
+    dtype    of the result: bf16 or fp16; None: that of out, residual or bias, else bf16. These have it and are where x is;
+             a bias on the host may have another, which is rounded to it
     Raises as Library.gemm does; on gfx90a ShapeError, for it has no FP8 matrix instructions.
     """
     _check_x(x, x_scale)
+    check_weight(w)
     options = options_of(bias, residual, activation)
     check_columns(w.n, options)
-    name = _result_type(dtype, out, bias, residual)
+    given = {"x_scale": x_scale, "bias": bias, "out": out, "residual": residual}
+    for what, array in given.items():
+        if array is not None:
+            _check_array(what, array, x)
+    if any(getattr(array, "requires_grad", False) for array in (x, *given.values())):
+        refuse_gradient()
     if _is_host(x):
-        return _of_host(lib, x, x_scale, w, (bias, residual), out, stream, activation, name)
+        return _of_host(lib, x, x_scale, w, (bias, residual), out, stream, activation, dtype)
+    name = _result_type(dtype, out, residual, bias)
     if not isinstance(w, DeviceWeight):
         w = lib.upload_once(w, x.get_device(), "fp8")
-    if any(getattr(array, "requires_grad", False) for array in (x, x_scale, bias, out, residual)):
-        refuse_gradient()
-    given = {"x_scale": x_scale, "bias": bias, "out": out, "residual": residual}
     for what, array in given.items():
         _check_kind(what, array, x, "f32" if what == "x_scale" else name)
     m = x.shape[0]
     if out is None:
         out = _empty(lib, x, (m, options.columns(w.n)), name)
-    scales, row = _line("x_scale", x_scale, m), None if bias is None else _line("bias", bias, w.n)
+    scales = _line("x_scale", x_scale, m, stream)
+    row = None if bias is None else _line("bias", bias, w.n, stream)
     launcher = _launcher(lib, x, w, out, residual, options, name)
     bias_at, residual_at = (0 if array is None else array.data_ptr() for array in (row, residual))
     handle = stream_handle(stream, x)
@@ -86,18 +93,31 @@ def _is_host(x: Any) -> bool:
     return not hasattr(x, "get_device") or x.get_device() < 0
 
 
+def _check_array(what: str, array: Any, x: Any) -> None:
+    arrays = hasattr(array, "dtype") and hasattr(array, "shape")
+    if not arrays or isinstance(array, DeviceArray) != isinstance(x, DeviceArray):
+        raise OperandError(f"{what} is a {type(array).__name__}, x a {type(x).__name__}: both have to be of one kind")
+
+
 def _check_kind(what: str, array: Any, x: Any, name: str) -> None:
     if array is None:
         return
-    if (type(array) is DeviceArray) != (type(x) is DeviceArray) or not hasattr(array, "get_device"):
+    if not hasattr(array, "get_device"):
         raise OperandError(f"{what} is a {type(array).__name__}, x a {type(x).__name__}: both have to be of one kind")
-    if array.get_device() != x.get_device() or array_dtype(array.dtype) != name:
-        raise OperandError(f"{what} is {array.dtype} on device {array.get_device()}: {name} on device {x.get_device()} is"
-                           " needed")  # fmt: skip
+    if array.get_device() != x.get_device() or not _is_of(array, name):
+        raise OperandError(f"{what} is {array.dtype} on device {array.get_device()}: {_LONG.get(name, name)} on device"
+                           f" {x.get_device()} is needed")  # fmt: skip
 
 
-def _line(what: str, array: Any, count: int) -> Any:
-    """A vector as `count` elements beside each other."""
+def _is_of(array: Any, name: str) -> bool:
+    try:
+        return array is not None and array_dtype(array.dtype) == name
+    except OperandError:  # a dtype that no kernel knows
+        return False
+
+
+def _line(what: str, array: Any, count: int, stream: Any = None) -> Any:
+    """A vector as `count` elements beside each other. With a stream of one's own there is no copy, which would be on another."""
     if tuple(array.shape) not in ((count,), (1, count), (count, 1)):
         raise OperandError(f"{what} has shape {list(array.shape)}: [{count}] is needed")
     steps = [step for size, step in zip(array.shape, array.stride(), strict=True) if size > 1]
@@ -105,7 +125,7 @@ def _line(what: str, array: Any, count: int) -> Any:
         return array
     if type(array) is DeviceArray:
         raise OperandError(f"{what} has a pitch of {array.pitch}: its elements have to be neighbours, as those of [1, {count}]")
-    return array.contiguous()
+    return neighbours(what, array, stream)
 
 
 def _empty(lib: Library, x: Any, shape: tuple[int, int], name: str) -> Any:
@@ -152,14 +172,20 @@ def _of_host(
     out: Any,
     stream: Any,
     activation: str | None,
-    name: str,
+    dtype: Any,
 ) -> Any:
     """numpy arrays and CPU tensors: copied to the device, multiplied, copied back. The result is there on return."""
     modules.LOADED.check(lib.hip, lib.device)
+    bias, residual = added
+    name = _result_type(dtype, out, residual, bias if any(_is_of(bias, one) for one in ("bf16", "fp16")) else None)
+    if not _is_of(x_scale, "f32"):
+        raise OperandError(f"x_scale is {x_scale.dtype}: float32 is needed")
     codes = lib.array(_fnuz(x))
     scales = lib.array(_as_line(x_scale, "x_scale", codes.shape[0]))
-    bias = None if added[0] is None else lib.array(_as_line(added[0], "bias", w.n))
-    residual = None if added[1] is None else lib.array(added[1])
+    if bias is not None:
+        row = host.bias_of(_as_line(bias, "bias", w.n).reshape(w.n), w.n)
+        bias = lib.array(row.astype(numpy_dtype(name)).reshape(1, w.n))
+    residual = None if residual is None else lib.array(residual)
     there = gemm(lib, codes, scales, w, bias, None, stream, residual, activation, name)
     values = lib.numpy(there)
     host.check_out(x, out, values.shape, name)

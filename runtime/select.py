@@ -16,6 +16,7 @@ from runtime.descriptors import extent
 from runtime.epilogue import NONE, Epilogue
 from runtime.errors import OperandError, ShapeError
 from runtime.estimate import Estimate, estimate, slice_counts
+from runtime.formats import FORMATS
 from runtime.manifest import GEMMS, Kernel
 from runtime.memory import ITEM_BYTES, ITEM_SIZES, number
 from runtime.tuned import Table
@@ -93,6 +94,10 @@ def problem_of(
     """A Problem of what a caller gave; pitches of None are as long as rows. OperandError for what are no sizes."""
     if not isinstance(contract, str):
         raise OperandError(f"contract is {contract!r:.60}: a name is needed, as in gemm_nvfp4_bf16")
+    op, *types = contract.split("_")
+    if op not in GEMMS or len(types) < 2:
+        raise OperandError(f"contract is {contract!r:.60}, which is no GEMM with packed weights, as gemm_nvfp4_bf16 is:"
+                           " lib.contracts has those there are kernels for")  # fmt: skip
     m, n, k = number(m, "m"), number(n, "n"), number(k, "k")
     columns = options.columns(n)
     lda, ldc = (k if lda is None else number(lda, "lda")), (columns if ldc is None else number(ldc, "ldc"))
@@ -111,6 +116,11 @@ def contract_of(kernel: Kernel) -> str:
     """What a kernel computes, by one name: gemm_nvfp4_bf16, gemm_fp8_fp8_bf16 where results have a type of their own."""
     out = "" if kernel.out == kernel.activations else kernel.out
     return "_".join(part for part in (kernel.op, kernel.weights, kernel.activations, out) if part)
+
+
+def contracts(kernels: Iterable[Kernel]) -> tuple[str, ...]:
+    """Of the GEMMs among kernels: what `choose` can be asked for."""
+    return tuple(sorted({contract_of(kernel) for kernel in kernels if kernel.op in GEMMS}))
 
 
 def computes(kernel: Kernel, problem: Problem) -> bool:
@@ -159,8 +169,9 @@ def choose(
     kernels: Iterable[Kernel], problem: Problem, arch: str, compute_units: int, table: Table | None = None
 ) -> Selection:
     """The table's choice, else the cheapest by the estimate. ShapeError if no kernel takes the problem, and why."""
+    kernels = list(kernels)
     offered = {kernel.name: kernel for kernel in kernels if computes(kernel, problem)}
-    able = _able(offered.values(), problem, arch)
+    able = _able(kernels, problem, arch)
     tuned = _tuned(offered, problem, compute_units, table) if table is not None else None
     return tuned or _cheapest(able, problem, arch, compute_units)
 
@@ -183,10 +194,11 @@ def candidates(kernels: Iterable[Kernel], problem: Problem, arch: str, compute_u
 
 
 def _able(kernels: Iterable[Kernel], problem: Problem, arch: str, slices: int = 1) -> list[Kernel]:
+    kernels = list(kernels)
     looked = [(kernel, refusal(kernel, problem, slices)) for kernel in kernels if computes(kernel, problem)]
     able = [kernel for kernel, reason in looked if reason is None]
     if not able:
-        raise ShapeError(_none_takes(problem, arch, (reason for _, reason in looked)))
+        raise ShapeError(_none_takes(problem, arch, [str(reason) for _, reason in looked], contracts(kernels)))
     return able
 
 
@@ -260,26 +272,30 @@ def _cheapest(
     return Selection(best, text, count)
 
 
-_NO_FP8 = (
-    "it has no FP8 matrix instructions; FP8 weights go with bf16 or fp16 activations there (W8A16: gemm_fp8_bf16, gemm_fp8_fp16)"
-)
-_HAS_FP8 = "FP8 weights go with FP8 activations there, at twice the rate (gemm_fp8_fp8_bf16: lib.gemm with x_scale)"
 # What to do instead where an architecture has no such kernels, by whether activations are FP8.
-_INSTEAD = {("gfx90a", True): _NO_FP8, ("gfx942", False): _HAS_FP8}
+_INSTEAD = {
+    ("gfx90a", True): "it has no FP8 matrix instructions; {weights} weights go with bf16 or fp16 activations there"
+    " ({kind}: gemm_{weights}_bf16, gemm_{weights}_fp16)",
+    ("gfx942", False): "FP8 weights go with FP8 activations there, at twice the rate (gemm_fp8_fp8_bf16: lib.gemm with x_scale)",
+}
 
 
-def _instead(contract: str, arch: str) -> str:
-    _, weights, *types = contract.split("_")
-    if "fp8" not in (weights, *types):
+def _instead(weights: str, activations: str, arch: str) -> str:
+    if weights not in FORMATS or "fp8" not in (weights, activations):
         return ""
-    return _INSTEAD.get((arch, types[:1] == ["fp8"]), "")
+    kind = "W8A16" if weights == "fp8" else "W4A16"
+    return _INSTEAD.get((arch, activations == "fp8"), "").format(weights=weights, kind=kind)
 
 
-def _none_takes(problem: Problem, arch: str, refused: Iterable[str | None]) -> str:
-    reasons = sorted({str(reason) for reason in refused})
-    instead = "" if reasons else _instead(problem.contract, arch)
-    if instead:
-        return f"no kernel for {problem.contract} on {arch}: {instead}"
-    if not reasons:
-        return f"no kernel for {problem.contract} on {arch}: build one with petitgen build, or see lib.contracts"
-    return f"no kernel takes {problem}: {'; '.join(reasons)}"
+def _none_takes(problem: Problem, arch: str, refused: Iterable[str], offered: Iterable[str]) -> str:
+    reasons = sorted(set(refused))
+    if reasons:
+        return f"no kernel takes {problem}: {'; '.join(reasons)}"
+    _, weights, activations, *_ = (*problem.contract.split("_"), "")  # other ops have one type at least
+    instead = _instead(weights, activations, arch)
+    if not instead:
+        alike = [one for one in offered if one.split("_")[1] == weights]
+        instead = "build one with petitgen build, or see lib.contracts"
+        if alike:
+            instead = f"for {weights} weights this library has {', '.join(alike)}; petitgen list --matrix has what can be built"
+    return f"no kernel for {problem.contract} on {arch}: {instead}"

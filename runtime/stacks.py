@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OperandError, PackError
-from runtime.formats import FORMATS
 from runtime.hip import Hip
 from runtime.memory import Allocation, number
 from runtime.orders import order_of, reorder, rescale
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from runtime.grouped import GroupedLauncher
     from runtime.library import Library
     from runtime.manifest import Kernel
+
+GROUPED = ("nvfp4", "mxfp4", "amdfp4")
+"""Formats of weights that grouped GEMM takes."""
 
 _ALIGNMENT = 256
 _MOST_LAUNCHERS = 512  # kept with a stack, as weights keep theirs
@@ -57,7 +59,8 @@ class PackedStack:
 
 
 def stack(experts: Iterable[PackedWeight]) -> PackedStack:
-    """The packed weights of all experts, in their order, as one operand. PackError if they are not alike."""
+    """The packed weights of all experts, in their order, as one operand. PackError if they are not alike, or of a
+    format that is none of GROUPED."""
     if not isinstance(experts, Iterable):
         raise PackError(f"experts is a {type(experts).__name__}: a list of packed weights, one for each expert, is needed")
     experts = tuple(experts)
@@ -70,7 +73,14 @@ def stack(experts: Iterable[PackedWeight]) -> PackedStack:
                             f" [{first.n}, {first.k}]: all of a stack have to be alike")  # fmt: skip
     if not experts:
         raise PackError("a stack has one expert at least")
+    if experts[0].format not in GROUPED:
+        raise PackError(not_grouped(experts[0].format))
     return PackedStack(experts)
+
+
+def not_grouped(format: object) -> str:
+    """What is said of a format that is none of GROUPED."""
+    return f"grouped GEMM takes weights of {', '.join(GROUPED)}, these are {format!r:.60}"
 
 
 class DeviceStack:
@@ -146,8 +156,8 @@ def stack_from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any)
     of them the packed form: uint8 (or a float8 type), outer float32. Nothing is copied, the tensors are kept alive.
     Packed weights have the size of whole bricks, so a K of fewer columns in the last brick has the same: k is not told by
     the tensors. OperandError if sizes or types do not agree."""
-    if format not in FORMATS:
-        raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
+    if format not in GROUPED:
+        raise OperandError(not_grouped(format))
     tensors = {"codes": codes, "scales": scales, "outer": outer}
     for name, tensor in tensors.items():
         _check_part(name, tensor)

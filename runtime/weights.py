@@ -93,6 +93,12 @@ def upload(hip: Hip, packed: PackedWeight, device: int, order: str = HOST_ORDER)
     return DeviceWeight(packed.format, packed.n, packed.k, (codes, scales, outer), device, memory, order)
 
 
+def check_weight(w: Any) -> None:
+    """OperandError for what is no weight to multiply with."""
+    if not isinstance(w, PackedWeight | DeviceWeight):
+        raise OperandError(f"w is a {type(w).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors")
+
+
 def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:
     """Bytes of codes, scales and outer scales of a packed [n, k] weight."""
     bricks = -(-k // BRICK_K) * -(-n // BRICK_N)

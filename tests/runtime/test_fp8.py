@@ -215,15 +215,30 @@ def test_what_is_refused(mi300):
         (problem.a.view(np.uint8).view(FN), {"x_scale": scales}, "twice the value"),
         (problem.a.astype(np.float32), {"x_scale": scales}, "has to be FP8"),
         (problem.a, {"x_scale": scales[:3]}, r"\[4\] is needed"),
+        (problem.a, {"x_scale": 1.0}, "x_scale is a float, x a ndarray"),
+        (problem.a, {"x_scale": list(scales)}, "x_scale is a list"),
+        (problem.a, {"x_scale": mi300.array(scales[None])}, "x_scale is a DeviceArray"),
+        (problem.a, {"x_scale": scales.astype(np.float64)}, "x_scale is float64: float32 is needed"),
+        (problem.a, {"x_scale": scales, "bias": [0.0] * 16}, "bias is a list"),
+        (problem.a, {"x_scale": scales, "bias": np.ones(16, np.complex64)}, "real numbers are needed"),
+        (problem.a, {"x_scale": scales, "bias": np.ones(15, np.float32)}, r"\[16\] is needed"),
+        (problem.a, {"x_scale": scales, "residual": [[0.0] * 16] * 4}, "residual is a list"),
+        (problem.a, {"x_scale": scales, "out": [[0.0] * 16] * 4}, "out is a list"),
         (problem.a, {"x_scale": scales, "dtype": "float32"}, "bfloat16 and float16"),
         (problem.a, {}, "none a kernel multiplies"),
     ]:
         with pytest.raises(OperandError, match=message):
             mi300.gemm(x, weight, **given)
+    for what in (None, problem.weights.tensors[0]):
+        with pytest.raises(OperandError, match=r"w is a (NoneType|ndarray): runtime\.pack makes"):
+            mi300.gemm(problem.a, what, x_scale=scales)
+    for dtype in ("fp8", FNUZ):
+        with pytest.raises(OperandError, match="no plan for FP8 activations"):
+            mi300.plan(weight, 4, dtype)
     x, s = mi300.array(problem.a), mi300.array(scales[None])
     for given, message in [
         ({"x_scale": mi300.array(scales[:, None], pitch=3)}, "neighbours"),
-        ({"x_scale": mi300.array(problem.a)}, "f32 on device"),
+        ({"x_scale": mi300.array(problem.a)}, "float32 on device"),
         ({"x_scale": s, "out": mi300.empty((4, 15), "bf16")}, r"\[4, 16\] is needed"),
         ({"x_scale": runtime.DeviceArray(s.address + 2, (1, 4), "f32", 4, s.device, s)}, "multiple of 4 bytes"),
         ({"x_scale": s, "out": runtime.DeviceArray(x.address, (4, 16), "bf16", 16, x.device, x)}, "overlaps x"),
@@ -234,9 +249,68 @@ def test_what_is_refused(mi300):
 
 
 @pytest.mark.compiler
+def test_what_is_refused_of_tensors(mi300):
+    torch = pytest.importorskip("torch")
+    problem, weight = made(4, 16, 64, "fp8", "fp8", "bf16")
+    x, s = torch.from_numpy(problem.a.view(np.uint8)), torch.from_numpy(problem.row_scales)
+    trained, same = torch.nn.Parameter(torch.zeros(16, dtype=torch.bfloat16)), torch.zeros(4, 1, dtype=torch.bfloat16)
+    for given, message in [
+        ({"bias": trained}, "requires a gradient"),
+        ({"residual": trained.expand(4, 16)}, "requires a gradient"),
+        ({"x_scale": torch.nn.Parameter(s)}, "requires a gradient"),
+        ({"x_scale": s.double()}, r"x_scale is torch\.float64: float32 is needed"),
+        ({"out": same.expand(4, 16)}, "its elements share memory"),
+    ]:
+        with pytest.raises(OperandError, match=message):
+            mi300.gemm(x, weight, **{"x_scale": s, **given})
+    with torch.no_grad():
+        mi300.gemm(x, weight, trained, x_scale=s)
+
+
+def test_strided_vectors_are_not_copied_beside_a_stream():
+    """The copy would be made on torch's current stream."""
+    torch = pytest.importorskip("torch")
+    from runtime import library, scaled
+
+    strided = torch.arange(8, dtype=torch.float32)[::2]
+    assert scaled._line("x_scale", strided, 4, None).tolist() == library._row(strided, 4).tolist() == [0, 2, 4, 6]
+    for call in (lambda: scaled._line("bias", strided, 4, 5), lambda: library._row(strided, 4, 5)):
+        with pytest.raises(OperandError, match=r"bias has strides \[2\]: with stream= .* use bias.contiguous\(\)"):
+            call()
+
+
+@pytest.mark.compiler
+def test_a_bias_of_another_type_on_the_host_is_rounded(mi300):
+    problem, weight = made(5, 48, 64, "fp8", "fp8", "fp16")
+    bias = np.linspace(-3, 3, 48, dtype=np.float32)
+    given = {"x_scale": problem.row_scales, "dtype": "fp16"}
+    y, wanted = (mi300.gemm(problem.a, weight, one, **given) for one in (bias, bias.astype(np.float16)))
+    assert np.array_equal(y.view(np.uint16), wanted.view(np.uint16))
+    assert mi300.gemm(problem.a, weight, bias, x_scale=problem.row_scales).dtype == ml_dtypes.bfloat16
+    assert mi300.gemm(problem.a, weight, bias.astype(np.float16), x_scale=problem.row_scales).dtype == np.float16
+
+
+@pytest.mark.compiler
 def test_w8a16_is_not_for_gfx942(mi300):
     with pytest.raises(ShapeError, match="FP8 activations there"):
         mi300.select("gemm_fp8_bf16", 16, 64, 64)
+    weight = made(4, 16, 64, "fp8", "fp8", "bf16")[1]
+    with pytest.raises(OperandError, match="multiplies fp8 weights with x of bf16: give activations='fp8'"):
+        weight.to(mi300)
+    weight.to(mi300, activations="fp8")
+
+
+@pytest.mark.compiler
+def test_contracts_are_what_select_takes(mi300):
+    gemms = "gemm_fp8_fp8_bf16", "gemm_fp8_fp8_fp16", "gemm_mxfp4_fp8_bf16", "gemm_nvfp4_fp8_bf16"
+    assert mi300.contracts == gemms
+    for contract in gemms:
+        assert mi300.select(contract, 16, 64, 64).kernel.op == "gemm"
+    with pytest.raises(ShapeError, match="for fp8 weights this library has gemm_fp8_fp8_bf16, gemm_fp8_fp8_fp16; "):
+        mi300.select("gemm_fp8_fp8", 16, 64, 64)
+    for contract in ("rowquantize_fp8_bf16", "amax_bf16", "grouped_nvfp4_bf16", "gemm_fp8", "gemm", "foo", ""):
+        with pytest.raises(OperandError, match=r"which is no GEMM with packed weights.*lib\.contracts has those"):
+            mi300.select(contract, 16, 64, 64)
 
 
 # ---- gfx90a: FP8 weights ----------------------------------------------------------------------------
@@ -257,4 +331,6 @@ def test_gfx90a_has_no_fp8_activations(mi200):
     with pytest.raises(ShapeError, match=r"no FP8 matrix instructions.*W8A16: gemm_fp8_bf16"):
         mi200.gemm(problem.a, weight, x_scale=problem.row_scales)
     with pytest.raises(ShapeError, match=r"no FP8 matrix instructions.*W8A16: gemm_fp8_bf16"):
+        mi200.select("gemm_fp8_fp8", 16, 64, 64)
+    with pytest.raises(ShapeError, match=r"no FP8 matrix instructions.*W4A16: gemm_nvfp4_bf16, gemm_nvfp4_fp16\)$"):
         mi200.select("gemm_nvfp4_fp8_bf16", 16, 64, 64)

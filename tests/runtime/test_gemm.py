@@ -252,6 +252,9 @@ def test_tensors_without_dense_memory_on_the_host_are_refused(lib):
         (lambda: lib.gemm(x, w, bias=torch.ones(64, dtype=torch.complex64)), "bias is torch.complex64"),
         (lambda: lib.gemm(x, w, bias=torch.ones(64, device="meta")), "bias is torch.float32 on meta"),
         (lambda: lib.gemm(x, w, out=torch.zeros(4, 64, dtype=x.dtype, requires_grad=True)), "requires a gradient"),
+        (lambda: lib.gemm(x, w, torch.zeros(64, requires_grad=True)), "requires a gradient"),
+        (lambda: lib.gemm(x, w, residual=torch.zeros(4, 64, dtype=x.dtype, requires_grad=True)), "requires a gradient"),
+        (lambda: lib.gemm(x, w, out=torch.zeros(4, 1, dtype=x.dtype).expand(4, 64)), "its elements share memory"),
     ]:
         with pytest.raises(OperandError, match=message):
             call()

@@ -355,6 +355,9 @@ def test_a_stack_is_of_alike_weights():
         runtime.stack(one)
     with pytest.raises(PackError, match="expert 0 is a int"):
         runtime.stack([3])
+    fp8 = runtime.pack("fp8", np.zeros((16, 64), np.uint8), np.float32(1))
+    with pytest.raises(PackError, match="takes weights of nvfp4, mxfp4, amdfp4, these are 'fp8'"):
+        runtime.stack([fp8, fp8])
     assert runtime.stack(weight for weight in (one, one)).experts == (one, one)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.errors import OperandError
+from runtime.errors import ClosedError, OperandError
 from tests.runtime.problems import Case, case
 
 torch = pytest.importorskip("torch", minversion="2.6")
@@ -187,6 +187,17 @@ def test_tracing_refuses_what_the_operator_refuses(ops, lib):
             fake = {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
             with pytest.raises(OperandError, match=message):
                 operator(**fake)
+
+
+def test_nothing_is_copied_for_a_library_that_was_closed(ops, load, arch, monkeypatch):
+    other = load(arch)
+    if not other.virtual:
+        pytest.skip("about weights on the CPU")
+    ops.use(other)
+    other.close()
+    monkeypatch.setattr(other.hip, "malloc", None)  # nobody may call it
+    with pytest.raises(ClosedError, match="was closed"):
+        gemm(torch.ones(2, 64, dtype=torch.bfloat16), *ones(ops))
 
 
 def test_what_does_not_fit_is_refused(ops, lib):

@@ -104,6 +104,8 @@ def test_what_is_refused(ops, case):
         ops.grouped_gemm(x_tensor, codes.to("meta"), scales, outer, indices)
     with pytest.raises(OperandError, match=r"scales is \[3, .* 4 packed nvfp4 weights \[72, 144\]"):
         ops.grouped_gemm(x_tensor, codes, scales[:3], outer, indices)
+    with pytest.raises(OperandError, match="takes weights of nvfp4, mxfp4, amdfp4, these are 'fp8'"):
+        ops.grouped_gemm(x_tensor, codes, scales, outer, indices, format="fp8")
 
 
 def run(mode: str, arguments: dict[str, Any]) -> Any:

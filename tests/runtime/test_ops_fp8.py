@@ -109,3 +109,24 @@ def test_fp8_weights_go_with_bf16_through_the_other_operator(folder):
         y = torch.ops.petitgen.gemm(x, *ops.tensors(weight), format="fp8")
         check(lib, problem, "gemm_fp8_bf16", array(y, problem.out.dtype))
         ops.forget()
+
+
+def test_fp8_weights_are_traced_with_bf16(folder):
+    """They have no blocks: K is a multiple of 16."""
+    from runtime import ops
+
+    weight = runtime.pack("fp8", np.full((48, 80), 0x40, np.uint8), np.float32(1))  # ones: E4M3FNUZ has a bias of 8
+    with runtime.load("gfx90a", "virtual", folder) as lib:
+        ops.use(lib)
+        x, parts, out = torch.ones(3, 80, dtype=torch.bfloat16), ops.tensors(weight), torch.zeros(3, 48, dtype=torch.bfloat16)
+        torch.library.opcheck(torch.ops.petitgen.gemm.default, (x, *parts, None, "fp8"))
+        torch.library.opcheck(torch.ops.petitgen.gemm.out, (x, *parts, None, "fp8"), {"out": out})
+
+        @torch.compile(fullgraph=True, backend="eager")
+        def compiled(x):
+            return torch.ops.petitgen.gemm(x, *parts, format="fp8")
+
+        assert (compiled(x) == 80).all()
+        ops.forget()
+    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(OperandError, match="multiple of 16, it is 72"):
+        torch.ops.petitgen.gemm(x[:, :72], *parts, format="fp8")

@@ -148,7 +148,8 @@ def test_the_estimate_of_a_launch_that_the_matrix_units_bind():
         (problem(16, 64, 64, ldc=1 << 23), "rows may be at most 4194304 elements apart"),
         (problem(1 << 20, 64, 4096), r"A takes 8589934592 bytes, 2147483648 is the limit: split it along M"),
         (problem(1 << 20, 8192, 16), r"C takes 17179869184 bytes, 2147483648 is the limit"),
-        (Problem("gemm_mxfp4_bf16", 1, 16, 16, 16, 16), "no kernel for gemm_mxfp4_bf16 on gfx942"),
+        (Problem("gemm_mxfp4_bf16", 1, 16, 16, 16, 16), "no kernel for gemm_mxfp4_bf16 on gfx942: build one"),
+        (Problem("gemm_nvfp4_fp8_bf16", 1, 16, 16, 16, 16), "for nvfp4 weights this library has gemm_nvfp4_bf16;"),
     ],
 )
 def test_what_no_kernel_takes_is_refused_with_the_reason(problem: Problem, message: str):
