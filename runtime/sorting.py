@@ -53,12 +53,7 @@ def block_of(rows: int, experts: int) -> int:
 
 def most_blocks(rows: int, experts: int, block: int) -> int:
     """How many blocks `rows` rows take at the most, wherever they go."""
-    whole = (rows + experts * (block - 1)) // block
-    if isinstance(rows, int):
-        return min(rows, whole)
-    import torch
-
-    return torch.sym_min(rows, whole)  # a number of torch.export, which stays free
+    return min(rows, (rows + experts * (block - 1)) // block)
 
 
 def sort_by_expert(expert_indices: Any, experts: int, block: int | None = None, weights: Any = None) -> Sorting:

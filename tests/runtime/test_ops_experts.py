@@ -92,7 +92,7 @@ def test_exported_with_a_free_number_of_tokens(ops, lib, case):
             return ops.grouped_gemm(x, *parts, indices, block=32)
 
     tokens = torch.export.Dim("tokens", min=2, max=4096)
-    exported = torch.export.export(Layer(), (x_tensor[:8], indices[:8]), dynamic_shapes=({0: tokens}, {0: tokens}))
+    exported = torch.export.export(Layer(), (x_tensor[:2], indices[:2]), dynamic_shapes=({0: tokens}, {0: tokens}))
     assert not wrong(lib, array(exported.module()(x_tensor, indices), x), x, given, expert)
 
 
