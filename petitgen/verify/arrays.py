@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,9 @@ from numpy.typing import NDArray
 
 from petitgen.emulator import DeviceMemory, launch
 from petitgen.emulator.sanitizer import Finding, Sanitizer
-from petitgen.verify.device import GUARD_BYTES, intended, place, trespass
-from runtime.descriptors import buffer_resource
+from petitgen.verify.device import GUARD_BYTES, intended, laid_out, place, trespass
 from runtime.manifest import Kernel
 
-_CODES = {"u32": "<I", "f32": "<f"}
 STEPS = 20_000  # wave-instructions a wave, some ten times what kernels take
 
 
@@ -47,19 +44,12 @@ def execute(
     """
     memory = DeviceMemory()
     placed = {name: place(memory, name, data.reshape(-1).view(np.uint8)) for name, data in buffers.items()}
-    segment = bytearray(kernel.kernarg.size)
-    for argument in kernel.kernarg.args:
-        if argument.kind == "buffer":
-            buffer = placed[argument.name]
-            data = buffer_resource(buffer.address, buffer.size, arch)
-        else:
-            data = struct.pack(_CODES[argument.kind], scalars[argument.name])
-        segment[argument.offset : argument.offset + argument.size] = data
+    kernarg = laid_out(kernel, placed, scalars, arch)
     grid = kernel.grid.size(**dimensions)
     waves = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size)
-    watch = Sanitizer(intended(kernel, bytes(segment))) if sanitize else False
+    watch = Sanitizer(intended(kernel, kernarg)) if sanitize else False
     result = launch(
-        code_object, kernel.symbol, grid, kernel.block, bytes(segment), memory=memory, limit=waves * STEPS, sanitize=watch
+        code_object, kernel.symbol, grid, kernel.block, kernarg, memory=memory, limit=waves * STEPS, sanitize=watch
     )
     written, trespasses = {}, []
     for argument in kernel.kernarg.args:

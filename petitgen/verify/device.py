@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from runtime.orders import reorder, rescale
 from runtime.packing import PackedWeight
 from runtime.workspace import counter_bytes, partial_bytes
 
+_CODES = {"u32": "<I", "f32": "<f"}
 GUARD_BYTES = 256  # before and after every buffer; keeps the buffer's start aligned
 GUARD = 0xFF  # NaN in every type of more than a byte that a kernel reads
 FP8_NAN = 0x80
@@ -89,7 +91,7 @@ def execute(
     columns, ldr = extra.options.columns(n), 0 if extra.residual is None else ldc
     residual = np.zeros((0, 0), out) if extra.residual is None else extra.residual
     bias = np.zeros(0, out) if extra.bias is None else extra.bias
-    check_limits(kernel, m, n, k, lda, ldc, slices, extra.options.columns(n) if extra else n)
+    check_limits(kernel, m, n, k, lda, ldc, slices, columns)
     memory = DeviceMemory()
     contents = {
         "a": pitched(a, lda),
@@ -162,7 +164,7 @@ def place(memory: DeviceMemory, name: str, data: NDArray[np.uint8], offset: int 
     return Buffer(name, start + offset + GUARD_BYTES, data.size, before)
 
 
-def laid_out(kernel: Kernel, buffers: dict[str, Buffer], scalars: dict[str, int], arch: str) -> bytes:
+def laid_out(kernel: Kernel, buffers: Mapping[str, Buffer], scalars: Mapping[str, float], arch: str) -> bytes:
     """The kernel argument segment, laid out as the manifest says."""
     segment = bytearray(kernel.kernarg.size)
     for argument in kernel.kernarg.args:
@@ -170,7 +172,7 @@ def laid_out(kernel: Kernel, buffers: dict[str, Buffer], scalars: dict[str, int]
             buffer = buffers[argument.name]
             data = buffer_resource(buffer.address, buffer.size, arch)
         else:
-            data = struct.pack("<I", scalars[argument.name])
+            data = struct.pack(_CODES[argument.kind], scalars[argument.name])
         segment[argument.offset : argument.offset + argument.size] = data
     return bytes(segment)
 
