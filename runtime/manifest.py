@@ -13,7 +13,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -216,9 +216,14 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of manifest.json. Reproducible: keys in the order of the dataclasses, kernels by name."""
-        kernels = {name: asdict(self.kernels[name]) for name in sorted(self.kernels)}
+        kernels = {name: self.kernels[name] for name in sorted(self.kernels)}
         data = {"schema": self.schema, "petitgen": self.petitgen, "arch": self.arch, "kernels": kernels}
-        return json.dumps(data, indent=1) + "\n"
+        return json.dumps(data, indent=1, default=_object) + "\n"
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, as json.dumps asks for them: without the copies that asdict makes."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def parse(text: str, where: str = FILE_NAME, directory: Path | None = None) -> Manifest:

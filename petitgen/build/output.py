@@ -54,13 +54,15 @@ class OutputDirectory:
         shutil.rmtree(self.work, ignore_errors=True)
         self._release()
 
-    def previous(self) -> dict[str, manifest.Kernel]:
-        """Entries of the manifest that is there whose code object is there too, unharmed."""
+    def previous(self, names: Collection[str]) -> dict[str, manifest.Kernel]:
+        """Of `names`, what the manifest that is there lists and whose code object is there too, unharmed."""
+        if not names:
+            return {}
         try:
             kernels = manifest.Manifest.load(self.path).kernels
         except ManifestError:
             return {}  # none yet, or one of another version: everything is made anew
-        return {name: kernel for name, kernel in kernels.items() if self._intact(kernel)}
+        return {name: kernel for name, kernel in kernels.items() if name in names and self._intact(kernel)}
 
     def install(
         self,

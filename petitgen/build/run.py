@@ -120,7 +120,6 @@ def build(
     arch, BuildError when the output directory cannot be written to.
     """
     observer = observer or Observer()
-    render = render or _default_render()
     archs = sorted({instance.arch.name for instance in selected})
     workers = min(MOST_ELSEWHERE, len(selected) or 1) if executor else jobs or os.cpu_count() or 1
     objects = ObjectCache(cache or cache_root() / "objects")
@@ -129,7 +128,9 @@ def build(
         # In order of name, so that two builds of the same directories cannot wait for each other.
         places = {arch: stack.enter_context(OutputDirectory(output, arch, observer.note)) for arch in archs}
         pool = stack.enter_context(ThreadPoolExecutor(workers))
-        choices = dict(zip(archs, pool.map(lambda arch: choose(arch, hipcc), archs), strict=True))
+        found = pool.map(lambda arch: choose(arch, hipcc), archs)
+        render = render or _default_render()  # imported while the compilers are tried
+        choices = dict(zip(archs, found, strict=True))
         for arch, choice in choices.items():
             observer.note(f"{arch}: {choice.selected.detail}, {choice.selected.version}")
         observer.started(len(selected))
@@ -190,9 +191,7 @@ def _make(job: _Job) -> _Made:
 def _install(place: OutputDirectory, matrix: set[str], made: Sequence[_Made]) -> None:
     """Merge with what a build of part of the matrix leaves alone, and write."""
     tried = {one.outcome.name for one in made}
-    kernels: dict[str, Kernel] = {
-        name: kernel for name, kernel in place.previous().items() if name in matrix and name not in tried
-    }
+    kernels: dict[str, Kernel] = place.previous(matrix - tried)
     files: dict[str, bytes] = {}
     broken = set()
     for one in made:

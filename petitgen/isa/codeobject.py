@@ -12,7 +12,7 @@ import io
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -23,7 +23,7 @@ import msgpack
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
-from elftools.elf.segments import NoteSegment
+from elftools.elf.segments import NoteSegment, Segment
 
 from petitgen.errors import CodeObjectError
 from petitgen.isa.bundle import unbundle
@@ -208,9 +208,10 @@ def _parse(cls: type[CodeObject], elf_bytes: bytes, where: str) -> CodeObject:
     abi = elf_bytes[8]
     if abi not in ABI_TO_VERSION:
         raise CodeObjectError(f"{where}: code object ABI {abi} is not supported (versions 3 to 6 are)")
-    segments = tuple(_segments(elf, len(elf_bytes), where))
+    program = list(elf.iter_segments())
+    segments = tuple(_loaded(program, len(elf_bytes), where))
     symbols = _symbols(elf)
-    metadata = _metadata(elf, where)
+    metadata = _metadata(program, where)
     kernels = {}
     for entry in metadata.get("amdhsa.kernels", []):
         kernel = _kernel(entry, symbols, segments, where)
@@ -236,8 +237,11 @@ def _features(flags: int, abi: int) -> dict[str, str]:
     return {"xnack": SETTINGS[flags >> 8 & 3], "sramecc": SETTINGS[flags >> 10 & 3]}
 
 
-def _segments(elf: ELFFile, size: int, where: str) -> Iterator[tuple[int, bytes]]:
-    for segment in elf.iter_segments("PT_LOAD"):
+def _loaded(program: Sequence[Segment], size: int, where: str) -> Iterator[tuple[int, bytes]]:
+    """Address and bytes of what a loader maps."""
+    for segment in program:
+        if segment["p_type"] != "PT_LOAD":
+            continue
         end = segment["p_offset"] + segment["p_filesz"]
         if end > size:
             raise CodeObjectError(f"{where}: truncated: a segment ends at byte {end} of {size}")
@@ -257,10 +261,9 @@ def _symbols(elf: ELFFile) -> dict[str, tuple[int, int, str]]:
     return found
 
 
-def _metadata(elf: ELFFile, where: str) -> dict[str, Any]:
-    for segment in elf.iter_segments("PT_NOTE"):
-        assert isinstance(segment, NoteSegment)
-        for note in segment.iter_notes():
+def _metadata(program: Sequence[Segment], where: str) -> dict[str, Any]:
+    for segment in program:
+        for note in segment.iter_notes() if isinstance(segment, NoteSegment) else ():
             if note["n_name"] == "AMDGPU" and note["n_type"] in (NT_AMDGPU_METADATA, "NT_AMDGPU_METADATA"):
                 unpacked = msgpack.unpackb(_note_bytes(note), raw=False)
                 if not isinstance(unpacked, dict):

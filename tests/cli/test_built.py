@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from importlib import metadata
 from pathlib import Path
@@ -208,24 +206,25 @@ def test_doctor_without_a_working_compiler(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["ziglang", pytest.param("hipcc", marks=pytest.mark.llvm)])
 def test_the_whole_matrix(compiler: str, tmp_path: Path) -> None:
-    """Every kernel builds within its limits with both compilers; building again takes under 2 s.
+    """Every kernel builds within its limits with both compilers; building again compiles and writes nothing.
 
-    By the clock and of processor time, compilers included: the best of several, for other work may be going on.
+    How long building again takes: benchmarks/waits.py.
     """
     if shutil.which(compiler) is None and compiler != "ziglang":
         pytest.skip("hipcc is not on PATH (apt install hipcc)")
-    command = [sys.executable, "-m", "petitgen.cli", "build", "--generated", tmp_path / "out"]
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "petitgen.cli", "build", "--generated", out]
     command += ["--hipcc", compiler, "--cache", tmp_path / "cache"]
     root = Path(__file__).resolve().parents[2]
     first = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    processor, clock = [], []
-    for _ in range(5):
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-        clock.append(time.monotonic() - start)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert f"{len(load_catalog().instances)} cached" in again.stdout
-    assert min(processor) < 2.0, processor
-    assert min(clock) < 2.0, clock
+
+    def files() -> dict[Path, tuple[int, int]]:
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()}
+
+    written = files()
+    again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    kernels = len(load_catalog().instances)
+    assert f"{kernels} cached" in again.stdout
+    assert files() == written
+    assert sum(path.suffix == ".hsaco" for path in written) == kernels

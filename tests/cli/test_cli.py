@@ -131,20 +131,14 @@ def test_table_without_rows() -> None:
     assert table(("a", "b"), []).splitlines() == ["a  b", "-  -"]
 
 
-def test_import_is_quick_and_light() -> None:
-    """--help and shell completion must not wait for numba, numpy or the compilers."""
+def test_import_is_light() -> None:
+    """--help and shell completion must not wait for numba, numpy or the compilers (benchmarks/waits.py)."""
     script = (
-        "import sys, time; start = time.perf_counter(); import petitgen.cli\n"
-        "seconds = time.perf_counter() - start\n"
-        "print(seconds, *({'numpy', 'numba', 'jinja2', 'elftools', 'petitgen.spec'} & set(sys.modules)))"
+        "import sys, petitgen.cli\n"
+        "print(*({'numpy', 'numba', 'jinja2', 'elftools', 'petitgen.spec'} & set(sys.modules)))"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
-    seconds, *heavy = min(run.stdout for run in runs).split()
-    assert heavy == []
-    assert float(seconds) < 0.2
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
