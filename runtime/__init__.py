@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runtime.gate_up import pack_gate_up
-    from runtime.launch import Plan
     from runtime.library import Library
     from runtime.loading import load
     from runtime.memory import DeviceArray
     from runtime.packing import PackedWeight, pack
+    from runtime.plan import Plan
     from runtime.select import Selection
     from runtime.sorting import Sorting, sort_by_expert
     from runtime.stacks import DeviceStack, PackedStack, stack

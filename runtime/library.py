@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 import weakref
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from runtime import experts, host, kernels, modules, scaled, tuned
+from runtime import dense, experts, host, kernels, modules, scaled, tuned
+from runtime.copies import Copies
 from runtime.epilogue import NONE, Epilogue, check_columns, options_of
 from runtime.errors import ArchError, ClosedError, HipError, ManifestError, OperandError
 from runtime.formats import HOST_ORDER
 from runtime.grouped import GroupedLauncher, GroupedProblem, choose_grouped, sorted_problem
 from runtime.hip import Hip
-from runtime.launch import Launch, Launcher, Nothing, Plan, State, neighbours, refuse_gradient, stream_handle
+from runtime.launch import Launch, Launcher, Nothing, State, refuse_gradient, stream_handle
 from runtime.manifest import Kernel, Manifest
-from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout
+from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name
 from runtime.packing import PackedWeight
+from runtime.plan import Plan
 from runtime.select import Problem, Selection, choose, contracts, force, problem_of
 from runtime.stacks import DeviceStack, PackedStack, upload_stack
-from runtime.weights import DeviceWeight, upload
+from runtime.weights import DeviceWeight, check_packed, upload
 
 _ids = itertools.count()
 _states: weakref.WeakSet[State] = weakref.WeakSet()
@@ -57,14 +59,8 @@ class Library:
         self._tables: dict[int, tuned.Table] = {}  # by number of compute units
         self._state = State(next(_ids))
         _states.add(self._state)
-        self._resident: weakref.WeakKeyDictionary[PackedWeight, dict[tuple[int, str], DeviceWeight]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._stacks: weakref.WeakKeyDictionary[PackedStack, dict[tuple[int, str], DeviceStack]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._copies = Copies()
         self._orders: dict[tuple[str, str], str] = {}
-        self._lock = threading.RLock()
         self._end = weakref.finalize(self, _release, hip, self._state)
         self._end.atexit = False
 
@@ -107,7 +103,7 @@ class Library:
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, device, x.dtype)
         if options:
-            return self._finished(x, w, bias, out, stream, residual, options)
+            return dense.finished(self, x, w, bias, out, stream, residual, options)
         if out is None:
             try:
                 key: Any = (self._state.id, x.dtype, x.shape, x.stride(), device)
@@ -115,8 +111,8 @@ class Library:
                 raise OperandError(f"x is a {type(x).__name__} without strides: use x.to_dense() ({error})") from error
             launcher = w.launchers.get(key)
             if launcher is None:
-                launcher = self._prepare(key, x, w, None)
-            out = x.new_empty((x.shape[0], w.n)) if type(x) is not DeviceArray else self._like(x, w.n)
+                launcher = dense.prepare(self, key, x, w, None)
+            out = x.new_empty((x.shape[0], w.n)) if type(x) is not DeviceArray else dense.empty(self, x, w.n)
         else:
             try:
                 there = out.dtype, out.shape, out.stride(), out.get_device()
@@ -128,40 +124,10 @@ class Library:
                 refuse_gradient()
             launcher = w.launchers.get(key)
             if launcher is None:
-                launcher = self._prepare(key, x, w, out)
+                launcher = dense.prepare(self, key, x, w, out)
         if x.requires_grad:
             refuse_gradient()
         launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x))
-        return out
-
-    def _finished(
-        self, x: Any, w: DeviceWeight, bias: Any, out: Any, stream: Any, residual: Any, options: Epilogue
-    ) -> Any:
-        """gemm with an epilogue, of what is on a device."""
-        check_columns(w.n, options)
-        columns = options.columns(w.n)
-        given = [("bias", bias), ("out", out), ("residual", residual)]
-        for name, array in [one for one in given if one[1] is not None]:
-            if type(array) is not type(x) and (type(x) is DeviceArray or not hasattr(array, "get_device")):
-                raise OperandError(
-                    f"{name} is a {type(array).__name__}, x a {type(x).__name__}: both have to be of one kind"
-                )
-            if array.get_device() != x.get_device() or array.dtype != x.dtype:
-                raise OperandError(f"{name} is {array.dtype} on device {array.get_device()}, x {x.dtype} on device"
-                                   f" {x.get_device()}: both have to be alike")  # fmt: skip
-        if any(getattr(array, "requires_grad", False) for array in (x, bias, out, residual)):
-            refuse_gradient()
-        if out is None:
-            out = x.new_empty((x.shape[0], columns)) if type(x) is not DeviceArray else self._like(x, columns)
-        row = None if bias is None else _row(bias, w.n, stream)
-        beside = out if residual is None else residual
-        key: Any = (self._state.id, int(options), x.dtype, x.shape, x.stride(), x.get_device())
-        key += (out.shape, out.stride(), beside.shape, beside.stride())
-        launcher = w.launchers.get(key)
-        if launcher is None:
-            launcher = self._prepare(key, x, w, out, options, residual)
-        added = (0 if array is None else array.data_ptr() for array in (row, residual))
-        launcher.run(x.data_ptr(), out.data_ptr(), stream_handle(stream, x), *added)
         return out
 
     def grouped_gemm(
@@ -222,7 +188,7 @@ class Library:
             raise OperandError("there is no plan for FP8 activations: lib.gemm with x_scale keeps what it prepares for a layout")
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, self.device if device is None else device, dtype)
-        self._ordinal(w.device)
+        self.ordinal(w.device)
         options = options_of(bias or None, residual or None, activation)
         check_columns(w.n, options)
         problem = problem_of(f"gemm_{w.format}_{dtype_name(dtype)}", m, w.n, w.k, lda, ldc, options, ldr)
@@ -291,37 +257,26 @@ class Library:
                      another order (runtime.formats.ORDERS), and refuse this copy. OperandError for one that none of the
                      library's kernels for this format takes
         """
-        _check_packed(packed)
+        check_packed(packed)
         taken = sorted({kernel.activations for kernel in self.kernels.values() if kernel.order and kernel.weights == packed.format})
         if taken and array_dtype(activations) not in taken:
             raise OperandError(f"no kernel of {self!r} multiplies {packed.format} weights with x of {array_dtype(activations)}:"
                                f" give activations={' or '.join(map(repr, taken))}")  # fmt: skip
-        return upload(self._hip, packed, self._ordinal(device), self.order(packed.format, activations))
+        return upload(self._hip, packed, self.ordinal(device), self.order(packed.format, activations))
 
     def upload_once(self, packed: PackedWeight, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:
         """The copy that gemm keeps while `packed` is alive, one for each code order; made on the first call."""
-        if not isinstance(packed, PackedWeight):
-            _check_packed(packed)
-        device, order = self._ordinal(device), self.order(packed.format, activations)
-        with self._lock:
-            copies = self._resident.setdefault(packed, {})
-            copy = copies.get((device, order))
-            if copy is None or copy.owner.epoch.over:
-                copy = copies[device, order] = upload(self._hip, packed, device, order)
-            return copy
+        check_packed(packed)
+        place = self.ordinal(device), self.order(packed.format, activations)
+        return self._copies.get(packed, *place, partial(upload, self._hip))
 
     def upload_stack(self, packed: PackedStack, device: int | None = None, activations: Any = "bf16") -> DeviceStack:
         """The copy of a stack that grouped_gemm keeps while `packed` is alive, one for each code order; made on the first
         call. OperandError for what is no PackedStack."""
         if not isinstance(packed, PackedStack):
             raise OperandError(f"packed is a {type(packed).__name__}: runtime.stack makes a PackedStack of packed weights")
-        device, order = self._ordinal(device), self.order(packed.format, activations)
-        with self._lock:
-            copies = self._stacks.setdefault(packed, {})
-            copy = copies.get((device, order))
-            if copy is None or copy.owner.epoch.over:
-                copy = copies[device, order] = upload_stack(self._hip, packed, device, order)
-            return copy
+        place = self.ordinal(device), self.order(packed.format, activations)
+        return self._copies.get(packed, *place, partial(upload_stack, self._hip))
 
     def order(self, format: str, activations: Any) -> str:
         """The code order that the kernels for a weight format and a dtype of x read: of runtime.formats.ORDERS."""
@@ -335,11 +290,11 @@ class Library:
         self, shape: tuple[int, int], dtype: Any, pitch: int | None = None, device: int | None = None
     ) -> DeviceArray:
         """Uninitialised memory for a matrix, rows `pitch` elements apart."""
-        return allocate(self._hip, shape, dtype, pitch, self._ordinal(device))
+        return allocate(self._hip, shape, dtype, pitch, self.ordinal(device))
 
     def array(self, host_array: Any, pitch: int | None = None, device: int | None = None) -> DeviceArray:
         """A copy of a numpy array or CPU tensor [rows, columns] on a device. The gaps between rows are zero."""
-        return host.to_device(self._hip, host_array, pitch, self._ordinal(device))
+        return host.to_device(self._hip, host_array, pitch, self.ordinal(device))
 
     def numpy(self, array: DeviceArray) -> np.ndarray:
         """A copy of a DeviceArray on the host, after everything on its device is done."""
@@ -351,7 +306,7 @@ class Library:
 
     def synchronize(self, stream: Any = None, device: int | None = None) -> None:
         """Wait for a stream, or for all of a device. Errors of kernels that ran come out here, with their names."""
-        device = self._ordinal(device)
+        device = self.ordinal(device)
         with self._hip.on(device):
             self._hip.synchronize(
                 None if stream is None else stream_handle(stream, None), tuple(self._state.names(device))
@@ -367,8 +322,7 @@ class Library:
             if self._state.closed is None:
                 self._finish()
         finally:
-            self._resident = weakref.WeakKeyDictionary()
-            self._stacks = weakref.WeakKeyDictionary()
+            self._copies.clear()
             self._end()
 
     def _finish(self) -> None:
@@ -411,7 +365,8 @@ class Library:
         return tuple(self._state.recent.get(device, ()))
 
     # ---- inside -------------------------------------------------------------------------------
-    def _ordinal(self, device: int | None) -> int:
+    def ordinal(self, device: int | None) -> int:
+        """`device`, or the library's own for None. ClosedError, OperandError for one that is not the library's."""
         if self._state.closed:
             raise ClosedError(self._state.closed)
         if device is None:
@@ -439,40 +394,11 @@ class Library:
         function = modules.LOADED.function(self._hip, self.manifest, selection.kernel, w.device, self._state.id)
         return Launcher(self._hip, self._state, function, selection.kernel, problem, w, self.arch, selection.slices)
 
-    def _prepare(
-        self, key: Any, x: Any, w: DeviceWeight, out: Any, options: Epilogue = NONE, residual: Any = None
-    ) -> Launch:
-        """The launcher for the layout of x and out, after all that can be wrong with them is checked."""
-        device = self._ordinal(x.get_device())
-        self._check_alive(x, out, residual)
-        m, k, lda = layout(x, "x")
-        name = dtype_name(x.dtype)
-        if k != w.k:
-            raise OperandError(f"x has K = {k}, the weight [{w.n}, {w.k}] has K = {w.k}")
-        if w.device != device:
-            raise OperandError(f"x is on device {device}, the weight on device {w.device}")
-        columns = options.columns(w.n)
-        pitches = {"out": columns, "residual": 0}
-        for what, array in (("out", out), ("residual", residual)):
-            if array is not None:
-                *shape, pitches[what] = layout(array, what)
-                if shape != [m, columns] or dtype_name(array.dtype) != name or array.get_device() != device:
-                    raise OperandError(f"{what} is {shape} {array.dtype} on device {array.get_device()};"
-                                       f" {[m, columns]} {name} on device {device} is needed")  # fmt: skip
-        launcher = self.launcher_for(w, name, m, lda, pitches["out"], options, pitches["residual"])
-        w.remember(key, launcher)
-        return launcher
-
-    def _check_alive(self, *arrays: Any) -> None:
-        for array in arrays:
-            if isinstance(array, DeviceArray):
-                array.check()
-
     def launcher_for(
         self, w: DeviceWeight, dtype: str, m: int, lda: int, ldc: int, options: Epilogue = NONE, ldr: int = 0
     ) -> Launch:
         """What launches m rows with these pitches and this epilogue. dtype: bf16, fp16, or fp8_bf16 for FP8 and results of bf16."""
-        self._ordinal(w.device)
+        self.ordinal(w.device)
         if m == 0:
             return Nothing()
         problem = Problem(f"gemm_{w.format}_{dtype}", m, w.n, w.k, lda, ldc, options, ldr)
@@ -480,7 +406,7 @@ class Library:
 
     def grouped_launcher(self, w: DeviceStack, problem: GroupedProblem) -> GroupedLauncher:
         """What launches a grouped GEMM of these sizes, kept with the stack."""
-        device = self._ordinal(w.device)
+        device = self.ordinal(w.device)
         launcher = w.launchers.get((self._state.id, problem))
         if launcher is None:
             selection = choose_grouped(self.kernels.values(), problem, self.arch, self._units[device])
@@ -488,9 +414,6 @@ class Library:
             launcher = GroupedLauncher(self, self._state, problem, w, selection)
             w.remember((self._state.id, problem), launcher)
         return launcher
-
-    def _like(self, x: DeviceArray, n: int) -> DeviceArray:
-        return allocate(self._hip, (x.shape[0], n), x.dtype, None, x.device)
 
 
 def _release(hip: Hip, state: State) -> None:
@@ -507,11 +430,6 @@ def _no_device(arch: str, targets: list[str], hip: Hip) -> str:
     return f"no {arch} among the devices of {hip.library} ({there})"
 
 
-def _check_packed(packed: Any) -> None:
-    if not isinstance(packed, PackedWeight):
-        raise OperandError(f"w is a {type(packed).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors")
-
-
 def _order(candidates: Iterable[Kernel], format: str, activations: str) -> str:
     """HOST_ORDER if there are no such kernels: the launch will say so."""
     wanted = format, activations
@@ -520,13 +438,6 @@ def _order(candidates: Iterable[Kernel], format: str, activations: str) -> str:
         raise ManifestError(f"kernels for {format} and {activations} read their codes in several orders"
                             f" ({', '.join(sorted(orders))}): build all of them again")  # fmt: skip
     return orders.pop() if orders else HOST_ORDER
-
-
-def _row(bias: Any, n: int, stream: Any = None) -> Any:
-    """A bias as n elements beside each other."""
-    if tuple(bias.shape) not in ((n,), (1, n)):
-        raise OperandError(f"bias has shape {list(bias.shape)}: [N] = [{n}] is needed")
-    return bias if bias.stride()[-1] == 1 or n == 1 else neighbours("bias", bias, stream)
 
 
 def _after_fork() -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime import host, modules
-from runtime.epilogue import Epilogue, check_columns, options_of
+from runtime import dense, host, modules
+from runtime.epilogue import check_columns, options_of
 from runtime.errors import OperandError
-from runtime.launch import Launch, neighbours, refuse_gradient, stream_handle
-from runtime.memory import DeviceArray, allocate, array_dtype, dtype_name, layout, numpy_dtype
+from runtime.launch import refuse_gradient, stream_handle
+from runtime.memory import DeviceArray, array_dtype, dtype_name, numpy_dtype
 from runtime.packing import PackedWeight
 from runtime.weights import DeviceWeight, check_weight
 
@@ -63,12 +63,14 @@ def gemm(
         w = lib.upload_once(w, x.get_device(), "fp8")
     for what, array in given.items():
         _check_kind(what, array, x, "f32" if what == "x_scale" else name)
-    m = x.shape[0]
     if out is None:
-        out = _empty(lib, x, (m, options.columns(w.n)), name)
-    scales = _line("x_scale", x_scale, m, stream)
-    row = None if bias is None else _line("bias", bias, w.n, stream)
-    launcher = _launcher(lib, x, w, out, residual, options, name)
+        out = dense.empty(lib, x, options.columns(w.n), name)
+    scales = dense.line("x_scale", x_scale, x.shape[0], stream)
+    row = None if bias is None else dense.line("bias", bias, w.n, stream)
+    beside = out if residual is None else residual
+    key: Any = ("fp8", lib.state.id, int(options), name, x.shape, x.stride(), x.get_device())
+    key += (out.shape, out.stride(), beside.shape, beside.stride())
+    launcher = w.launchers.get(key) or dense.prepare(lib, key, x, w, out, options, residual, name)
     bias_at, residual_at = (0 if array is None else array.data_ptr() for array in (row, residual))
     handle = stream_handle(stream, x)
     launcher.run(x.data_ptr(), out.data_ptr(), handle, bias_at, residual_at, scales.data_ptr())
@@ -114,53 +116,6 @@ def _is_of(array: Any, name: str) -> bool:
         return array is not None and array_dtype(array.dtype) == name
     except OperandError:  # a dtype that no kernel knows
         return False
-
-
-def _line(what: str, array: Any, count: int, stream: Any = None) -> Any:
-    """A vector as `count` elements beside each other. With a stream of one's own there is no copy, which would be on another."""
-    if tuple(array.shape) not in ((count,), (1, count), (count, 1)):
-        raise OperandError(f"{what} has shape {list(array.shape)}: [{count}] is needed")
-    steps = [step for size, step in zip(array.shape, array.stride(), strict=True) if size > 1]
-    if not steps or steps == [1]:
-        return array
-    if type(array) is DeviceArray:
-        raise OperandError(f"{what} has a pitch of {array.pitch}: its elements have to be neighbours, as those of [1, {count}]")
-    return neighbours(what, array, stream)
-
-
-def _empty(lib: Library, x: Any, shape: tuple[int, int], name: str) -> Any:
-    if type(x) is DeviceArray:
-        return allocate(lib.hip, shape, name, None, x.device)
-    import torch
-
-    return x.new_empty(shape, dtype=torch.bfloat16 if name == "bf16" else torch.float16)
-
-
-def _launcher(
-    lib: Library, x: Any, w: DeviceWeight, out: Any, residual: Any, options: Epilogue, name: str
-) -> Launch:
-    """What launches this layout, prepared when it is first met."""
-    beside = out if residual is None else residual
-    key: Any = ("fp8", lib.state.id, int(options), name, x.shape, x.stride(), x.get_device())
-    key += (out.shape, out.stride(), beside.shape, beside.stride())
-    launcher = w.launchers.get(key)
-    if launcher is not None:
-        return launcher
-    for array in (x, out, residual):
-        if isinstance(array, DeviceArray):
-            array.check()
-    m, k, lda = layout(x, "x")
-    if k != w.k or w.device != x.get_device():
-        raise OperandError(f"x has K = {k} on device {x.get_device()}, the weight [{w.n}, {w.k}] is on device {w.device}")
-    pitches = {"out": 0, "residual": 0}
-    for what, array in (("out", out), ("residual", residual)):
-        if array is not None:
-            *shape, pitches[what] = layout(array, what)
-            if shape != [m, options.columns(w.n)]:
-                raise OperandError(f"{what} is {shape}: {[m, options.columns(w.n)]} is needed")
-    launcher = lib.launcher_for(w, f"fp8_{name}", m, lda, pitches["out"], options, pitches["residual"])
-    w.remember(key, launcher)
-    return launcher
 
 
 def _of_host(

@@ -10,26 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from runtime.errors import OperandError, PackError
 from runtime.hip import Hip
 from runtime.memory import Allocation, number
-from runtime.orders import order_of, reorder, rescale
+from runtime.orders import order_of
 from runtime.packing import PackedWeight
-from runtime.weights import part_bytes
+from runtime.weights import Uploaded, device_parts, part_bytes, places
 
 if TYPE_CHECKING:
-    from runtime.grouped import GroupedLauncher
     from runtime.library import Library
-    from runtime.manifest import Kernel
 
 GROUPED = ("nvfp4", "mxfp4", "amdfp4")
 """Formats of weights that grouped GEMM takes."""
-
-_ALIGNMENT = 256
-_MOST_LAUNCHERS = 512  # kept with a stack, as weights keep theirs
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -83,48 +75,17 @@ def not_grouped(format: object) -> str:
     return f"grouped GEMM takes weights of {', '.join(GROUPED)}, these are {format!r:.60}"
 
 
-class DeviceStack:
-    """A stack on a device.
+class DeviceStack(Uploaded):
+    """A stack on a device: `experts` weights, each part of an expert behind that of the one before."""
 
-    experts, format, n, k  as packed
-    codes, scales, outer   (address of the first expert's part, bytes of each expert's)
-    order, device, owner   those of a DeviceWeight
-    launchers              prepared launches by layout; they go with the stack
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "codes",
-        "device",
-        "experts",
-        "format",
-        "k",
-        "launchers",
-        "n",
-        "order",
-        "outer",
-        "owner",
-        "scales",
-    )
+    __slots__ = ("experts",)
 
     def __init__(
         self, experts: int, format: str, n: int, k: int, addresses: Sequence[int], device: int, owner: Any, order: str
     ) -> None:
-        self.experts, self.format, self.n, self.k = experts, format, n, k
-        self.device, self.owner, self.order = device, owner, order
-        self.codes, self.scales, self.outer = zip(addresses, part_bytes(format, n, k), strict=True)
-        self.launchers: dict[Any, GroupedLauncher] = {}
-
-    def remember(self, key: Any, launcher: GroupedLauncher) -> None:
-        if len(self.launchers) >= _MOST_LAUNCHERS:
-            self.launchers.clear()
-        self.launchers[key] = launcher
-
-    def check_order(self, kernel: Kernel) -> None:
-        """OperandError for a kernel that would take the codes for others."""
-        if kernel.order != self.order:
-            raise OperandError(f"the codes of {self!r} are in order {self.order}, {kernel.name} reads {kernel.order}: upload"
-                               f" the packed stack with activations={kernel.activations!r}")  # fmt: skip
+        codes, scales, outer = zip(addresses, part_bytes(format, n, k), strict=True)
+        super().__init__(format, n, k, (codes, scales, outer), device, owner, order)
+        self.experts = experts
 
     def __repr__(self) -> str:
         return f"DeviceStack({self.experts} x {self.format} [{self.n}, {self.k}], device {self.device})"
@@ -133,22 +94,14 @@ class DeviceStack:
 def upload_stack(hip: Hip, packed: PackedStack, device: int, order: str) -> DeviceStack:
     """A copy of a stack in one allocation on the device. HipError, DeviceMemoryError."""
     count = len(packed.experts)
-    offsets, size = [], 0
-    for part in part_bytes(packed.format, packed.n, packed.k):
-        offsets.append(size)
-        size += -(-part * count // _ALIGNMENT) * _ALIGNMENT
+    offsets, size = places([part * count for part in part_bytes(packed.format, packed.n, packed.k)])
     memory = Allocation(hip, size, device)
     with hip.on(device):
         for index, one in enumerate(packed.experts):
-            for data, offset in zip(_parts(one, order), offsets, strict=True):
+            for data, offset in zip(device_parts(one, order), offsets, strict=True):
                 memory.write(data, offset + index * data.size)
     addresses = [memory.address + offset for offset in offsets]
     return DeviceStack(count, packed.format, packed.n, packed.k, addresses, device, memory, order)
-
-
-def _parts(packed: PackedWeight, order: str) -> list[NDArray[np.uint8]]:
-    kept = reorder(packed.codes, order), rescale(packed.scales, packed.format, order), packed.outer
-    return [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in kept]
 
 
 def stack_from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> DeviceStack:

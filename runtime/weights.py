@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.errors import OperandError
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, HOST_ORDER
@@ -14,22 +17,23 @@ from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
 
 if TYPE_CHECKING:
-    from runtime.launch import Launch
     from runtime.manifest import Kernel
 
+Parts = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
 _ALIGNMENT = 256
-MOST_LAUNCHERS = 512  # kept with a weight: a server meets a few hundred batch shapes, and each costs some 1 KB
+MOST_LAUNCHERS = 512  # kept with each: a server meets a few hundred batch shapes, and each costs some 1 KB
 
 
-class DeviceWeight:
-    """A weight on a device, ready to be launched with.
+class Uploaded:
+    """What a weight and a stack of weights have in common on a device.
 
     format, n, k  as packed
-    codes, scales, outer  (address, bytes) of each part of the packed form
-    order         of its codes, one of runtime.formats.ORDERS: kernels that read another refuse the weight
+    codes, scales, outer  (address, bytes) of each part of the packed form; of a stack, those of the first expert
+    order         of its codes, one of runtime.formats.ORDERS: kernels that read another are refused
     device        ordinal
-    owner         whatever holds the memory, kept alive with the weight
-    launchers     prepared launches by the layout of x and out; they go with the weight
+    owner         whatever holds the memory, kept alive with it
+    launchers     prepared launches by the layout of x and out; they go with it
     """
 
     __slots__ = (
@@ -46,22 +50,13 @@ class DeviceWeight:
         "scales",
     )
 
-    def __init__(
-        self,
-        format: str,
-        n: int,
-        k: int,
-        parts: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
-        device: int,
-        owner: Any,
-        order: str = HOST_ORDER,
-    ) -> None:
-        self.format, self.n, self.k, self.device, self.owner = format, n, k, device, owner
-        self.order = order
+    def __init__(self, format: str, n: int, k: int, parts: Parts, device: int, owner: Any, order: str) -> None:
+        self.format, self.n, self.k, self.device, self.owner, self.order = format, n, k, device, owner, order
         self.codes, self.scales, self.outer = parts
-        self.launchers: dict[Any, Launch] = {}
+        self.launchers: dict[Any, Any] = {}
 
-    def remember(self, key: Any, launcher: Launch) -> None:
+    def remember(self, key: Any, launcher: Any) -> None:
+        """Keep a launcher for the layout that `key` says."""
         if len(self.launchers) >= MOST_LAUNCHERS:
             self.launchers.clear()
         self.launchers[key] = launcher
@@ -70,8 +65,19 @@ class DeviceWeight:
         """OperandError for a kernel that would take the codes for others."""
         if kernel.order != self.order:
             raise OperandError(f"the codes of {self!r} are in order {self.order}, {kernel.name} reads {kernel.order}:"
-                               f" upload the packed weight with activations={kernel.activations!r}, or make tensors of"
-                               f" it with runtime.ops.tensors(packed, device, {kernel.activations!r})")  # fmt: skip
+                               f" upload what was packed with activations={kernel.activations!r}, or make tensors of"
+                               f" it with runtime.ops for {kernel.activations!r}")  # fmt: skip
+
+
+class DeviceWeight(Uploaded):
+    """A weight on a device, ready to be launched with."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, format: str, n: int, k: int, parts: Parts, device: int, owner: Any, order: str = HOST_ORDER
+    ) -> None:
+        super().__init__(format, n, k, parts, device, owner, order)
 
     def __repr__(self) -> str:
         return f"DeviceWeight({self.format} [{self.n}, {self.k}], device {self.device})"
@@ -79,12 +85,8 @@ class DeviceWeight:
 
 def upload(hip: Hip, packed: PackedWeight, device: int, order: str = HOST_ORDER) -> DeviceWeight:
     """A copy of a packed weight in one allocation on the device. HipError, DeviceMemoryError."""
-    kept = reorder(packed.codes, order), rescale(packed.scales, packed.format, order), packed.outer
-    parts = [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in kept]
-    offsets, size = [], 0
-    for part in parts:
-        offsets.append(size)
-        size += -(-part.size // _ALIGNMENT) * _ALIGNMENT
+    parts = device_parts(packed, order)
+    offsets, size = places([part.size for part in parts])
     memory = Allocation(hip, size, device)
     with hip.on(device):
         for part, offset in zip(parts, offsets, strict=True):
@@ -93,10 +95,28 @@ def upload(hip: Hip, packed: PackedWeight, device: int, order: str = HOST_ORDER)
     return DeviceWeight(packed.format, packed.n, packed.k, (codes, scales, outer), device, memory, order)
 
 
+def device_parts(packed: PackedWeight, order: str) -> list[NDArray[np.uint8]]:
+    """Bytes of codes, scales and outer scales as kernels that read `order` want them."""
+    kept = reorder(packed.codes, order), rescale(packed.scales, packed.format, order), packed.outer
+    return [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in kept]
+
+
+def places(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """Where parts of these bytes begin in one allocation, and what they take."""
+    ends = list(accumulate((-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), initial=0))
+    return ends[:-1], ends[-1]
+
+
 def check_weight(w: Any) -> None:
     """OperandError for what is no weight to multiply with."""
-    if not isinstance(w, PackedWeight | DeviceWeight):
-        raise OperandError(f"w is a {type(w).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors")
+    if not isinstance(w, DeviceWeight):
+        check_packed(w)
+
+
+def check_packed(packed: Any) -> None:
+    """OperandError for what is no packed weight."""
+    if not isinstance(packed, PackedWeight):
+        raise OperandError(f"w is a {type(packed).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors")
 
 
 def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:

@@ -188,7 +188,7 @@ def test_gate_and_up_that_do_not_fit_are_refused():
             lambda lib, x, w: lib.gemm(lib.array(x), w, lib.array(np.zeros((1, 47), np.float16))),
             "both have to be alike",
         ),
-        (lambda lib, x, w: lib.gemm(lib.array(x), w, lib.array(x)), r"bias has shape \[5, 64\]: \[N\] = \[47\]"),
+        (lambda lib, x, w: lib.gemm(lib.array(x), w, lib.array(x)), r"bias has shape \[5, 64\]: \[47\] is needed"),
         (lambda lib, x, w: lib.gemm(lib.array(x), w, residual=lib.array(x)), r"residual is \[5, 64\]"),
         (lambda lib, x, w: lib.plan(w, 5, activation="swiglu"), "odd N = 47"),
     ],

@@ -254,7 +254,7 @@ def test_an_upload_is_in_the_order_that_kernels_for_the_activations_read(turned,
 def test_a_weight_in_another_order_is_refused_with_what_to_do(turned, claimed):
     one, other = case(3, 40, 160, "fp16"), case(3, 40, 160, "bf16")
     weight = turned.upload(one.weight, activations="bf16")
-    what = rf"in order {weight.order}, gemm_nvfp4_fp16__.* reads {claimed}: upload the packed weight with activations='fp16'"
+    what = rf"in order {weight.order}, gemm_nvfp4_fp16__.* reads {claimed}: upload what was packed with activations='fp16'"
     for launch in (
         lambda: turned.gemm(one.x, weight),
         lambda: turned.gemm(turned.array(one.x), weight),
