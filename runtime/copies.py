@@ -5,25 +5,29 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
-Copy = TypeVar("Copy")
+from runtime.weights import Uploaded
+
+Packed = TypeVar("Packed")
+Copy = TypeVar("Copy", bound=Uploaded)
 
 
-class Copies:
-    """What was uploaded, by what it was packed as: one for each device and code order, while the packed form is alive."""
+class Copies(Generic[Packed, Copy]):
+    """What `upload` made of packed weights: a copy for each device and code order, while the packed form is alive."""
 
-    def __init__(self) -> None:
-        self._copies: weakref.WeakKeyDictionary[Any, dict[tuple[int, str], Any]] = weakref.WeakKeyDictionary()
+    def __init__(self, upload: Callable[[Packed, int, str], Copy]) -> None:
+        self._upload = upload
+        self._copies: weakref.WeakKeyDictionary[Packed, dict[tuple[int, str], Copy]] = weakref.WeakKeyDictionary()
         self._lock = threading.RLock()
 
-    def get(self, packed: Any, device: int, order: str, upload: Callable[[Any, int, str], Copy]) -> Copy:
-        """The copy, made by upload(packed, device, order) when there is none, or none any more since its device was reset."""
+    def get(self, packed: Packed, device: int, order: str) -> Copy:
+        """The copy; made when there is none, or none any more since its device was reset."""
         with self._lock:
             copies = self._copies.setdefault(packed, {})
             copy = copies.get((device, order))
             if copy is None or copy.owner.epoch.over:
-                copy = copies[device, order] = upload(packed, device, order)
+                copy = copies[device, order] = self._upload(packed, device, order)
             return copy
 
     def clear(self) -> None:

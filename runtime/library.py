@@ -59,7 +59,7 @@ class Library:
         self._tables: dict[int, tuned.Table] = {}  # by number of compute units
         self._state = State(next(_ids))
         _states.add(self._state)
-        self._copies = Copies()
+        self._weights, self._stacks = Copies(partial(upload, hip)), Copies(partial(upload_stack, hip))
         self._orders: dict[tuple[str, str], str] = {}
         self._end = weakref.finalize(self, _release, hip, self._state)
         self._end.atexit = False
@@ -97,13 +97,12 @@ class Library:
             device = x.get_device()
         except AttributeError:
             device = -1
-        options = options_of(bias, residual, activation)
         if type(device) is not int or device < 0:
-            return host.gemm(self, x, w, bias, out, stream, residual, options)
+            return host.gemm(self, x, w, bias, out, stream, residual, options_of(bias, residual, activation))
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, device, x.dtype)
-        if options:
-            return dense.finished(self, x, w, bias, out, stream, residual, options)
+        if bias is not None or residual is not None or activation is not None:
+            return dense.finished(self, x, w, bias, out, stream, residual, options_of(bias, residual, activation))
         if out is None:
             try:
                 key: Any = (self._state.id, x.dtype, x.shape, x.stride(), device)
@@ -266,17 +265,16 @@ class Library:
 
     def upload_once(self, packed: PackedWeight, device: int | None = None, activations: Any = "bf16") -> DeviceWeight:
         """The copy that gemm keeps while `packed` is alive, one for each code order; made on the first call."""
-        check_packed(packed)
-        place = self.ordinal(device), self.order(packed.format, activations)
-        return self._copies.get(packed, *place, partial(upload, self._hip))
+        if not isinstance(packed, PackedWeight):
+            check_packed(packed)
+        return self._weights.get(packed, self.ordinal(device), self.order(packed.format, activations))
 
     def upload_stack(self, packed: PackedStack, device: int | None = None, activations: Any = "bf16") -> DeviceStack:
         """The copy of a stack that grouped_gemm keeps while `packed` is alive, one for each code order; made on the first
         call. OperandError for what is no PackedStack."""
         if not isinstance(packed, PackedStack):
             raise OperandError(f"packed is a {type(packed).__name__}: runtime.stack makes a PackedStack of packed weights")
-        place = self.ordinal(device), self.order(packed.format, activations)
-        return self._copies.get(packed, *place, partial(upload_stack, self._hip))
+        return self._stacks.get(packed, self.ordinal(device), self.order(packed.format, activations))
 
     def order(self, format: str, activations: Any) -> str:
         """The code order that the kernels for a weight format and a dtype of x read: of runtime.formats.ORDERS."""
@@ -322,7 +320,8 @@ class Library:
             if self._state.closed is None:
                 self._finish()
         finally:
-            self._copies.clear()
+            self._weights.clear()
+            self._stacks.clear()
             self._end()
 
     def _finish(self) -> None:
