@@ -3,7 +3,8 @@
 The busiest compute unit gets share = ceil(tiles * slices / compute units) workgroups, each with `depth` elements of K.
 It works on the following, in clocks:
 
-    matrix       share * tile.m * tile.n * depth / MACS         matrix instructions, padding included; FP8: half of it
+    matrix       share * tile.m * tile.n * depth / MACS         matrix instructions, padding included; FP8: half of it, but
+                                                                for NVFP4 weights (docs/kernels.md)
     decoding     share * tile.n * depth / DECODED               codes made numbers of the activations' type by the vector ALUs
     weights      the larger of   N * K * BYTES_W / (HBM * compute units)           the bandwidth of the device
                            and   share * tile.n * depth * BYTES_W / (bytes in flight / LATENCY)
@@ -34,7 +35,7 @@ MACS: Mapping[str, int] = types.MappingProxyType({"gfx90a": 512, "gfx942": 1024}
 # (MI300X) both give 8. L2: 64, CDNA3 white paper.
 HBM, L2 = 8.0, 64.0
 BYTES_W = 0.5 + 1 / 16  # a 4-bit code and its share of a scale
-FP8 = "fp8"  # of weights and of activations: a byte each; the latter are multiplied at twice the rate
+FP8 = "fp8"  # of weights and of activations: a byte each
 DECODED = 32  # codes a clock and compute unit: four SIMDs of 16 lanes, some 16 instructions for 8 codes
 LATENCY = 2000  # clocks from asking device memory under load to having it: some 0.9 us
 MEETING = 4000  # clocks to write partial sums out, count, and read those of the others: two trips and an atomic
@@ -90,7 +91,7 @@ def estimate(
     in_flight = together * kernel.tile.get("stages", 1) * unit * columns * of_w
     decoded = share * columns * depth if kernel.weights != kernel.activations else 0
     times = (
-        share * max(rows, FEWEST_ROWS) * columns * depth * of_a / 2 / MACS[arch],
+        share * max(rows, FEWEST_ROWS) * columns * depth / MACS[arch] * (0.5 if _doubled(kernel) else 1.0),
         decoded / DECODED,
         max(weights * n * k * of_w / (HBM * compute_units), share * columns * depth * of_w * LATENCY / in_flight),
         share * rows * depth * of_a / L2,
@@ -99,3 +100,8 @@ def estimate(
     longest, rounds = max(times), -(-share // together)
     clocks = longest + (sum(times) - longest) / HIDDEN + rounds * LATENCY + (MEETING if slices > 1 else 0)
     return Estimate(clocks, groups, rounds)
+
+
+def _doubled(kernel: Kernel) -> bool:
+    """Does it multiply at the rate of FP8? With NVFP4 half of an instruction takes in zeros, or operands are fp16."""
+    return kernel.activations == FP8 and kernel.weights != "nvfp4"

@@ -30,7 +30,7 @@ class Parameter:
 
 def is_halved(instance: GemmInstance) -> bool:
     """Do templates count K in pairs of activations? These have a byte each then, and a pair the size of a bf16."""
-    return instance.activations.bytes == 1
+    return instance.activations.bytes == 1 and not instance.tile.widen
 
 
 def tile_of(instance: GemmInstance) -> Tile:

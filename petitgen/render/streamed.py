@@ -37,11 +37,13 @@ _SCALING = {
     ("fold", "fp16", "window"): 17,
     ("fold", "bf16", BYTES): 24,
     ("fold", "fp16", BYTES): 16,
+    ("fold", "fp16", "fnuz"): 15,
     ("direct", "fp8", BYTES): 0,
     ("sums", "fp8", "fnuz"): 14,
     ("sums", "fp16", "fp16"): 8,
     ("sums", "fp16", "window"): 12,
 }
+_WIDENING = 8  # of 8 activations
 _WATCHING = 7
 _ADDRESSES = 4
 
@@ -104,6 +106,8 @@ class StreamedContext:
     block_scales: bool
     row_scales: bool
     halved: bool  # K counts pairs of activations
+    widens: bool  # FP8 activations become fp16 on their way to LDS
+    a_item: int  # bytes in memory of an activation, or of a pair
     depth: str  # K, and the pitch of A
     pitch: str
     decodes: bool  # 8-bit codes become numbers of the type of A
@@ -133,6 +137,7 @@ class StreamedContext:
     scale_load: str
     valu_between: int
     valu_first: int
+    valu_storing: int
     accumulators: int
     weight_registers: int
     a_registers: int
@@ -163,7 +168,7 @@ class StreamedContext:
 def streamed_context(instance: GemmInstance) -> StreamedContext:
     """Every number the streamed loop places, for one instance."""
     t, arch, fmt = tile_of(instance), instance.arch, FORMATS[instance.weights.name]
-    activations = instance.activations.name
+    activations = t.widen or instance.activations.name  # as they are multiplied
     flushes = arch.mfma_flushes_denormals and activations == "fp16"  # bf16: only what is below 1.2e-38
     rows, columns = t.m // t.waves_m // WIDTH, t.n // t.waves_n // WIDTH
     scales, halved = fmt.scales_per_brick, is_halved(instance)
@@ -175,6 +180,7 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
     a_registers = t.m * t.k * 2 // 4 // instance.block
     vector = columns * _SCALING[way, activations, instance.order]
     watching = _WATCHING * a_registers if flushes else 0
+    widening = _WIDENING * a_registers // 4 if t.widen else 0
     targets = t.waves * WIDTH * WIDTH * 4  # behind what each wave exchanges in the epilogue
     return StreamedContext(
         name=instance.name,
@@ -189,10 +195,12 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
         block_scales=fmt.block > 0,
         row_scales=any(argument.name == "r" for argument in instance.abi),
         halved=halved,
+        widens=bool(t.widen),
+        a_item=1 if t.widen else 2,
         depth="k / 2" if halved else "k",
         pitch="lda / 2" if halved else "lda",
         decodes=not fmt.block and not halved,
-        looks_up=instance.order == "fnuz",
+        looks_up=halved and instance.order == "fnuz",
         table=fnuz_table(0),
         streams="of_codes, of_scales, codes, scales" if fmt.block else "of_codes, codes",
         pinned=", ".join(f'"+v"(x.{register})' for register in pinned),
@@ -218,9 +226,10 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
         scale_load=scale_load,
         valu_between=_valu_between(vector, rows, columns),
         valu_first=_valu_between(vector + watching, rows, columns),
+        valu_storing=_valu_between(vector + widening, rows, columns),
         accumulators=rows * columns * WIDTH * WIDTH // arch.wave_size,
         weight_registers=columns * (4 * (4 if way == "direct" else 2 if halved or not fmt.block else 1) + scales // 4),
-        a_registers=a_registers * t.a_ahead,
+        a_registers=a_registers * t.a_ahead // (2 if t.widen else 1),
         operand_registers=8 * (rows + columns),
         a_bytes=t.m * t.k * 2,
         lds_bytes=max(2 * t.m * t.k * 2, targets + 8 * t.m if instance.grouped else 0),
@@ -250,7 +259,8 @@ def streamed_context(instance: GemmInstance) -> StreamedContext:
 
 
 def _nvfp4_exponents(way: str, order: str, arch: Arch, flushes: bool) -> Exponents:
-    converted, scale = (-1, 119) if order == "bf16" else (-8, 0 if flushes else 7)  # fp16: 448 * 2^7 is the largest
+    whole = flushes or order == "fnuz"  # codes of their own size: scales are, too
+    converted, scale = (-1, 119) if order == "bf16" else (-8, 0 if whole else 7)  # fp16: 448 * 2^7 is the largest
     return Exponents(_UNPACKED[order], _code(order, flushes), converted, scale)
 
 

@@ -119,7 +119,7 @@ class _GemmFamily(Family):
         for arch, w, (a, out), (i, tile) in product(self._archs(), weights, self._types(), enumerate(tiles)):
             if arch.name not in spec["tiles"][i].get("archs", spec["archs"]):
                 continue
-            check_tile(tile, arch, f"{self.path}: tiles[{i}]", a.bytes)
+            check_tile(tile, arch, f"{self.path}: tiles[{i}]", a.bytes, w)
             shape = (tile.m, tile.n, tile.k)
             yield GemmInstance(
                 name=str(KernelName(spec["op"], w, a.name, arch.name, shape, tile.waves_mnk, out.name)),

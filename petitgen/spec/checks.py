@@ -6,12 +6,19 @@ from petitgen.errors import SpecError
 from petitgen.spec.model import Arch, Tile
 from runtime.formats import BRICK_K
 
+WIDENED = ("nvfp4",)  # weights that activations of a byte are widened for: their codes and scales are multiplied as fp16
 
-def check_tile(tile: Tile, arch: Arch, where: str, size: int = 2) -> None:
+
+def check_tile(tile: Tile, arch: Arch, where: str, size: int = 2, weights: str = WIDENED[0]) -> None:
     """SpecError, starting with `where`, if the GEMM skeleton cannot make this tile on `arch`. size: bytes of an activation."""
-    for broken, message in _RULES[tile.loop](tile, arch, size):
+    for broken, message in (*_widen(tile, size, weights), *_RULES[tile.loop](tile, arch, 2 if tile.widen else size)):
         if broken:
             raise SpecError(f"{where}: {message}")
+
+
+def _widen(t: Tile, size: int, weights: str) -> list[tuple[bool, str]]:
+    possible = t.loop == "streamed" and size == 1 and weights in WIDENED
+    return [(bool(t.widen) and not possible, f"widen: only a streamed loop widens, FP8 activations of {', '.join(WIDENED)} weights")]
 
 
 def _resident(t: Tile, arch: Arch, size: int) -> list[tuple[bool, str]]:

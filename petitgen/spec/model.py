@@ -68,6 +68,7 @@ class Tile:
     stages: int
     occupancy: int
     a_ahead: int = 1
+    widen: str = ""  # the type that FP8 activations are multiplied in, where it is not their own
 
     @property
     def stage_k(self) -> int:
@@ -81,7 +82,7 @@ class Tile:
 
     def figures(self) -> dict[str, int]:
         """Its numbers by name, as the manifest has them."""
-        return {**{k: v for k, v in asdict(self).items() if k != "loop"}, "unit": self.unit}
+        return {**{k: v for k, v in asdict(self).items() if k not in ("loop", "widen")}, "unit": self.unit}
 
     @property
     def waves(self) -> int:

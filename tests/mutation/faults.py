@@ -76,6 +76,7 @@ DECODE_W8 = Plant("gfx90a", "fp8", "bf16", "resident")
 DECODE_FP4_8 = Plant("gfx942", "nvfp4", "fp8", "resident", 8)
 DECODE_FP4_16 = Plant("gfx942", "nvfp4", "fp8", "resident", 16)
 MX_PTPC = Plant("gfx942", "mxfp4", "fp8", "streamed")
+WIDENED = Plant("gfx942", "nvfp4", "fp8", "streamed")
 DECODE_32 = Plant("gfx942", "nvfp4", "bf16", "resident", 32)
 # Rows sorted by expert.
 EXPERTS = Plant("gfx942", "nvfp4", "bf16", "resident", 16, op="grouped")

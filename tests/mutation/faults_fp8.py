@@ -28,6 +28,7 @@ from .faults import (
     STREAMED_W,
     W8,
     W8_HALF,
+    WIDENED,
     Fault,
 )
 
@@ -87,4 +88,14 @@ FP8_FAULTS = [
           "w.codes[j][0][c]", MX_PTPC),
     Fault("fp8: streamed FP4, the scales of the first blocks", STREAMED_SUMS, "(0 if k.halved else 2 * ((i + r.chunk) % 2)) + 1 - r.chunk",
           "0 if k.halved else 2 * ((i + r.chunk) % 2) + 1 - r.chunk", MX_PTPC),
+    # activations widened
+    Fault("fp8: widened, the first two of four twice", STREAMED_A, "widen_two<true>(low)", "widen_two<false>(low)", WIDENED),
+    Fault("fp8: widened, halves of a chunk exchanged", STREAMED_A, "const u32 low = a.chunk[i][0], high = a.chunk[i][1]",
+          "const u32 low = a.chunk[i][1], high = a.chunk[i][0]", WIDENED),
+    Fault("fp8: widened, pairs exchanged", STREAMED_A, "cvt_pkrtz(two[0], two[1])", "cvt_pkrtz(two[1], two[0])", WIDENED),
+    Fault("fp8: widened, A of two bytes", STREAMED_A, '"(row + i * A_PASS) * lda + p.k" }}',
+          '"(row + i * A_PASS) * lda + p.k * 2" }}', WIDENED),
+    Fault("fp8: widened, steps of two bytes", STREAMED, 'TILE_K{{ " * 2" if k.a_item == 2 }}', "TILE_K * 2", WIDENED),
+    Fault("fp8: widened, slices begin at two bytes", STREAMED, '(m0 * pitch + begin){{ " * 2" if k.a_item == 2 }}',
+          "m0 * pitch + begin * 2", WIDENED, sliced=True),
 ]  # fmt: skip

@@ -29,6 +29,7 @@ KERNELS = [
     "gemm_fp8_fp8_bf16__gfx942_m64n128k128_w1x4x1",
     "gemm_fp8_fp16__gfx90a_m16n64k512_w1x4x1",
     "gemm_nvfp4_fp8_bf16__gfx942_m16n64k512_w1x2x2",
+    "gemm_nvfp4_fp8_bf16__gfx942_m64n128k64_w1x4x1",
     "grouped_nvfp4_bf16__gfx942_m16n64k512_w1x2x2",
     "grouped_nvfp4_fp16__gfx90a_m64n128k64_w1x4x1",
     "quantize_nvfp4_bf16__gfx942_rows",

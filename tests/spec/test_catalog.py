@@ -156,6 +156,8 @@ def streamed(family: dict) -> dict:
          lambda d: streamed(d).update(m=512, waves=[4, 4, 1]), r"m x k: two buffers of A need 131072 bytes of LDS; gfx90a has 65536"),
         (FAMILY, lambda d: streamed(d).update(stages=3, a_ahead=3), r"tiles\[\d+\]: stages: 3 is odd"),
         (FAMILY, lambda d: streamed(d).update(stages=4, a_ahead=3), r"tiles\[\d+\]: a_ahead: 3 does not divide the 4 steps"),
+        (FAMILY, lambda d: streamed(d).update(widen="bf16"), r"tiles\[\d+\]\.widen: 'bf16' is not allowed; one of 'fp16' is"),
+        (FAMILY, lambda d: streamed(d).update(widen="fp16"), r"tiles\[\d+\]: widen: only a streamed loop widens, FP8 activations of nvfp4"),
         (FAMILY, lambda d: d["tiles"][0].update(occupancy=9), r"tiles\[0\]: occupancy: 9 is not allowed; 1 to 8 is"),
         (FAMILY, lambda d: streamed(d).update(n=128, occupancy=3), r"tiles\[\d+\]: occupancy: 3 waves a SIMD do not fit: with 32768 bytes"),
         (FAMILY, lambda d: d.update(whole_range=["all"]), r"whole_range\[0\]: 'all' is not allowed; one of 'resident', 'streamed' is"),

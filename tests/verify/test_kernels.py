@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -35,7 +36,7 @@ def test_kernels_of_every_arch_and_type_verify_in_processes_of_their_own(generat
     done = []
     targets = select(generated)
     report = run(targets, jobs=2, progress=done.append)
-    assert len(targets) == 9  # bf16 and fp16 on each arch and in each loop, and FP8 activations
+    assert len(targets) == 10  # bf16 and fp16 on each arch and in each loop, and FP8 activations in each
     assert report.ok, [case.findings for kernel in report.kernels for case in kernel.cases if not case.ok]
     assert [kernel.name for kernel in report.kernels] == [target.name for target in targets]
     assert {kernel.name for kernel in done} == {target.name for target in targets}
@@ -65,3 +66,21 @@ def test_a_lone_subnormal_activation_counts_wherever_it_stands(generated, arch, 
             a = a.view(np.float16)
             got = execute(kernel, manifest.path(kernel), arch, a, weights, lda=16, ldc=1).c
             assert float(got[0, 0]) == 1024 * float(a[0, place])
+
+
+@pytest.mark.parametrize("loop", ["resident", "streamed"])
+def test_every_fp8_activation_is_what_it_means(generated, loop):
+    """Row i has code i alone: times one it is its value, or NaN, by ml_dtypes."""
+    manifest = Manifest.load(generated / "gfx942")
+    kernel, *_ = (
+        manifest.kernels[one.name]
+        for one in load_catalog().gemms
+        if one.name in manifest.kernels and (one.activations.name, one.tile.loop) == ("fp8", loop)
+    )
+    a = np.zeros((256, 32), np.uint8)
+    a[:, 7] = np.arange(256)
+    a = a.view(ml_dtypes.float8_e4m3fnuz)
+    weights = pack_nvfp4(np.full((16, 16), 0x22, np.uint8), np.full((16, 2), 0x38, np.uint8), np.float32(1))
+    got = execute(kernel, manifest.path(kernel), "gfx942", a, weights, lda=32, ldc=16, row_scales=np.ones(256, np.float32)).c
+    wanted = np.repeat(a[:, 7:8].astype(np.float32), 16, 1)
+    assert np.array_equal(got.astype(np.float32), wanted, equal_nan=True)
