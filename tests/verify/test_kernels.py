@@ -42,11 +42,6 @@ def test_kernels_of_every_arch_and_type_verify_in_processes_of_their_own(generat
     assert {kernel.name for kernel in done} == {target.name for target in targets}
 
 
-def test_the_sanitizer_finds_nothing_in_them(generated):
-    report = run(select(generated), jobs=2, sanitize=True)
-    assert report.ok, [case.findings for kernel in report.kernels for case in kernel.cases if not case.ok]
-
-
 @pytest.mark.parametrize("loop", ["resident", "streamed"])
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
 def test_a_lone_subnormal_activation_counts_wherever_it_stands(generated, arch, loop):
