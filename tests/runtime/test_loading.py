@@ -66,19 +66,19 @@ else:
 
 @needs_rocm_without_gpu
 def test_no_gpu_is_said_in_under_a_second(python: Python, tmp_path: Path) -> None:
-    """With Debian's libamdhip64, which is there without a device."""
+    """With Debian's libamdhip64, which is there without a device. Of processor time: other work may be going on."""
     pytest.importorskip("hip")
     write(tmp_path / "gfx942", kernel(16, 16))
     script = """
 import sys, time
 import runtime
 from runtime.errors import HipLibraryError, NoDeviceError
-start = time.perf_counter()
+start = time.process_time()
 try:
     runtime.load("gfx942", "hip", sys.argv[1])
 except NoDeviceError as error:
     print(error)
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 try:
     runtime.load("gfx942", "virtual", sys.argv[1])
 except HipLibraryError as error:
