@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.emulator import DeviceMemory, launch
-from petitgen.emulator.sanitizer import Finding, Sanitizer
-from petitgen.verify.device import GUARD_BYTES, intended, laid_out, place, trespass
+from petitgen.emulator import DeviceMemory
+from petitgen.emulator.sanitizer import Finding
+from petitgen.verify.device import contents_of, intended, laid_out, place, run, trespasses
 from runtime.manifest import Kernel
 
 STEPS = 20_000  # wave-instructions a wave, some ten times what kernels take
@@ -45,23 +44,9 @@ def execute(
     memory = DeviceMemory()
     placed = {name: place(memory, name, data.reshape(-1).view(np.uint8)) for name, data in buffers.items()}
     kernarg = laid_out(kernel, placed, scalars, arch)
-    grid = kernel.grid.size(**dimensions)
-    waves = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size)
-    watch = Sanitizer(intended(kernel, kernarg)) if sanitize else False
-    result = launch(
-        code_object, kernel.symbol, grid, kernel.block, kernarg, memory=memory, limit=waves * STEPS, sanitize=watch
-    )
-    written, trespasses = {}, []
-    for argument in kernel.kernarg.args:
-        if argument.kind != "buffer":
-            continue
-        buffer = placed[argument.name]
-        after = memory.read(buffer.address - GUARD_BYTES, np.uint8, buffer.before.size)
-        changed = after != buffer.before
-        if argument.access != "read":
-            inside = slice(GUARD_BYTES, GUARD_BYTES + buffer.size)
-            written[argument.name] = after[inside]
-            changed[inside] = False
-        if changed.any():
-            trespasses.append(trespass(buffer, changed))
-    return Done(written, tuple(trespasses), result.total, result.findings)
+    meant = intended(kernel, kernarg) if sanitize else None
+    result = run(kernel, code_object, memory, kernarg, dimensions, STEPS, meant)
+    made = [argument.name for argument in kernel.kernarg.args if argument.kind == "buffer" and argument.access != "read"]
+    written = {name: contents_of(memory, placed[name])[: placed[name].size] for name in made}
+    found = trespasses(memory, placed.values(), dict.fromkeys(made, ...))
+    return Done(written, found, result.total, result.findings)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.emulator import DeviceMemory, launch
+from petitgen.emulator import DeviceMemory, LaunchResult, launch
 from petitgen.emulator.sanitizer import Finding, Sanitizer
 from petitgen.errors import VerifyError
 from petitgen.verify.epilogue import Extra
@@ -83,16 +84,12 @@ def execute(
     Raises EmulationError, with the findings so far, when the kernel does what the device cannot, and VerifyError when
     the operands are not the kernel's.
     """
-    dtype = FLOAT_TYPES[kernel.activations].dtype
+    dtype, out = FLOAT_TYPES[kernel.activations].dtype, FLOAT_TYPES[kernel.out].dtype
     _check(kernel, a, dtype, weights, arch)
-    out = FLOAT_TYPES[kernel.out].dtype
     (m, k), n = a.shape, weights.n
     extra = extra or Extra(NONE, None, None)
     columns, ldr = extra.options.columns(n), 0 if extra.residual is None else ldc
-    residual = np.zeros((0, 0), out) if extra.residual is None else extra.residual
-    bias = np.zeros(0, out) if extra.bias is None else extra.bias
     check_limits(kernel, m, n, k, lda, ldc, slices, columns)
-    memory = DeviceMemory()
     contents = {
         "a": pitched(a, lda),
         "w": reorder(weights.codes, kernel.order).reshape(-1),
@@ -100,39 +97,75 @@ def execute(
         "o": weights.outer.view(np.uint8),
         "r": np.zeros(0, np.uint8) if row_scales is None else row_scales.view(np.uint8),
         "c": np.full(extent(m, columns, ldc, out.itemsize), SENTINEL, np.uint8),
-        "bias": bias.view(np.uint8),
-        "residual": pitched(residual, ldr),
-        "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
-        "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
+        "bias": np.zeros(0, np.uint8) if extra.bias is None else extra.bias.view(np.uint8),
+        "residual": np.zeros(0, np.uint8) if extra.residual is None else pitched(extra.residual, ldr),
+        **workspace(kernel, m, n, slices),
     }
     nan = {"a": GUARD if dtype.itemsize > 1 else FP8_NAN, "w": GUARD if FORMATS[kernel.weights].block else FP8_NAN}
     aligned = {argument.name: argument.alignment for argument in kernel.kernarg.args if ldc > columns}
+    memory = DeviceMemory()
     buffers = {
         name: place(memory, name, data, aligned.get(name, 0), nan.get(name, GUARD)) for name, data in contents.items()
     }
     scalars = {"m": m, "n": n, "k": k, "lda": lda, "ldc": ldc, "slices": slices}
     scalars |= {"ldr": ldr, "options": int(extra.options)}
     kernarg = laid_out(kernel, buffers, scalars, arch)
-    grid = kernel.grid.size(m=m, n=n, k=k, slices=slices)
-    limit = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
-    sanitizer = Sanitizer(intended(kernel, kernarg)) if sanitize else False
-    result = launch(
-        code_object,
-        kernel.symbol,
-        grid,
-        kernel.block,
-        kernarg,
-        memory=memory,
-        limit=limit,
-        sanitize=sanitizer,
+    meant = intended(kernel, kernarg) if sanitize else None
+    result = run(kernel, code_object, memory, kernarg, scalars, longest(k), meant)
+    c, written = rows_of(contents_of(memory, buffers["c"]), m, columns, ldc, out)
+    found = trespasses(memory, buffers.values(), {"c": written, "p": ...})
+    return Execution(c, found, result.total, result.findings)
+
+
+def workspace(kernel: Kernel, m: int, n: int, slices: int) -> dict[str, NDArray[np.uint8]]:
+    """What workgroups that share a tile have together: partial sums that nobody has written, and counters."""
+    partial, counters = partial_bytes(kernel, m, n, slices), counter_bytes(kernel, m, n, slices)
+    return {"p": np.full(partial, GUARD, np.uint8), "t": np.zeros(counters, np.uint8)}
+
+
+def longest(k: int) -> int:
+    """Wave-instructions of a wave after which a GEMM is taken to be in an endless loop."""
+    return STEPS_PER_K * (k + LONGEST_TURN)
+
+
+def run(
+    kernel: Kernel,
+    code_object: Path,
+    memory: DeviceMemory,
+    kernarg: bytes,
+    dimensions: Mapping[str, int],
+    steps: int,
+    meant: Sequence[bytes] | None,
+) -> LaunchResult:
+    """Launch on the emulator. EmulationError, with the findings so far, when the kernel does what the device cannot.
+
+    dimensions  what the grid is made of, among others
+    steps       wave-instructions that a wave may take
+    meant       None, or to be sanitized: the descriptors that the kernel goes past on purpose
+    """
+    grid = kernel.grid.size(**dimensions)
+    waves = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size)
+    watch = False if meant is None else Sanitizer(meant)
+    return launch(
+        code_object, kernel.symbol, grid, kernel.block, kernarg, memory=memory, limit=waves * steps, sanitize=watch
     )
-    after = {name: memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for name, b in buffers.items()}
-    c, written = rows_of(after["c"][GUARD_BYTES:], m, columns, ldc, out)
-    watched = {name: after[name] != buffer.before for name, buffer in buffers.items()}
-    watched["c"][GUARD_BYTES:][written] = False
-    watched["p"][GUARD_BYTES : GUARD_BYTES + buffers["p"].size] = False
-    trespasses = [trespass(buffers[name], changed) for name, changed in watched.items() if changed.any()]
-    return Execution(c, tuple(trespasses), result.total, result.findings)
+
+
+def contents_of(memory: DeviceMemory, buffer: Buffer) -> NDArray[np.uint8]:
+    """The bytes of a buffer, and of the guard behind it."""
+    return memory.read(buffer.address, np.uint8, buffer.before.size - GUARD_BYTES)
+
+
+def trespasses(memory: DeviceMemory, buffers: Iterable[Buffer], written: Mapping[str, Any]) -> tuple[str, ...]:
+    """What has changed and must not have, a line each place. written: by buffer, which of its bytes may; `...` for all."""
+    lines = []
+    for buffer in buffers:
+        changed = memory.read(buffer.address - GUARD_BYTES, np.uint8, buffer.before.size) != buffer.before
+        if buffer.name in written:
+            changed[GUARD_BYTES : GUARD_BYTES + buffer.size][written[buffer.name]] = False
+        if changed.any():
+            lines.append(_trespass(buffer, changed))
+    return tuple(lines)
 
 
 def _check(kernel: Kernel, a: NDArray, dtype: np.dtype, weights: PackedWeight, arch: str) -> None:
@@ -188,7 +221,7 @@ def rows_of(data: NDArray[np.uint8], m: int, n: int, ldc: int, dtype: np.dtype) 
     return np.ascontiguousarray(data[offsets]).view(dtype), offsets
 
 
-def trespass(buffer: Buffer, changed: NDArray[np.bool_]) -> str:
+def _trespass(buffer: Buffer, changed: NDArray[np.bool_]) -> str:
     first = int(np.argmax(changed)) - GUARD_BYTES
     place = f"byte {first} of {buffer.size}" if 0 <= first < buffer.size else f"{_outside(first, buffer.size)}"
     return f"buffer {buffer.name}: {int(changed.sum())} bytes changed that must not, the first at {place}"

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from petitgen.emulator import DeviceMemory, launch
+from petitgen.emulator import DeviceMemory
 from petitgen.emulator.memory import BASE
-from petitgen.emulator.sanitizer import Sanitizer
 from petitgen.errors import VerifyError
 from petitgen.verify.device import (
     GUARD,
     GUARD_BYTES,
-    LONGEST_TURN,
     SENTINEL,
-    STEPS_PER_K,
     Buffer,
     Execution,
+    contents_of,
     intended,
     laid_out,
+    longest,
     pitched,
     place,
     rows_of,
-    trespass,
+    run,
+    trespasses,
+    workspace,
 )
 from petitgen.verify.grouped import GroupedProblem, sort
 from petitgen.verify.limits import check_arch
@@ -34,7 +34,6 @@ from runtime.descriptors import buffer_resource, extent
 from runtime.manifest import Kernel
 from runtime.orders import reorder, rescale
 from runtime.packing import pack
-from runtime.workspace import counter_bytes, partial_bytes
 
 _FAR = 1 << 33  # where stacks begin whose experts are far apart
 _FAR_STACK = 1 << 33  # and how far they are from each other
@@ -52,14 +51,12 @@ def execute_grouped(
     if shape.block % kernel.tile["m"]:
         raise VerifyError(f"{kernel.name}: blocks of {shape.block} rows are no multiple of its {kernel.tile['m']}")
     memory = DeviceMemory()
-    residual = np.zeros((0, 0), dtype) if problem.residual is None else problem.residual
     ldr = 0 if problem.residual is None else ldc
     contents: dict[str, NDArray] = {
         "a": pitched(problem.a, lda),
         "c": np.full(extent(shape.m, shape.columns, ldc, dtype.itemsize), SENTINEL, np.uint8),
-        "residual": pitched(residual, ldr),
-        "p": np.full(partial_bytes(kernel, m, n, slices), GUARD, np.uint8),
-        "t": np.zeros(counter_bytes(kernel, m, n, slices), np.uint8),
+        "residual": np.zeros(0, np.uint8) if problem.residual is None else pitched(problem.residual, ldr),
+        **workspace(kernel, m, n, slices),
         "ids": sorting.ids,
         "experts": sorting.experts,
         "valid": np.array([sorting.valid], np.int32),
@@ -71,22 +68,11 @@ def execute_grouped(
     scalars |= {"options": int(shape.options), "tokens": shape.tokens, "topk": shape.topk, "slots": shape.slots}
     scalars |= {"block": shape.block, "stack": max(problem.numbers) + 1}
     kernarg = laid_out(kernel, buffers | firsts, scalars, arch)
-    grid = kernel.grid.size(m=m, n=n, k=k, slices=slices)
-    limit = math.prod(grid) * -(-kernel.block // kernel.resources.wave_size) * STEPS_PER_K * (k + LONGEST_TURN)
-    meant = intended(kernel, kernarg) + _of_each_expert(firsts, problem.numbers, arch)
-    sanitizer = Sanitizer(meant) if sanitize else False
-    result = launch(
-        code_object, kernel.symbol, grid, kernel.block, kernarg, memory=memory, limit=limit, sanitize=sanitizer
-    )
-    everything = [*buffers.values(), *stacks]
-    after = [memory.read(b.address - GUARD_BYTES, np.uint8, b.before.size) for b in everything]
-    changed = [now != buffer.before for now, buffer in zip(after, everything, strict=True)]
-    names = list(buffers)
-    c, offsets = rows_of(after[names.index("c")][GUARD_BYTES:], shape.m, shape.columns, ldc, dtype)
-    changed[names.index("c")][GUARD_BYTES:][offsets[problem.written]] = False
-    changed[names.index("p")][GUARD_BYTES : GUARD_BYTES + buffers["p"].size] = False
-    found = [trespass(buffer, where) for buffer, where in zip(everything, changed, strict=True) if where.any()]
-    return Execution(c, tuple(found), result.total, result.findings)
+    meant = intended(kernel, kernarg) + _of_each_expert(firsts, problem.numbers, arch) if sanitize else None
+    result = run(kernel, code_object, memory, kernarg, scalars, longest(k), meant)
+    c, offsets = rows_of(contents_of(memory, buffers["c"]), shape.m, shape.columns, ldc, dtype)
+    found = trespasses(memory, [*buffers.values(), *stacks], {"c": offsets[problem.written], "p": ...})
+    return Execution(c, found, result.total, result.findings)
 
 
 def _stacks(memory: DeviceMemory, kernel: Kernel, problem: GroupedProblem) -> tuple[list[Buffer], dict[str, Buffer]]:
