@@ -635,6 +635,11 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
   const u32 slice = __builtin_amdgcn_workgroup_id_z(), units = (K + UNIT - 1) / UNIT;
   const u32 share = (units + slices - 1) / slices * UNIT, begin = slice * share;
   const u32 end = begin + share < K ? begin + share : K;
+  // Whether there is an epilogue, in the highest bit of the number of slices. Compilers read an argument where it is used, and at its
+  // end every wave would wait for it; a scalar register more for so long is one that some kernels do not have.
+  constexpr u32 FINISHED = 1u << 31;
+  u32 slices_and = slices | ((options + (FINISHED - 1)) & FINISHED);
+  asm volatile("" : "+s"(slices_and));
 
   // A brick row along N is ceil(N/16) bricks of 1024 bytes of codes and 64 of scales.
   const u32 tiles_n = (N + 15) / 16, brick = begin / BRICK_K, bricks = (end + BRICK_K - 1) / BRICK_K;
@@ -781,6 +786,10 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
     add_scaled<3>(sum[ROWS - 1][COLUMNS - 1], part, scale[1][BLOCKS - 1][COLUMNS - 1]);
 
   const Resource rc = resource(c);
+  u32 plain = slices_and < FINISHED;
+  asm volatile("" : "+s"(plain));  // else compilers turn the test round, and those without an epilogue jump over it
+  slices = slices_and & ~FINISHED;
+
   if (slices > 1) {
     const u32 tiles_x = (N + TILE_N - 1) / TILE_N, tiles = (m + TILE_M - 1) / TILE_M * tiles_x;
     const u32 tile = __builtin_amdgcn_workgroup_id_y() * tiles_x + __builtin_amdgcn_workgroup_id_x();
@@ -790,7 +799,7 @@ void gemm_mxfp4_fp16__gfx942_m128n128k64_w1x4x1(u32x4 a, u32x4 w, u32x4 s, u32x4
     add_sums(sum, rp, tile * C_BYTES, tiles * C_BYTES, slices, thread);
   }
   const Resource ro = resource(o);
-  if (options != 0) {
+  if (plain == 0) {
     synchronize();  // nobody reads A any more
     finish_c(sum, ro, rc, lds + wave * (MFMA * MFMA * 4), epilogue_of(options, late_arguments(), N, ldc), m0 + wave_m * WAVE_M, n0, lane, ldc);
     return;
