@@ -32,7 +32,7 @@ _HOME = {
     "Library": "library",
     "PackedStack": "stacks",
     "PackedWeight": "packing",
-    "Plan": "launch",
+    "Plan": "plan",
     "Selection": "select",
     "Sorting": "sorting",
     "load": "loading",

@@ -74,13 +74,12 @@ def to_device(hip: Hip, values: Any, pitch: int | None, device: int) -> DeviceAr
 
 def to_host(hip: Hip, array: DeviceArray, kernels: Sequence[str]) -> NDArray:
     """A copy of a matrix, after everything on its device is done. kernels: who may have caused an error."""
-    array.check()
-    rows, columns = array.shape
+    address, (rows, columns) = array.data_ptr(), array.shape
     wide = np.zeros(rows * array.pitch, numpy_dtype(array.dtype))
     with hip.on(array.device):
         hip.synchronize(None, kernels)
         if array.nbytes:
-            hip.copy(wide.ctypes.data, array.address, array.nbytes, "DeviceToHost", kernels=kernels)
+            hip.copy(wide.ctypes.data, address, array.nbytes, "DeviceToHost", kernels=kernels)
     return np.ascontiguousarray(wide.reshape(rows, array.pitch)[:, :columns])
 
 
@@ -93,7 +92,7 @@ def bits_of(x: Any, what: str, named: Callable[[Any], str] = dtype_name) -> tupl
     if _is_tensor(x):
         import torch
 
-        _check_dense(x, what)
+        check_dense(x, what)
         integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[x.element_size()]
         return x.detach().contiguous().view(integers).numpy().view(unsigned), name
     raise OperandError(f"{what} is a {type(x).__name__}: a numpy array, a torch tensor or a DeviceArray is needed")
@@ -103,7 +102,8 @@ def _is_tensor(x: Any) -> bool:
     return type(x).__module__.startswith("torch") or hasattr(x, "detach")
 
 
-def _check_dense(x: Any, what: str) -> None:
+def check_dense(x: Any, what: str) -> None:
+    """OperandError for a torch tensor that is sparse, or not on the CPU."""
     import torch
 
     if x.layout is not torch.strided or x.device.type != "cpu":
@@ -120,7 +120,7 @@ def check_out(x: Any, out: Any, shape: tuple[int, ...], name: str) -> None:
     if _is_tensor(out) and out.get_device() >= 0:
         raise OperandError(f"out is on device {out.get_device()}, x on the host")
     if _is_tensor(out):
-        _check_dense(out, "out")
+        check_dense(out, "out")
     elif not out.flags.writeable:
         raise OperandError("out is read-only: give an array that can be written")
     if tuple(out.shape) != shape or dtype_name(out.dtype) != name:
@@ -173,6 +173,8 @@ def bias_of(bias: Any, n: int) -> NDArray[np.float32]:
     values = np.asarray(bias)
     if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":  # ml_dtypes' is of kind V
         raise OperandError(f"bias is {values.dtype}: real numbers are needed")
+    if values.shape == (1, n):
+        values = values[0]
     if values.shape != (n,):
         raise OperandError(f"bias has shape {list(values.shape)}: [N] = [{n}] is needed")
     return values.astype(np.float32)

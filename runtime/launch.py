@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runtime import modules
 from runtime.descriptors import ADDRESS_BITS, extent
@@ -25,9 +25,6 @@ from runtime.memory import ITEM_BYTES, ITEM_SIZES, Allocation, DeviceArray, numb
 from runtime.select import Problem
 from runtime.weights import DeviceWeight
 from runtime.workspace import Workspaces, counter_bytes, partial_bytes
-
-if TYPE_CHECKING:
-    pass
 
 # The `extra` argument of hipModuleLaunchKernel. Source: hip_runtime_api.h, HIP_LAUNCH_PARAM_*.
 _BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 3

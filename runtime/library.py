@@ -188,6 +188,11 @@ class Library:
         if not isinstance(w, DeviceWeight):
             w = self.upload_once(w, self.device if device is None else device, dtype)
         self.ordinal(w.device)
+        for name, wanted in (("bias", bias), ("residual", residual)):
+            if not isinstance(wanted, bool):
+                raise OperandError(f"{name} is a {type(wanted).__name__}: a plan is made with True or False, and called with the {name}")
+        if ldr is not None and not residual:
+            raise OperandError("ldr is the row pitch of a residual, which this plan has not: residual=True")
         options = options_of(bias or None, residual or None, activation)
         check_columns(w.n, options)
         problem = problem_of(f"gemm_{w.format}_{dtype_name(dtype)}", m, w.n, w.k, lda, ldc, options, ldr)

@@ -31,7 +31,8 @@ def dtype_name(dtype: Any) -> str:
         text = getattr(dtype, "__name__", str(dtype))  # np.float16 is a class, the others print their name
         name = _NAMES.get(text.removeprefix("torch."))
         if name is None:
-            raise OperandError(f"dtype {dtype} is none a kernel multiplies: bfloat16 and float16 are")
+            fp8 = "; FP8 activations need a scale a row: lib.gemm(x, w, x_scale=...)" if text.removeprefix("torch.") in _BYTES else ""
+            raise OperandError(f"dtype {dtype} is none a kernel multiplies: bfloat16 and float16 are{fp8}")
         KNOWN_DTYPES[dtype] = name
     return name
 
@@ -43,6 +44,7 @@ def array_dtype(dtype: Any) -> str:
     return _HELD.get(text) or dtype_name(dtype)
 
 
+_BYTES = ("fp8", "float8_e4m3fnuz", "float8_e4m3fn", "uint8")  # what FP8 activations may come as
 _HIP_PYTHON = ("hip", "rocm")  # the packages of its releases 7 and 10
 
 
@@ -144,12 +146,11 @@ class DeviceArray:
         self.owner = address if owner is None and not hasattr(address, "__index__") else owner
 
     def data_ptr(self) -> int:
-        return self.address
-
-    def check(self) -> None:
-        """DeviceResetError if its memory went with a reset of the device."""
-        if isinstance(self.owner, Allocation) and self.owner.lost:
+        """The address. DeviceResetError if what is there went with a reset of the device: another may have it by now."""
+        owner = self.owner
+        if type(owner) is Allocation and owner.epoch.over:
             raise DeviceResetError(f"{self!r} is gone: the device was reset since it was made")
+        return self.address
 
     def stride(self) -> tuple[int, int]:
         """In elements."""

@@ -75,6 +75,8 @@ class Plan:
                 raise OperandError(f"the plan was made {'with' if array is None else 'without'} a {name}")
             if array is None:
                 continue
+            if not all(hasattr(array, method) for method in ("stride", "get_device", "data_ptr")):
+                raise OperandError(f"{name} is a {type(array).__name__}: a plan takes DeviceArrays, or dense torch tensors on the device")
             row = array.reshape(1, -1) if name == "bias" and not isinstance(array, DeviceArray) else array
             if not self._fits(row, self._added[name]):
                 raise OperandError(f"{name} is {_text(tuple(array.shape), tuple(array.stride()))} {array.dtype} on device"
@@ -114,5 +116,3 @@ def _strides(rows: int, pitch: int) -> tuple[int, int]:
 def _text(shape: tuple[int, ...], strides: tuple[int, ...]) -> str:
     return f"{list(shape)} with strides {list(strides)}"
 
-
-# ---- streams ----------------------------------------------------------------------------------------

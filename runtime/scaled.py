@@ -58,7 +58,7 @@ def gemm(
         refuse_gradient()
     if _is_host(x):
         return _of_host(lib, x, x_scale, w, (bias, residual), out, stream, activation, dtype)
-    name = _result_type(dtype, out, residual, bias)
+    name = _result_type(dtype, out=out, residual=residual, bias=bias)
     if not isinstance(w, DeviceWeight):
         w = lib.upload_once(w, x.get_device(), "fp8")
     for what, array in given.items():
@@ -86,9 +86,13 @@ def _check_x(x: Any, x_scale: Any) -> None:
         raise OperandError("x is FP8, whose rows need a scale each: give x_scale, float32 [M]")
 
 
-def _result_type(dtype: Any, *arrays: Any) -> str:
-    given = [array.dtype for array in arrays if array is not None]
-    return dtype_name(dtype if dtype is not None else given[0] if given else "bf16")
+def _result_type(dtype: Any, **arrays: Any) -> str:
+    given = {what: array.dtype for what, array in arrays.items() if array is not None}
+    what, kind = ("dtype", dtype) if dtype is not None else next(iter(given.items()), ("dtype", "bf16"))
+    try:
+        return dtype_name(kind)
+    except OperandError:
+        raise OperandError(f"{what} is {kind}: results are bf16 or fp16, and so are out, residual and bias") from None
 
 
 def _is_host(x: Any) -> bool:
@@ -131,16 +135,28 @@ def _of_host(
 ) -> Any:
     """numpy arrays and CPU tensors: copied to the device, multiplied, copied back. The result is there on return."""
     modules.LOADED.check(lib.hip, lib.device)
+    if lib.hip.is_capturing(0 if stream is None else stream_handle(stream, None)):
+        raise OperandError("host arrays cannot be part of a graph: copy them with lib.array before the capture")
     bias, residual = added
-    name = _result_type(dtype, out, residual, bias if any(_is_of(bias, one) for one in ("bf16", "fp16")) else None)
+    device = w.device if isinstance(w, DeviceWeight) else None
+    for what, array in {"x": x, "x_scale": x_scale, "bias": bias, "residual": residual}.items():
+        if hasattr(array, "detach"):
+            host.check_dense(array, what)
+    if len(x.shape) != 2:
+        raise OperandError(f"x has shape {list(x.shape)}: a matrix is needed")
+    typed = bias if any(_is_of(bias, one) for one in ("bf16", "fp16")) else None  # another is rounded
+    name = _result_type(dtype, out=out, residual=residual, bias=typed)
     if not _is_of(x_scale, "f32"):
         raise OperandError(f"x_scale is {x_scale.dtype}: float32 is needed")
-    codes = lib.array(_fnuz(x))
-    scales = lib.array(_as_line(x_scale, "x_scale", codes.shape[0]))
+    shape = x.shape[0], options_of(bias, residual, activation).columns(w.n)
+    if residual is not None and (tuple(residual.shape) != shape or not _is_of(residual, name)):
+        raise OperandError(f"residual is {list(residual.shape)} {residual.dtype}: {list(shape)} {name} is needed")
+    codes = lib.array(_fnuz(x), device=device)
+    scales = lib.array(_as_line(x_scale, "x_scale", codes.shape[0]), device=device)
     if bias is not None:
         row = host.bias_of(_as_line(bias, "bias", w.n).reshape(w.n), w.n)
-        bias = lib.array(row.astype(numpy_dtype(name)).reshape(1, w.n))
-    residual = None if residual is None else lib.array(residual)
+        bias = lib.array(row.astype(numpy_dtype(name)).reshape(1, w.n), device=device)
+    residual = None if residual is None else lib.array(residual, device=device)
     there = gemm(lib, codes, scales, w, bias, None, stream, residual, activation, name)
     values = lib.numpy(there)
     host.check_out(x, out, values.shape, name)

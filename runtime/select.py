@@ -107,7 +107,8 @@ def problem_of(
         raise OperandError(f"{problem}: sizes start at 1")
     if m > 1 and (lda < k or ldc < columns or (options & Epilogue.RESIDUAL and ldr < columns)):
         raise OperandError(
-            f"{problem}: rows of x and out are {k} and {columns} long, and cannot be nearer to each other"
+            f"{problem}: rows of x, out and a residual are {k}, {columns} and {columns} long, and cannot be nearer to each other"
+            " than that (lda, ldc, ldr)"
         )
     return problem
 

@@ -15,7 +15,7 @@ from runtime.hip import Hip
 from runtime.memory import Allocation, number
 from runtime.orders import order_of
 from runtime.packing import PackedWeight
-from runtime.weights import Uploaded, device_parts, part_bytes, places
+from runtime.weights import Uploaded, check_part, device_parts, part_bytes, places
 
 if TYPE_CHECKING:
     from runtime.library import Library
@@ -113,7 +113,7 @@ def stack_from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any)
         raise OperandError(not_grouped(format))
     tensors = {"codes": codes, "scales": scales, "outer": outer}
     for name, tensor in tensors.items():
-        _check_part(name, tensor)
+        check_part(name, tensor, 2)
     k, (experts, n) = number(k, "k"), map(int, outer.shape)
     for (name, tensor), size in zip(tensors.items(), part_bytes(format, n, k), strict=True):
         if tensor.nbytes != experts * size or not tensor.is_contiguous():
@@ -124,16 +124,3 @@ def stack_from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any)
     addresses = [tensor.data_ptr() for tensor in tensors.values()]
     order = order_of(tuple(codes.shape)[1:])
     return DeviceStack(experts, format, n, k, addresses, codes.get_device(), tuple(tensors.values()), order)
-
-
-def _check_part(name: str, tensor: Any) -> None:
-    """OperandError for what is no tensor of the type of a part."""
-    if not all(hasattr(tensor, what) for what in ("shape", "dtype", "nbytes", "data_ptr", "get_device")):
-        raise OperandError(f"{name} is a {type(tensor).__name__}: a tensor on a device is needed")
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if name == "outer":
-        right, wanted = dtype == "float32" and len(tensor.shape) == 2, "float32 [experts, N]"
-    else:
-        right, wanted = dtype == "uint8" or dtype.startswith("float8"), "uint8 [experts, ...]"
-    if not right:
-        raise OperandError(f"{name} is {list(tensor.shape)} {dtype}: {wanted} is needed")

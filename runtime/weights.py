@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runtime.errors import OperandError
 from runtime.formats import BRICK_K, BRICK_N, FORMATS, HOST_ORDER
 from runtime.hip import Hip
-from runtime.memory import Allocation
+from runtime.memory import Allocation, number
 from runtime.orders import order_of, reorder, rescale
 from runtime.packing import PackedWeight
 
@@ -116,7 +116,8 @@ def check_weight(w: Any) -> None:
 def check_packed(packed: Any) -> None:
     """OperandError for what is no packed weight."""
     if not isinstance(packed, PackedWeight):
-        raise OperandError(f"w is a {type(packed).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors")
+        stacks = "; stacks are for lib.grouped_gemm" if hasattr(packed, "experts") else ""
+        raise OperandError(f"w is a {type(packed).__name__}: runtime.pack makes a PackedWeight of checkpoint tensors{stacks}")
 
 
 def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:
@@ -126,15 +127,30 @@ def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:
     return bricks * fmt.brick_bytes, bricks * BRICK_N * fmt.scales_per_brick, 4 * n
 
 
+def check_part(name: str, tensor: Any, dimensions: int) -> None:
+    """OperandError for what is no tensor of the type of a part. dimensions: of `outer`, 1 of a weight and 2 of a stack."""
+    if not all(hasattr(tensor, what) for what in ("shape", "dtype", "nbytes", "data_ptr", "get_device")):
+        raise OperandError(f"{name} is a {type(tensor).__name__}: a tensor on a device is needed")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if name == "outer":
+        right, wanted = dtype == "float32" and len(tensor.shape) == dimensions, f"float32 {['[N]', '[experts, N]'][dimensions - 1]}"
+    else:
+        right, wanted = dtype == "uint8" or dtype.startswith("float8"), f"uint8 {['[...]', '[experts, ...]'][dimensions - 1]}"
+    if not right:
+        raise OperandError(f"{name} is {list(tensor.shape)} {dtype}: {wanted} is needed")
+
+
 def from_tensors(format: str, k: int, codes: Any, scales: Any, outer: Any) -> DeviceWeight:
     """A weight whose parts are device tensors already (of torch, or anything with data_ptr, nbytes and get_device):
     nothing is copied, the tensors are kept alive. n is the length of `outer`, the order is told by the shape of `codes`
     (runtime.formats.ORDER_SHAPES). OperandError if sizes do not agree.
     """
-    if format not in FORMATS:
-        raise OperandError(f"no weight format {format!r}: known are {', '.join(FORMATS)}")
-    n = int(outer.shape[0])
+    if not isinstance(format, str) or format not in FORMATS:
+        raise OperandError(f"no weight format {format!r:.60}: known are {', '.join(FORMATS)}")
     tensors = {"codes": codes, "scales": scales, "outer": outer}
+    for name, tensor in tensors.items():
+        check_part(name, tensor, 1)
+    n, k = int(outer.shape[0]), number(k, "k")
     parts = []
     for (name, tensor), size in zip(tensors.items(), part_bytes(format, n, k), strict=True):
         if tensor.nbytes != size or not tensor.is_contiguous():

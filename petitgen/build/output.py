@@ -28,11 +28,11 @@ class OutputDirectory:
     temporary directory found on entry belongs to the dead, and is removed.
     """
 
-    def __init__(self, root: Path, arch: str, waiting: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, root: Path, arch: str, note: Callable[[str], None] = lambda text: None) -> None:
         self.path = root / arch
         self.arch = arch
         self.work = self.path
-        self._waiting = waiting
+        self._note = note
         self._lock = -1
 
     def __enter__(self) -> OutputDirectory:
@@ -56,13 +56,18 @@ class OutputDirectory:
 
     def previous(self, names: Collection[str]) -> dict[str, manifest.Kernel]:
         """Of `names`, what the manifest that is there lists and whose code object is there too, unharmed."""
-        if not names:
+        if not names or not (self.path / manifest.FILE_NAME).exists():
             return {}
         try:
             kernels = manifest.Manifest.load(self.path).kernels
-        except ManifestError:
-            return {}  # none yet, or one of another version: everything is made anew
-        return {name: kernel for name, kernel in kernels.items() if name in names and self._intact(kernel)}
+        except ManifestError as error:
+            raise BuildError(f"{error}; this build of some kernels keeps the others that are listed there: build all, with petitgen"
+                             f" build, or remove {self.path}") from error  # fmt: skip
+        kept = {name: kernel for name, kernel in kernels.items() if name in names}
+        for name in [name for name, kernel in kept.items() if not self._intact(kernel)]:
+            self._note(f"{self.path}: {name} is missing or damaged, and dropped: petitgen build {name}")
+            del kept[name]
+        return kept
 
     def install(
         self,
@@ -108,7 +113,7 @@ class OutputDirectory:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._waiting(f"{self.path}: another build is at work here, waiting for it")
+            self._note(f"{self.path}: another build is at work here, waiting for it")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def _release(self) -> None:

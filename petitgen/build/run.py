@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
@@ -185,6 +186,9 @@ def _make(job: _Job) -> _Made:
         raise
     except (PetitgenError, OSError) as error:  # OSError: a full disk, say
         return _Made(Outcome(name, arch, "failed", time.monotonic() - start, None, str(error)), source)
+    except Exception as error:  # a fault of petitgen's own: the other kernels are made all the same
+        text = "".join(traceback.format_exception(error))
+        return _Made(Outcome(name, arch, "failed", time.monotonic() - start, None, text), source)
     return _Made(Outcome(name, arch, state, time.monotonic() - start, kernel), source, code)
 
 

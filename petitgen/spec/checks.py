@@ -17,8 +17,11 @@ def check_tile(tile: Tile, arch: Arch, where: str, size: int = 2, weights: str =
 
 
 def _widen(t: Tile, size: int, weights: str) -> list[tuple[bool, str]]:
-    possible = t.loop == "streamed" and size == 1 and weights in WIDENED
-    return [(bool(t.widen) and not possible, f"widen: only a streamed loop widens, FP8 activations of {', '.join(WIDENED)} weights")]
+    needed = t.loop == "streamed" and size == 1 and weights in WIDENED
+    return [
+        (bool(t.widen) and not needed, f"widen: only a streamed loop widens, FP8 activations of {', '.join(WIDENED)} weights"),
+        (needed and not t.widen, f"widen: fp16 is needed of a streamed loop with FP8 activations and {weights} weights"),
+    ]
 
 
 def _resident(t: Tile, arch: Arch, size: int) -> list[tuple[bool, str]]:

@@ -185,6 +185,34 @@ def test_part_of_the_matrix(make_instance: MakeInstance, tmp_path: Path) -> None
     assert sorted(tree(out / "gfx942")) == ["manifest.json", "one.hip", "one.hsaco", "two.hip", "two.hsaco"]
 
 
+@pytest.mark.parametrize("text", ["not JSON", '{"schema": 1}'])
+def test_part_of_the_matrix_needs_the_manifest_of_the_others(make_instance: MakeInstance, tmp_path: Path, text: str) -> None:
+    """They would be dropped. All of them can be built, and then all is as it was."""
+    one, two = make_instance("one"), make_instance("two")
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    run([one, two], out, cache)
+    good = tree(out)
+    (out / "gfx942/manifest.json").write_text(text)
+    before = tree(out)
+    with pytest.raises(BuildError, match="keeps the others that are listed there: build all, with petitgen build"):
+        run([one], out, cache, matrix=[one, two])
+    assert tree(out) == before
+    run([one, two], out, cache)
+    assert tree(out) == good
+
+
+def test_what_goes_wrong_inside_is_that_kernels_failure(make_instance: MakeInstance, tmp_path: Path) -> None:
+    one, two = make_instance("one"), make_instance("two")
+
+    def render(instance: KernelInstance) -> str:
+        return {"one": source(one)}[instance.name]
+
+    report = run([one, two], tmp_path / "out", tmp_path / "cache", render=render)
+    assert states(report) == ["compiled", "failed"]
+    assert "KeyError: 'two'" in report.failed[0].error
+    assert sorted(Manifest.load(tmp_path / "out/gfx942").kernels) == ["one"]
+
+
 def test_part_of_the_matrix_does_not_keep_damage(make_instance: MakeInstance, tmp_path: Path) -> None:
     one, two = make_instance("one"), make_instance("two")
     out, cache = tmp_path / "out", tmp_path / "cache"

@@ -223,9 +223,13 @@ def test_what_is_refused(mi300):
         (problem.a, {"x_scale": scales, "bias": [0.0] * 16}, "bias is a list"),
         (problem.a, {"x_scale": scales, "bias": np.ones(16, np.complex64)}, "real numbers are needed"),
         (problem.a, {"x_scale": scales, "bias": np.ones(15, np.float32)}, r"\[16\] is needed"),
+        (problem.a, {"x_scale": scales, "residual": np.ones((4, 15), problem.out.dtype)}, r"residual is \[4, 15\] .*: \[4, 16\] bf16"),
+        (problem.a[0], {"x_scale": scales}, r"x has shape \[64\]: a matrix is needed"),
+        (problem.a, {}, r"FP8 activations need a scale a row: lib.gemm\(x, w, x_scale=...\)"),
+        (problem.a, {"x_scale": scales, "out": np.ones((4, 16), np.float32)}, "out is float32: results are bf16 or fp16"),
         (problem.a, {"x_scale": scales, "residual": [[0.0] * 16] * 4}, "residual is a list"),
         (problem.a, {"x_scale": scales, "out": [[0.0] * 16] * 4}, "out is a list"),
-        (problem.a, {"x_scale": scales, "dtype": "float32"}, "bfloat16 and float16"),
+        (problem.a, {"x_scale": scales, "dtype": "float32"}, "dtype is float32: results are bf16 or fp16"),
         (problem.a, {}, "none a kernel multiplies"),
     ]:
         with pytest.raises(OperandError, match=message):
@@ -247,6 +251,22 @@ def test_what_is_refused(mi300):
     ]:
         with pytest.raises(OperandError, match=message):
             mi300.gemm(x, weight, **given)
+
+
+@pytest.mark.compiler
+def test_host_arrays_are_no_part_of_a_graph(mi300):
+    from hip import hip as names
+
+    problem, weight = made(4, 16, 64, "fp8", "fp8", "bf16")
+    hip, given = mi300.hip, {"x_scale": problem.row_scales}
+    wanted = mi300.gemm(problem.a, weight, **given)
+    with hip.on(mi300.device):
+        stream = hip.call("hipStreamCreate")
+        hip.call("hipStreamBeginCapture", stream, names.hipStreamCaptureMode.hipStreamCaptureModeGlobal)
+        with pytest.raises(OperandError, match="host arrays cannot be part of a graph"):
+            mi300.gemm(problem.a, weight, stream=stream, **given)
+        hip.call("hipStreamEndCapture", stream)
+    assert np.array_equal(mi300.gemm(problem.a, weight, **given).view(np.uint16), wanted.view(np.uint16))
 
 
 @pytest.mark.compiler

@@ -72,6 +72,34 @@ def test_what_was_on_the_device_is_refused_and_can_be_made_again(lib, reset):
 
 
 @pytest.mark.parametrize("reset", [told, untold])
+def test_arrays_from_before_are_refused_in_layouts_that_were_met_since(lib, reset):
+    """Their memory may be somebody else's by now."""
+    one = case(4, 64, 128)
+    old = {"x": lib.array(one.x), "out": lib.empty((4, 64), "bf16"), "bias": lib.empty((1, 64), "bf16")}
+    old["residual"] = old["out"]
+    reset(lib)
+    new = {"x": lib.array(one.x), "out": lib.empty((4, 64), "bf16"), "bias": lib.empty((1, 64), "bf16")}
+    new["residual"] = lib.empty((4, 64), "bf16")
+    w = one.weight.to(lib)
+    plan, full = lib.plan(w, 4), lib.plan(w, 4, bias=True, residual=True)
+    plan(new["x"], new["out"])
+    full(new["x"], new["out"], None, new["bias"], new["residual"])
+    for given in (("x", "out"), tuple(new)):
+        lib.gemm(w=w, **{name: new[name] for name in given})
+    for name in new:
+        one_old = {**new, name: old[name]}
+        with pytest.raises(DeviceResetError, match="is gone: the device was reset"):
+            lib.gemm(w=w, **one_old)
+        with pytest.raises(DeviceResetError, match="is gone: the device was reset"):
+            full(one_old["x"], one_old["out"], None, one_old["bias"], one_old["residual"])
+        if name in ("x", "out"):
+            for launch in (lambda given=one_old: lib.gemm(given["x"], w, out=given["out"]),
+                           lambda given=one_old: plan(given["x"], given["out"])):  # fmt: skip
+                with pytest.raises(DeviceResetError, match="is gone: the device was reset"):
+                    launch()
+
+
+@pytest.mark.parametrize("reset", [told, untold])
 def test_an_array_from_before_does_not_free_memory_from_after(lib, alive, reset):
     old = lib.array(np.ones((4, 64), np.float16))
     address = old.address

@@ -157,6 +157,7 @@ def streamed(family: dict) -> dict:
         (FAMILY, lambda d: streamed(d).update(stages=3, a_ahead=3), r"tiles\[\d+\]: stages: 3 is odd"),
         (FAMILY, lambda d: streamed(d).update(stages=4, a_ahead=3), r"tiles\[\d+\]: a_ahead: 3 does not divide the 4 steps"),
         (FAMILY, lambda d: streamed(d).update(widen="bf16"), r"tiles\[\d+\]\.widen: 'bf16' is not allowed; one of 'fp16' is"),
+        ("kernels/gemm_nvfp4_fp8.yaml", lambda d: streamed(d).pop("widen"), r"tiles\[\d+\]: widen: fp16 is needed of a streamed loop"),
         (FAMILY, lambda d: streamed(d).update(widen="fp16"), r"tiles\[\d+\]: widen: only a streamed loop widens, FP8 activations of nvfp4"),
         (FAMILY, lambda d: d["tiles"][0].update(occupancy=9), r"tiles\[0\]: occupancy: 9 is not allowed; 1 to 8 is"),
         (FAMILY, lambda d: streamed(d).update(n=128, occupancy=3), r"tiles\[\d+\]: occupancy: 3 waves a SIMD do not fit: with 32768 bytes"),
