@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from petitgen.toolchain.cachedir import write_atomically
 from runtime.errors import ManifestError
-from runtime.manifest import Kernel, Manifest
+from runtime.manifest import FILE_NAME, Kernel, Manifest
 
 VERIFIED = "verified.json"
 
@@ -25,11 +25,14 @@ class Verified:
     cases: int
 
 
-def built(generated: Path, arch: str) -> Mapping[str, Kernel]:
-    """What is listed as built for `arch`; empty if nothing is, or by another version."""
+def built(generated: Path, arch: str, note: Callable[[str], None]) -> Mapping[str, Kernel]:
+    """What is listed as built for `arch`; empty if nothing is. A manifest that cannot be read is told to `note`."""
+    if not (generated / arch / FILE_NAME).exists():
+        return {}
     try:
         return Manifest.load(generated / arch).kernels
-    except ManifestError:
+    except ManifestError as error:
+        note(str(error))
         return {}
 
 

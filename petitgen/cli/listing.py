@@ -68,7 +68,7 @@ def list_(
         click.echo(support(instances))
         return
     archs = sorted({instance.arch.name for instance in instances})
-    kernels = {name: kernel for one in archs for name, kernel in built(generated, one).items()}
+    kernels = {name: kernel for one in archs for name, kernel in built(generated, one, _warn).items()}
     checks = {name: check for one in archs for name, check in verified(generated, one).items()}
     rows = [_state(instance, generated, kernels, checks) for instance in instances]
     if as_json:
@@ -81,6 +81,10 @@ def list_(
     click.echo(
         f"{len(rows)} kernels, {count} built, {sum(row['verified'] == 'yes' for row in rows)} verified"
     )
+
+
+def _warn(text: str) -> None:
+    click.echo(f"petitgen: {text}", err=True)
 
 
 def _only(

@@ -53,6 +53,15 @@ def test_list_tells_built_stale_and_verified(generated: Path, tmp_path: Path) ->
     assert state()[0] == "stale"
 
 
+def test_list_tells_of_a_manifest_that_cannot_be_read(generated: Path, tmp_path: Path) -> None:
+    shutil.copytree(generated / "gfx942", tmp_path / "gfx942")
+    (tmp_path / "gfx942/manifest.json").write_text("x")
+    done = petitgen("list", "--generated", tmp_path)
+    assert done.exit_code == 0
+    assert ", 0 built" in done.stdout
+    assert f"petitgen: {tmp_path / 'gfx942/manifest.json'}: not JSON" in done.stderr
+
+
 @pytest.mark.parametrize("state", ["missing", "damaged"])
 def test_list_and_inspect_see_a_code_object_that_is_not_the_one_built(
     generated: Path, tmp_path: Path, state: str
