@@ -128,14 +128,15 @@ def part_bytes(format: str, n: int, k: int) -> tuple[int, int, int]:
 
 
 def check_part(name: str, tensor: Any, dimensions: int) -> None:
-    """OperandError for what is no tensor of the type of a part. dimensions: of `outer`, 1 of a weight and 2 of a stack."""
-    if not all(hasattr(tensor, what) for what in ("shape", "dtype", "nbytes", "data_ptr", "get_device")):
+    """OperandError for what is no tensor of the type of a part. dimensions: of `outer`, 1 of a weight and 2 of a stack. What has
+    no dtype is told by its bytes alone."""
+    if not all(hasattr(tensor, what) for what in ("shape", "nbytes", "data_ptr", "get_device")):
         raise OperandError(f"{name} is a {type(tensor).__name__}: a tensor on a device is needed")
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    dtype = str(getattr(tensor, "dtype", "")).removeprefix("torch.")
     if name == "outer":
-        right, wanted = dtype == "float32" and len(tensor.shape) == dimensions, f"float32 {['[N]', '[experts, N]'][dimensions - 1]}"
+        right, wanted = dtype in ("", "float32") and len(tensor.shape) == dimensions, f"float32 {('[N]', '[experts, N]')[dimensions - 1]}"
     else:
-        right, wanted = dtype == "uint8" or dtype.startswith("float8"), f"uint8 {['[...]', '[experts, ...]'][dimensions - 1]}"
+        right, wanted = dtype in ("", "uint8") or dtype.startswith("float8"), f"uint8 {('[...]', '[experts, ...]')[dimensions - 1]}"
     if not right:
         raise OperandError(f"{name} is {list(tensor.shape)} {dtype}: {wanted} is needed")
 

@@ -152,5 +152,5 @@ def peaks_in_flight(built: Built, arch: str, contract: str) -> tuple[Spread, int
 
 
 def _setting(built: Built, arch: str, contract: str) -> Setting:
-    fmt, activations = contract.split()
-    return Setting(arch, fmt, activations, COMPUTE_UNITS[arch], Path(), built.root)
+    fmt, *types = contract.split()  # "nvfp4 bf16"; "nvfp4 fp8 bf16" with results of another type
+    return Setting(arch, fmt, "_".join(types), COMPUTE_UNITS[arch], Path(), built.root)

@@ -245,6 +245,11 @@ def test_weights_that_are_on_the_device_already():
         from_tensors("nvfp4", 144, codes, tensor(767, 0), outer)
     with pytest.raises(OperandError, match="scales is on device 1, codes on 0"):
         from_tensors("nvfp4", 144, codes, tensor(768, 0, 1), outer)
+    integers = SimpleNamespace(**vars(outer), dtype="torch.int32")  # of as many bytes
+    with pytest.raises(OperandError, match=r"outer is \[40\] int32: float32 \[N\] is needed"):
+        from_tensors("nvfp4", 144, codes, scales, integers)
+    with pytest.raises(OperandError, match="outer is a NoneType: a tensor on a device is needed"):
+        from_tensors("nvfp4", 144, codes, scales, None)
 
 
 @pytest.mark.compiler
