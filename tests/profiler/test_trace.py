@@ -130,7 +130,7 @@ def test_little_is_executed_and_a_profile_follows(generated: Path, arch: str):
         one = TracedProgram(code, code.kernel(kernel.symbol))
         arithmetic = [ins for ins in one.listing if not is_memory(ins)]
         executed = sum(ins.pc in one.needed for ins in arithmetic)
-        assert executed < 0.75 * len(arithmetic)
+        assert executed < 0.9 * len(arithmetic)  # what branches and addresses of the epilogue come from, too
         result = profile_gemm(kernel, generated / arch, 16, 1024, 2048)
         assert result.roofline.mfma_peak > 0
         assert result.traffic.hbm >= 0.98 * 1024 * 2048 * (1 / 2 + 1 / 32)  # the weights and their scales at least
